@@ -1,0 +1,1 @@
+#include "client/plan/query.h"

@@ -1,0 +1,43 @@
+// A checked graph and its computed edges.
+#ifndef DRAY_PROTO_GRAPH_H
+#define DRAY_PROTO_GRAPH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/arena.h"
+#include "proto/error.h"
+#include "proto/graph.pb-c.h"
+
+#define GRAPH_LAYERS_MAX 65536
+#define GRAPH_TASKS_MAX 0x7fffffffU  // in a layer, and in all of a graph
+
+// Unpacks into the arena and checks every count and index; names the layer and
+// task in the error.
+int graph_decode(const void *data, size_t size, struct arena *arena, const Dray__Graph **out,
+                 struct error *err);
+int graph_check(const Dray__Graph *graph, struct error *err);
+
+// The partitions that a task needs from one input, or the tasks that need a
+// partition: either a contiguous range or a list.
+struct span {
+    uint32_t first;
+    uint32_t count;
+    const uint32_t *list;  // NULL: first, first + 1, ...
+};
+static inline uint32_t span_at(const struct span *s, uint32_t i)
+{
+    return s->list != NULL ? s->list[i] : s->first + i;
+}
+
+// `tasks` is the number of tasks of the layer that has the input, `source_tasks`
+// of the layer that it names.
+struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, uint32_t task);
+// The reverse; for EXPLICIT `reverse` must be given.
+struct edge_index;  // reverse edges of one EXPLICIT input
+struct span input_dependents(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
+                             const struct edge_index *reverse, uint32_t partition);
+struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks);
+void edge_index_destroy(struct edge_index *index);
+
+#endif

@@ -1,0 +1,35 @@
+// A partition: what one task made, held by a store, moved by the exchange.
+// Encoding (all integers little-endian): a header of 16 bytes
+//   u8 magic[4] "DPT1", u8 kind, u8 zero[3], u32 header_size, u32 zero
+// then for kind TABLE a packed TableHeader padded to 64 bytes, then each buffer
+// padded to 64 bytes; for kind BYTES the bytes.
+#ifndef DRAY_PROTO_PARTITION_H
+#define DRAY_PROTO_PARTITION_H
+
+#include "proto/table.h"
+
+enum partition_kind {
+    PARTITION_TABLE = 1,
+    PARTITION_BYTES = 2,
+};
+
+struct partition {
+    enum partition_kind kind;
+    struct table *table;    // TABLE
+    struct buffer *bytes;   // BYTES
+    _Atomic unsigned refs;
+};
+
+// Take over one reference of what they wrap, also on failure (NULL: no memory).
+struct partition *partition_from_table(struct table *table);
+struct partition *partition_from_bytes(struct buffer *bytes);
+struct partition *partition_ref(struct partition *p);
+void partition_unref(struct partition *p);
+size_t partition_bytes(const struct partition *p);  // memory it holds
+
+int partition_encode(const struct partition *p, struct buffer **out, struct error *err);
+// Checks everything (bytes may come from a hostile peer); the result's buffers are
+// slices of `encoded`, no copy.  -EBADMSG with what is wrong.
+int partition_decode(struct buffer *encoded, struct partition **out, struct error *err);
+
+#endif

@@ -1,0 +1,94 @@
+// ZeroMQ sockets and the loop that serves them, so that nothing else in Dray sees
+// libzmq or czmq.  A socket belongs to one thread.
+#ifndef DRAY_PROTO_SOCKET_H
+#define DRAY_PROTO_SOCKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/buffer.h"
+#include "proto/error.h"
+
+enum socket_kind {
+    SOCKET_ROUTER,  // frame 0 of what it receives is the peer's routing id
+    SOCKET_DEALER,
+};
+
+#define SOCKET_FRAMES_MAX 1024
+#define SOCKET_ROUTING_ID_MAX 255
+
+struct socket;
+
+struct socket_options {
+    size_t frame_bytes_max;   // larger frames cost their sender the connection
+    int send_messages_max;    // high-water marks, in messages
+    int receive_messages_max;
+    int reconnect_ms;         // first retry after this long, then doubling to 1 s; 0: 10 ms
+};
+
+// Once in a process, before any socket; no signal handlers, no output.
+void sockets_init(void);
+// Closes what is left without waiting for unsent messages.
+void sockets_fini(void);
+
+struct socket *socket_create(enum socket_kind kind, const struct socket_options *options,
+                             struct error *err);
+// tcp://HOST:PORT, tcp://*:PORT, ipc://PATH; port 0 or * picks one (see socket_endpoint).
+int socket_bind(struct socket *socket, const char *endpoint, struct error *err);
+int socket_connect(struct socket *socket, const char *endpoint, struct error *err);
+const char *socket_endpoint(const struct socket *socket);  // last bound
+// Waits at most linger_ms for what is unsent.
+void socket_destroy(struct socket *socket, int linger_ms);
+
+// A received multipart message.  Frames stay valid until message_fini.
+struct message_frame {
+    const uint8_t *data;
+    size_t size;
+};
+struct message {
+    struct message_frame frame[SOCKET_FRAMES_MAX];
+    size_t frames;
+    size_t bytes;
+    void *private_frames;
+};
+// 1: got one; 0: none there now; negative: errno.  A message of too many frames is dropped (0).
+int socket_receive(struct socket *socket, struct message *message);
+void message_fini(struct message *message);
+// A frame as a buffer that outlives the message: large ones without a copy.
+struct buffer *message_take(struct message *message, size_t frame);
+
+// Sends without blocking.  `route` is the peer's routing id (ROUTER only).
+// buffers follow frame 0 without a copy; each is ref'd while ZeroMQ needs it.
+// -EAGAIN: the peer's queue is full; -EHOSTUNREACH: it is gone (ROUTER).
+int socket_send(struct socket *socket, const void *route, size_t route_size, const void *frame,
+                size_t frame_size, struct buffer *const *buffers, size_t count);
+
+// ZMQ_FD, edge-triggered: after it fires, call socket_receive until 0; and after any
+// send or receive check socket_ready.
+int socket_fd(const struct socket *socket);
+bool socket_ready(struct socket *socket);  // something can be received now
+
+// ---- loop -----------------------------------------------------------------------
+
+// Waits for sockets, file descriptors and timers on one thread.  Handles ZMQ_FD's edges
+// and EINTR.
+struct loop;
+struct loop *loop_create(void);
+void loop_destroy(struct loop *loop);
+// ready(arg) is called while the socket has something to receive.
+int loop_add_socket(struct loop *loop, struct socket *socket, void (*ready)(void *arg), void *arg);
+int loop_add_fd(struct loop *loop, int fd, short events, void (*ready)(void *arg, short revents), void *arg);
+void loop_remove_socket(struct loop *loop, struct socket *socket);
+void loop_remove_fd(struct loop *loop, int fd);
+// Called every interval_ms (at least).
+int loop_add_timer(struct loop *loop, unsigned interval_ms, void (*due)(void *arg), void *arg);
+// Called once a turn, after all that was ready: the place to send batches.
+void loop_set_turn(struct loop *loop, void (*turn)(void *arg), void *arg);
+// Until loop_stop; -errno when the wait itself fails.
+int loop_run(struct loop *loop);
+void loop_stop(struct loop *loop);
+
+uint64_t monotonic_us(void);
+
+#endif

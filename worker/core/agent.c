@@ -1,0 +1,1 @@
+#include "worker/core/agent.h"

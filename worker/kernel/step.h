@@ -1,0 +1,50 @@
+// Steps of a pipeline: rows are pushed from the source through each step into a
+// sink that makes the partition.  One table row a step kind (step.c).
+#ifndef DRAY_WORKER_KERNEL_STEP_H
+#define DRAY_WORKER_KERNEL_STEP_H
+
+#include "worker/kernel/batch.h"
+#include "worker/kernel/kernel.h"
+
+// Column names and types as they leave a step.  FLOAT64 etc.; STRING columns may come as DICT vectors.
+struct schema {
+    uint32_t columns;
+    const char **name;
+    enum type *type;
+};
+
+struct stage {
+    const struct stage_class *class;
+    struct stage *next;  // NULL for the last
+    struct kernel_env *env;
+    struct arena *arena;   // lives as long as the task
+    struct schema schema;  // of what it pushes, set by open
+};
+
+// 1 from push: wants no more rows (head), the source stops early; 0: go on; negative: errno.
+struct stage_class {
+    const char *name;
+    // Checks column numbers and types against `in` and sets stage->schema.
+    int (*open)(struct stage *stage, const Dray__Step *step, const struct schema *in, struct error *err);
+    int (*push)(struct stage *stage, const struct batch *batch, struct error *err);
+    // No more rows: push what is left to next.  Called once, also after an early stop.
+    int (*finish)(struct stage *stage, struct error *err);
+    void (*close)(struct stage *stage);  // always, also after a failed open; NULL is fine
+    size_t size;  // of the struct that embeds struct stage first
+};
+
+// A source drives the pipeline: opens its schema, then pushes batches into `next`.
+struct source_class {
+    const char *name;
+    int (*schema)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
+                  struct arena *arena, struct schema *out, struct error *err);
+    int (*run)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+               struct kernel_env *env, struct arena *arena, struct stage *next, struct error *err);
+};
+
+static inline int stage_push(struct stage *next, const struct batch *batch, struct error *err)
+{
+    return next->class->push(next, batch, err);
+}
+
+#endif

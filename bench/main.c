@@ -1,4 +1,45 @@
-int main(void)
+// dray-bench: makes data and measures.
+#include "bench/bench.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
+};
+
+static void usage(FILE *out)
 {
-    return 0;
+    fputs("usage: dray-bench COMMAND [OPTION...]\n\n", out);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].help);
+    }
+    fputs("\n  --help       this text\n  --version    print the version\n", out);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        usage(stderr);
+        return 2;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        usage(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        puts("dray-bench " DRAY_VERSION);
+        return 0;
+    }
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(argv[1], commands[i].name) == 0) {
+            return commands[i].run(argc - 1, argv + 1);
+        }
+    }
+    fprintf(stderr, "dray-bench: no command '%s'; see dray-bench --help\n", argv[1]);
+    return 2;
 }

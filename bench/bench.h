@@ -1,0 +1,8 @@
+// The subcommands of dray-bench: one row each in main.c.
+#ifndef DRAY_BENCH_BENCH_H
+#define DRAY_BENCH_BENCH_H
+
+// argv[0] is the subcommand's name; the return value is the exit code.
+int bench_gen_sales(int argc, char **argv);
+
+#endif

@@ -4,5 +4,6 @@
 
 // argv[0] is the subcommand's name; the return value is the exit code.
 int bench_gen_sales(int argc, char **argv);
+int bench_read_floor(int argc, char **argv);
 
 #endif

@@ -10,6 +10,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
+    {"read-floor", bench_read_floor, "how fast the bytes of FILE arrive: read-floor FILE [THREADS]"},
 };
 
 static void usage(FILE *out)

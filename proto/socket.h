@@ -20,9 +20,10 @@ enum socket_kind {
 
 struct socket;
 
+// 0 in any field: its default.
 struct socket_options {
-    size_t frame_bytes_max;   // larger frames cost their sender the connection
-    int send_messages_max;    // high-water marks, in messages
+    size_t frame_bytes_max;   // larger frames cost their sender the connection; 0: 64 MiB
+    int send_messages_max;    // high-water marks, in messages for each peer; 0: 1000
     int receive_messages_max;
     int reconnect_ms;         // first retry after this long, then doubling to 1 s; 0: 10 ms
 };
@@ -32,10 +33,14 @@ void sockets_init(void);
 // Closes what is left without waiting for unsent messages.
 void sockets_fini(void);
 
+// What is sent before a DEALER's connection stands, or while it is interrupted, waits in
+// its queue (so a reconnect may deliver it to a new incarnation of the peer).
 struct socket *socket_create(enum socket_kind kind, const struct socket_options *options,
                              struct error *err);
 // tcp://HOST:PORT, tcp://*:PORT, ipc://PATH; port 0 or * picks one (see socket_endpoint).
+// Says in words what is wrong: in use, no permission, path too long (107 bytes), something else at the path.
 int socket_bind(struct socket *socket, const char *endpoint, struct error *err);
+// Does not wait for the peer; a peer that is not there yet is tried again and again.
 int socket_connect(struct socket *socket, const char *endpoint, struct error *err);
 const char *socket_endpoint(const struct socket *socket);  // last bound
 // Waits at most linger_ms for what is unsent.
@@ -55,11 +60,13 @@ struct message {
 // 1: got one; 0: none there now; negative: errno.  A message of too many frames is dropped (0).
 int socket_receive(struct socket *socket, struct message *message);
 void message_fini(struct message *message);
-// A frame as a buffer that outlives the message: large ones without a copy.
+// A frame as a buffer that outlives the message: large ones (16 KiB and more) without a
+// copy, and then aligned to 8 bytes only.  NULL: no memory.
 struct buffer *message_take(struct message *message, size_t frame);
 
 // Sends without blocking.  `route` is the peer's routing id (ROUTER only).
-// buffers follow frame 0 without a copy; each is ref'd while ZeroMQ needs it.
+// buffers follow frame 0, large ones (16 KiB and more) without a copy: each is ref'd while
+// ZeroMQ needs it, and unref'd on a thread of ZeroMQ.
 // -EAGAIN: the peer's queue is full; -EHOSTUNREACH: it is gone (ROUTER).
 int socket_send(struct socket *socket, const void *route, size_t route_size, const void *frame,
                 size_t frame_size, struct buffer *const *buffers, size_t count);
@@ -72,11 +79,12 @@ bool socket_ready(struct socket *socket);  // something can be received now
 // ---- loop -----------------------------------------------------------------------
 
 // Waits for sockets, file descriptors and timers on one thread.  Handles ZMQ_FD's edges
-// and EINTR.
+// and EINTR.  Callbacks may add and remove anything, and stop the loop; signals come
+// through a signalfd.  Remove a socket before its socket_destroy, an fd before its close.
 struct loop;
 struct loop *loop_create(void);
 void loop_destroy(struct loop *loop);
-// ready(arg) is called while the socket has something to receive.
+// ready(arg) is called, once a turn, while the socket has something to receive.
 int loop_add_socket(struct loop *loop, struct socket *socket, void (*ready)(void *arg), void *arg);
 int loop_add_fd(struct loop *loop, int fd, short events, void (*ready)(void *arg, short revents), void *arg);
 void loop_remove_socket(struct loop *loop, struct socket *socket);
@@ -85,7 +93,7 @@ void loop_remove_fd(struct loop *loop, int fd);
 int loop_add_timer(struct loop *loop, unsigned interval_ms, void (*due)(void *arg), void *arg);
 // Called once a turn, after all that was ready: the place to send batches.
 void loop_set_turn(struct loop *loop, void (*turn)(void *arg), void *arg);
-// Until loop_stop; -errno when the wait itself fails.
+// Until loop_stop, and then to the end of the turn; -errno when the wait itself fails.
 int loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 

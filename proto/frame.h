@@ -1,8 +1,14 @@
 // Frame 0 of every message: a fixed header, then one packed protobuf message.
 // Header of 24 bytes, little-endian:
 //   u8 magic[4] "DRAY", u8 protocol, u8 type, u16 zero, u64 session, u64 seq
-// session: 0 in HELLO; later the number that WELCOME gave.  seq counts up by
-// one from 0 in each direction of a session; a gap or a repeat ends the session.
+// session: 0 in HELLO; later the number that WELCOME gave, which WELCOME carries
+// itself.  seq counts up by one from 0 in each direction of a session, HELLO and
+// WELCOME being number 0; a gap or a repeat ends the session.
+// REFUSE stands outside of sessions: both are 0.  Its code is EPROTO for another
+// version, ENOTCONN when the receiver knows no such session (it was started anew,
+// or took the sender for lost): a HELLO on a new connection begins another one.
+// On an exchange socket session is the incarnation of the worker that is asked
+// (FETCH) or that answers (PIECE), and seq is 0.
 #ifndef DRAY_PROTO_FRAME_H
 #define DRAY_PROTO_FRAME_H
 

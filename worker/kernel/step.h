@@ -42,6 +42,25 @@ struct source_class {
                struct kernel_env *env, struct arena *arena, struct stage *next, struct error *err);
 };
 
+// A first step that makes its partition (bytes) by itself instead of pushing rows.
+struct maker_class {
+    const char *name;
+    int (*make)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
+                struct arena *arena, struct partition **out, struct error *err);
+};
+
+extern const struct source_class csv_scan_source;  // csv_scan.c
+extern const struct maker_class csv_probe_maker;   // csv_probe.c
+extern const struct maker_class csv_quote_maker;   // csv_quote.c
+
+// What kernel_scratch_create allocates, zeroed: one slot for each module that keeps buffers
+// between the tasks of a thread.  kernel_scratch_destroy calls each slot's destroy.
+struct csv_scratch;
+struct kernel_scratch {
+    struct csv_scratch *csv;  // made by the first scan; NULL before
+};
+void csv_scratch_destroy(struct csv_scratch *scratch);  // NULL is fine
+
 static inline int stage_push(struct stage *next, const struct batch *batch, struct error *err)
 {
     return next->class->push(next, batch, err);

@@ -14,8 +14,9 @@
 // 2021) with an exact fallback.
 bool number_parse_float64(const char *text, size_t size, double *out);
 
-// w * 10^q rounded to nearest even, w != 0; used by the SIMD parser once it has the
-// digits.  False: too close to call, use number_parse_float64 on the text.
+// w * 10^q rounded to nearest even, w != 0, for whoever has the digits already (at
+// most 19 of them).  Always true: no w is too close to call.  Inline, for hot loops:
+// number_decimal in proto/number_decimal.h.
 bool number_from_decimal(uint64_t w, int32_t q, double *out);
 
 // Optional sign and digits, whole of the text; false also on overflow.

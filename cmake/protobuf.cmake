@@ -3,7 +3,7 @@ find_program(PROTOC_C protoc-c REQUIRED)
 set(DRAY_GENERATED ${CMAKE_BINARY_DIR}/generated)
 file(MAKE_DIRECTORY ${DRAY_GENERATED}/proto)
 set(DRAY_SCHEMA_SOURCES)
-foreach(schema graph op wire)
+foreach(schema graph op table wire)
   set(out ${DRAY_GENERATED}/proto/${schema}.pb-c)
   add_custom_command(
     OUTPUT ${out}.c ${out}.h

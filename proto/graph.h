@@ -11,12 +11,18 @@
 
 #define GRAPH_LAYERS_MAX 65536
 #define GRAPH_TASKS_MAX 0x7fffffffU  // in a layer, and in all of a graph
+#define GRAPH_INPUTS_MAX 4096        // of a layer
+#define GRAPH_NEEDS_MAX 0x7fffffffU  // partitions that one task needs, over all its inputs
+#define GRAPH_EDGES_MAX ((uint64_t)1 << 36)  // of a graph, computed ones included
 
 // Unpacks into the arena and checks every count and index; names the layer and
 // task in the error.
 int graph_decode(const void *data, size_t size, struct arena *arena, const Dray__Graph **out,
                  struct error *err);
 int graph_check(const Dray__Graph *graph, struct error *err);
+// One input of a layer of `tasks` tasks that names a layer of `source_tasks`: its pattern
+// fits the two and, if EXPLICIT, its rows ascend and its targets exist.
+int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err);
 
 // The partitions that a task needs from one input, or the tasks that need a
 // partition: either a contiguous range or a list.

@@ -1,0 +1,360 @@
+#include "proto/graph.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "proto/schema.h"
+
+enum { NAME_MAX_BYTES = 4096 };
+
+// ---- one input -----------------------------------------------------------------------
+
+// Tasks that FAN_IN makes of `n` partitions.
+static uint64_t fan_in_tasks(uint64_t n, uint64_t width)
+{
+    return (n + width - 1) / width;
+}
+
+static int check_explicit(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
+{
+    if (input->n_offset != (size_t)tasks + 1) {
+        return error_set(err, EBADMSG, "explicit edges for %u tasks need %zu offsets, there are %zu", tasks,
+                         (size_t)tasks + 1, input->n_offset);
+    }
+    if (input->offset[0] != 0 || input->offset[tasks] != input->n_target) {
+        return error_set(err, EBADMSG, "offsets go from %u to %u with %zu targets", input->offset[0],
+                         input->offset[tasks], input->n_target);
+    }
+    for (uint32_t i = 0; i < tasks; i++) {
+        if (input->offset[i] > input->offset[i + 1]) {
+            return error_set(err, EBADMSG, "offsets descend at task %u", i);
+        }
+    }
+    for (size_t i = 0; i < input->n_target; i++) {
+        if (input->target[i] >= source_tasks) {
+            uint32_t task = 0;
+
+            while (input->offset[task + 1] <= i) {
+                task++;
+            }
+            return error_set(err, EBADMSG, "task %u needs partition %u of a layer of %u tasks", task,
+                             input->target[i], source_tasks);
+        }
+    }
+    return 0;
+}
+
+int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
+{
+    if (tasks < 1 || tasks > GRAPH_TASKS_MAX || source_tasks < 1 || source_tasks > GRAPH_TASKS_MAX) {
+        return error_set(err, EBADMSG, "layers of %u and %u tasks cannot be joined", tasks, source_tasks);
+    }
+    if (input->pattern != DRAY__PATTERN__EXPLICIT && (input->n_offset > 0 || input->n_target > 0)) {
+        return error_set(err, EBADMSG, "explicit edges are given with a pattern that computes them");
+    }
+    switch (input->pattern) {
+    case DRAY__PATTERN__ONE_TO_ONE:
+        if (tasks != source_tasks) {
+            return error_set(err, EBADMSG, "one-to-one from %u to %u tasks", source_tasks, tasks);
+        }
+        return 0;
+    case DRAY__PATTERN__FAN_IN:
+        if (input->width < 2 || tasks != fan_in_tasks(source_tasks, input->width)) {
+            return error_set(err, EBADMSG, "fan-in of width %u from %u to %u tasks", input->width,
+                             source_tasks, tasks);
+        }
+        return 0;
+    case DRAY__PATTERN__ALL:
+        return 0;
+    case DRAY__PATTERN__BROADCAST:
+        if (source_tasks != 1) {
+            return error_set(err, EBADMSG, "broadcast of a layer of %u tasks, not of one", source_tasks);
+        }
+        return 0;
+    case DRAY__PATTERN__WINDOW:
+        if (input->width < 1 || tasks != source_tasks) {
+            return error_set(err, EBADMSG, "window of width %u from %u to %u tasks", input->width,
+                             source_tasks, tasks);
+        }
+        return 0;
+    case DRAY__PATTERN__EXPLICIT:
+        return check_explicit(input, tasks, source_tasks, err);
+    case _DRAY__PATTERN_IS_INT_SIZE:
+        break;
+    }
+    return error_set(err, EBADMSG, "unknown pattern %d", (int)input->pattern);
+}
+
+static struct span cut(uint64_t first, uint64_t end, uint64_t limit)
+{
+    end = end < limit ? end : limit;
+    return (struct span){.first = (uint32_t)first, .count = (uint32_t)(end - first)};
+}
+
+struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, uint32_t task)
+{
+    uint64_t i = task;
+    uint64_t width = input->width;
+
+    (void)tasks;
+    switch (input->pattern) {
+    case DRAY__PATTERN__ONE_TO_ONE:
+        return cut(i, i + 1, source_tasks);
+    case DRAY__PATTERN__FAN_IN:
+        return cut(i * width, (i + 1) * width, source_tasks);
+    case DRAY__PATTERN__ALL:
+        return cut(0, source_tasks, source_tasks);
+    case DRAY__PATTERN__BROADCAST:
+        return cut(0, 1, source_tasks);
+    case DRAY__PATTERN__WINDOW:
+        return cut(i > width ? i - width : 0, i + width + 1, source_tasks);
+    case DRAY__PATTERN__EXPLICIT:
+        return (struct span){.list = input->target + input->offset[task],
+                             .count = input->offset[task + 1] - input->offset[task]};
+    case _DRAY__PATTERN_IS_INT_SIZE:
+        break;
+    }
+    return (struct span){0};
+}
+
+// ---- reverse edges ---------------------------------------------------------------------
+
+struct edge_index {
+    uint32_t *task;    // by partition, ascending within each
+    uint32_t offset[]; // of each partition's tasks, and the end
+};
+
+struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks)
+{
+    struct edge_index *index = calloc(1, sizeof(*index) + ((size_t)source_tasks + 2) * sizeof(uint32_t));
+
+    if (index == NULL) {
+        return NULL;
+    }
+    index->task = malloc((input->n_target > 0 ? input->n_target : 1) * sizeof(uint32_t));
+    if (index->task == NULL) {
+        free(index);
+        return NULL;
+    }
+    // Counted two places up, so that filling moves each start to where it belongs.
+    for (size_t i = 0; i < input->n_target; i++) {
+        index->offset[input->target[i] + 2]++;
+    }
+    for (size_t p = 2; p < (size_t)source_tasks + 2; p++) {
+        index->offset[p] += index->offset[p - 1];
+    }
+    for (uint32_t t = 0; t < tasks; t++) {
+        for (uint32_t i = input->offset[t]; i < input->offset[t + 1]; i++) {
+            index->task[index->offset[input->target[i] + 1]++] = t;
+        }
+    }
+    return index;
+}
+
+void edge_index_destroy(struct edge_index *index)
+{
+    if (index != NULL) {
+        free(index->task);
+        free(index);
+    }
+}
+
+struct span input_dependents(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
+                             const struct edge_index *reverse, uint32_t partition)
+{
+    uint64_t p = partition;
+    uint64_t width = input->width;
+
+    (void)source_tasks;
+    switch (input->pattern) {
+    case DRAY__PATTERN__ONE_TO_ONE:
+        return cut(p, p + 1, tasks);
+    case DRAY__PATTERN__FAN_IN:
+        return cut(p / width, p / width + 1, tasks);
+    case DRAY__PATTERN__ALL:
+    case DRAY__PATTERN__BROADCAST:
+        return cut(0, tasks, tasks);
+    case DRAY__PATTERN__WINDOW:
+        return cut(p > width ? p - width : 0, p + width + 1, tasks);
+    case DRAY__PATTERN__EXPLICIT:
+        return (struct span){.list = reverse->task + reverse->offset[partition],
+                             .count = reverse->offset[partition + 1] - reverse->offset[partition]};
+    case _DRAY__PATTERN_IS_INT_SIZE:
+        break;
+    }
+    return (struct span){0};
+}
+
+// ---- the whole graph -------------------------------------------------------------------
+
+// An upper bound of the partitions that one task needs.
+static uint64_t needs_max(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks)
+{
+    uint64_t most = 0;
+    uint64_t window = 2 * (uint64_t)input->width + 1;
+
+    switch (input->pattern) {
+    case DRAY__PATTERN__ONE_TO_ONE:
+    case DRAY__PATTERN__BROADCAST:
+        return 1;
+    case DRAY__PATTERN__FAN_IN:
+        return input->width < source_tasks ? input->width : source_tasks;
+    case DRAY__PATTERN__ALL:
+        return source_tasks;
+    case DRAY__PATTERN__WINDOW:
+        return window < source_tasks ? window : source_tasks;
+    case DRAY__PATTERN__EXPLICIT:
+        for (uint32_t i = 0; i < tasks; i++) {
+            uint64_t n = input->offset[i + 1] - input->offset[i];
+
+            most = n > most ? n : most;
+        }
+        return most;
+    case _DRAY__PATTERN_IS_INT_SIZE:
+        break;
+    }
+    return most;
+}
+
+// Below 2^62 for every pattern.
+static uint64_t edges_max(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks)
+{
+    switch (input->pattern) {
+    case DRAY__PATTERN__FAN_IN:
+        return source_tasks;
+    case DRAY__PATTERN__EXPLICIT:
+        return input->n_target;
+    default:
+        return tasks * needs_max(input, tasks, source_tasks);
+    }
+}
+
+static int check_inputs(const Dray__Graph *graph, size_t at, uint64_t *edges, struct error *err)
+{
+    const Dray__Layer *layer = graph->layer[at];
+    uint64_t needs = 0;
+
+    if (layer->n_input > GRAPH_INPUTS_MAX) {
+        return error_set(err, EBADMSG, "it has %zu inputs, more than %d", layer->n_input, GRAPH_INPUTS_MAX);
+    }
+    for (size_t i = 0; i < layer->n_input; i++) {
+        const Dray__Input *input = layer->input[i];
+
+        if (input->layer >= at) {
+            return error_set(err, EBADMSG, "input %zu is layer %u, which does not come before it", i,
+                             input->layer);
+        }
+        uint32_t source_tasks = graph->layer[input->layer]->tasks;
+        int rc = input_check(input, layer->tasks, source_tasks, err);
+
+        if (rc < 0) {
+            error_prefix(err, "input %zu (layer %u): ", i, input->layer);
+            return rc;
+        }
+        needs += needs_max(input, layer->tasks, source_tasks);
+        *edges += edges_max(input, layer->tasks, source_tasks);
+        if (needs > GRAPH_NEEDS_MAX || *edges > GRAPH_EDGES_MAX) {
+            return error_set(
+                err, EBADMSG,
+                "with input %zu (layer %u) a task needs %llu partitions and the graph has %llu edges: "
+                "too many",
+                i, input->layer, (unsigned long long)needs, (unsigned long long)*edges);
+        }
+    }
+    return 0;
+}
+
+static int check_sources(const Dray__Layer *layer, struct error *err)
+{
+    uint64_t next = 0;
+
+    if (layer->n_source == 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < layer->n_source; i++) {
+        const Dray__Source *s = layer->source[i];
+
+        if (s->name[0] == '\0' || strlen(s->name) > NAME_MAX_BYTES ||
+            (s->path != NULL && strlen(s->path) > NAME_MAX_BYTES)) {
+            return error_set(err, EBADMSG, "the name of source %zu is empty or longer than %d bytes", i,
+                             NAME_MAX_BYTES);
+        }
+        if (s->first != next || s->count == 0) {
+            return error_set(err, EBADMSG,
+                             "source %zu ('%.200s') has %u tasks from task %u on, expected from %llu", i,
+                             s->name, s->count, s->first, (unsigned long long)next);
+        }
+        next += s->count;
+        if (next > layer->tasks) {
+            break;
+        }
+    }
+    if (next != layer->tasks) {
+        return error_set(err, EBADMSG, "its sources do not cover it: they end at task %llu of %u",
+                         (unsigned long long)next, layer->tasks);
+    }
+    return 0;
+}
+
+static int check_layer(const Dray__Graph *graph, size_t at, uint64_t *tasks, uint64_t *edges,
+                       struct error *err)
+{
+    const Dray__Layer *layer = graph->layer[at];
+    int rc;
+
+    if (layer->tasks < 1 || layer->tasks > GRAPH_TASKS_MAX - *tasks) {
+        return error_set(err, EBADMSG, "it has %u tasks, there can be 1 to %llu", layer->tasks,
+                         (unsigned long long)(GRAPH_TASKS_MAX - *tasks));
+    }
+    *tasks += layer->tasks;
+    if (layer->op.len == 0) {
+        return error_set(err, EBADMSG, "it has no operation");
+    }
+    if (layer->name != NULL && strlen(layer->name) > NAME_MAX_BYTES) {
+        return error_set(err, EBADMSG, "its name is longer than %d bytes", NAME_MAX_BYTES);
+    }
+    rc = check_inputs(graph, at, edges, err);
+    return rc == 0 ? check_sources(layer, err) : rc;
+}
+
+int graph_check(const Dray__Graph *graph, struct error *err)
+{
+    uint64_t tasks = 0;
+    uint64_t edges = 0;
+
+    if (graph->n_layer < 1 || graph->n_layer > GRAPH_LAYERS_MAX) {
+        return error_set(err, EBADMSG, "a graph has %zu layers, it can have 1 to %d", graph->n_layer,
+                         GRAPH_LAYERS_MAX);
+    }
+    for (size_t i = 0; i < graph->n_layer; i++) {
+        int rc = check_layer(graph, i, &tasks, &edges, err);
+
+        if (rc < 0) {
+            const char *name = graph->layer[i]->name;
+
+            error_prefix(err, "layer %zu ('%.100s') of a graph: ", i, name != NULL ? name : "");
+            return rc;
+        }
+    }
+    return 0;
+}
+
+int graph_decode(const void *data, size_t size, struct arena *arena, const Dray__Graph **out,
+                 struct error *err)
+{
+    ProtobufCMessage *message;
+    int rc = schema_unpack(&dray__graph__descriptor, data, size, arena, &message, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    const Dray__Graph *graph = (const Dray__Graph *)message;
+
+    rc = graph_check(graph, err);
+    if (rc < 0) {
+        return rc;
+    }
+    *out = graph;
+    return 0;
+}

@@ -1,6 +1,6 @@
-#include "dray.h"
+#include "client/include/dray.h"
 
-__attribute__((visibility("default"))) const char *dray_version(void)
+const char *dray_version(void)
 {
     return DRAY_VERSION;
 }

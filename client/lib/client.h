@@ -1,0 +1,35 @@
+// What Dray's own programs use of a connection beyond dray.h.
+#ifndef DRAY_CLIENT_LIB_CLIENT_H
+#define DRAY_CLIENT_LIB_CLIENT_H
+
+#include <stdbool.h>
+
+#include "client/include/dray.h"
+#include "proto/arena.h"
+#include "proto/error.h"
+#include "proto/wire.pb-c.h"
+
+#define CLIENT_ANSWER_MS 5000
+
+// dray_connect, and its waiting (as that of all later calls) ends with -EINTR when `interrupt`
+// becomes readable; -1: none.  The caller keeps the fd open until dray_close.
+int client_connect(const char *endpoint, const struct dray_options *options, int interrupt, dray_t **out,
+                   struct error *err);
+
+// Both wait for the broker's answer, at most CLIENT_ANSWER_MS (-ETIMEDOUT); it lives in the arena.
+int client_cluster(dray_t *dray, struct arena *arena, const Dray__Cluster **out, struct error *err);
+int client_sources(dray_t *dray, const char *pattern, const char *path, bool glob, struct arena *arena,
+                   const Dray__Sources **out, struct error *err);
+
+// Between dray.h's error and ours.
+static inline int client_error(int rc, const struct error *from, struct dray_error *to)
+{
+    if (to != NULL && rc < 0) {
+        to->code = from->code;
+        __builtin_memcpy(to->text, from->text, sizeof(to->text));
+    }
+    return rc;
+}
+_Static_assert(sizeof(struct error) == sizeof(struct dray_error), "the two errors are one");
+
+#endif

@@ -1,0 +1,320 @@
+#include "client/lib/uplink.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "proto/payload.h"
+
+enum {
+    QUEUE_MESSAGES = 10000,
+    NAME_MAX_BYTES = 320,
+};
+
+struct uplink {
+    struct socket *socket;
+    char *endpoint;
+    uint64_t session;
+    uint64_t sent;     // seq of the next message out
+    uint64_t received; // seq of the next message in
+    uint64_t heard_us; // last message from the broker
+    uint64_t beat_us;  // last heartbeat to the broker
+    unsigned heartbeat_ms;
+    unsigned timeout_ms;
+    bool welcomed;
+    uint64_t tick_us;
+    struct error end; // why the session is over; code 0: it is not
+};
+
+static int end_session(struct uplink *uplink, struct error *err)
+{
+    if (err != NULL) {
+        *err = uplink->end;
+    }
+    return -uplink->end.code;
+}
+
+static int send_frame(struct uplink *uplink, enum frame_type type, const ProtobufCMessage *message,
+                      struct error *err)
+{
+    size_t size = frame_size(message);
+    uint8_t *bytes = malloc(size);
+    int rc;
+
+    if (bytes == NULL) {
+        return error_no_memory(err);
+    }
+    frame_encode(type, uplink->session, uplink->sent, message, bytes);
+    rc = socket_send(uplink->socket, NULL, 0, bytes, size, NULL, 0);
+    free(bytes);
+    if (rc == 0) {
+        uplink->sent++;
+        return 0;
+    }
+    return error_set(err, -rc, "cannot send to the broker at %s: %s", uplink->endpoint,
+                     rc == -EAGAIN ? "it takes no messages at present" : strerror(-rc));
+}
+
+static int say_hello(struct uplink *uplink, const char *name, struct error *err)
+{
+    Dray__Hello hello = DRAY__HELLO__INIT;
+    char own_name[NAME_MAX_BYTES];
+    char host[256] = "client";
+
+    if (getrandom(&hello.incarnation, sizeof(hello.incarnation), 0) != (ssize_t)sizeof(hello.incarnation)) {
+        return error_set(err, errno, "cannot get random bytes: %s", strerror(errno));
+    }
+    if (name == NULL) {
+        gethostname(host, sizeof(host) - 1);
+        snprintf(own_name, sizeof(own_name), "%s-%ld", host, (long)getpid());
+    } else {
+        snprintf(own_name, sizeof(own_name), "%s", name);
+    }
+    hello.role = DRAY__ROLE__CLIENT;
+    hello.protocol = FRAME_PROTOCOL;
+    hello.version = (char *)DRAY_VERSION;
+    hello.name = own_name;
+    return send_frame(uplink, FRAME_HELLO, &hello.base, err);
+}
+
+int uplink_create(const char *endpoint, const char *name, struct uplink **out, struct error *err)
+{
+    const struct socket_options options = {
+        // A PIECE by way of the broker is the largest frame that may come.
+        .frame_bytes_max = FRAME_PAYLOAD_MAX + ((size_t)1 << 20),
+        .send_messages_max = QUEUE_MESSAGES,
+        .receive_messages_max = QUEUE_MESSAGES,
+        .reconnect_ms = 2,
+    };
+    struct uplink *uplink = calloc(1, sizeof(*uplink));
+    struct error unused;
+    int rc = -ENOMEM;
+
+    if (err == NULL) {
+        err = &unused;
+    }
+    if (uplink == NULL || (uplink->endpoint = strdup(endpoint)) == NULL) {
+        error_no_memory(err);
+        goto out;
+    }
+    sockets_init();
+    uplink->socket = socket_create(SOCKET_DEALER, &options, err);
+    if (uplink->socket == NULL) {
+        rc = -err->code;
+        goto out;
+    }
+    rc = socket_connect(uplink->socket, endpoint, err);
+    if (rc != 0) {
+        goto out;
+    }
+    rc = say_hello(uplink, name, err);
+    if (rc != 0) {
+        goto out;
+    }
+    uplink->heard_us = uplink->tick_us = uplink->beat_us = monotonic_us();
+    *out = uplink;
+    uplink = NULL;
+out:
+    uplink_destroy(uplink, 0);
+    return rc;
+}
+
+void uplink_destroy(struct uplink *uplink, int linger_ms)
+{
+    if (uplink == NULL) {
+        return;
+    }
+    if (uplink->welcomed && uplink->end.code == 0) {
+        Dray__Bye bye = DRAY__BYE__INIT;
+
+        send_frame(uplink, FRAME_BYE, &bye.base, NULL);
+    } else {
+        linger_ms = 0; // nobody is there to take it
+    }
+    if (uplink->socket != NULL) {
+        socket_destroy(uplink->socket, linger_ms);
+    }
+    free(uplink->endpoint);
+    free(uplink);
+}
+
+const char *uplink_endpoint(const struct uplink *uplink)
+{
+    return uplink->endpoint;
+}
+
+bool uplink_welcomed(const struct uplink *uplink)
+{
+    return uplink->welcomed;
+}
+
+unsigned uplink_heartbeat_ms(const struct uplink *uplink)
+{
+    return uplink->heartbeat_ms;
+}
+
+int uplink_fd(const struct uplink *uplink)
+{
+    return socket_fd(uplink->socket);
+}
+
+bool uplink_ready(struct uplink *uplink)
+{
+    return uplink->end.code == 0 && socket_ready(uplink->socket);
+}
+
+static int handle_welcome(struct uplink *uplink, const struct frame *frame)
+{
+    const Dray__Welcome *welcome = (const Dray__Welcome *)frame->message;
+
+    if (uplink->welcomed) {
+        return error_set(&uplink->end, EPROTO, "the broker at %s began a second session on one connection",
+                         uplink->endpoint);
+    }
+    if (welcome->heartbeat_ms == 0 || welcome->timeout_ms <= welcome->heartbeat_ms) {
+        return error_set(
+            &uplink->end, EPROTO,
+            "the broker at %s states a heartbeat of %u ms and a timeout of %u ms, which cannot work",
+            uplink->endpoint, welcome->heartbeat_ms, welcome->timeout_ms);
+    }
+    uplink->session = welcome->session;
+    uplink->heartbeat_ms = welcome->heartbeat_ms;
+    uplink->timeout_ms = welcome->timeout_ms;
+    uplink->welcomed = true;
+    // WELCOME is the first message of its direction, whatever number it carries.
+    uplink->received = frame->seq + 1;
+    return 0;
+}
+
+// Messages of the session itself.  1: it is not one of them.
+static int handle_own(struct uplink *uplink, const struct frame *frame)
+{
+    switch (frame->info->type) {
+    case FRAME_WELCOME:
+        return handle_welcome(uplink, frame);
+    case FRAME_REFUSE: {
+        const Dray__Refuse *refuse = (const Dray__Refuse *)frame->message;
+        int code = refuse->why->code > 0 ? refuse->why->code : EPROTO;
+
+        return error_set(&uplink->end, uplink->welcomed ? ENOTCONN : code, "the broker at %s refuses: %s",
+                         uplink->endpoint, refuse->why->text);
+    }
+    case FRAME_BYE: {
+        const Dray__Bye *bye = (const Dray__Bye *)frame->message;
+
+        return error_set(&uplink->end, ENOTCONN, "the broker at %s ended the session%s%s", uplink->endpoint,
+                         bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
+    }
+    case FRAME_HEARTBEAT:
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+static int check_order(struct uplink *uplink, const struct frame *frame)
+{
+    enum frame_type type = frame->info->type;
+
+    if (type == FRAME_WELCOME || type == FRAME_REFUSE || type == FRAME_BYE) {
+        return 0;
+    }
+    if (!uplink->welcomed) {
+        return error_set(&uplink->end, EPROTO, "the broker at %s sent %s before its welcome",
+                         uplink->endpoint, frame->info->name);
+    }
+    if (frame->session != uplink->session || frame->seq != uplink->received) {
+        return error_set(&uplink->end, ENOTCONN,
+                         "the connection to the broker at %s lost messages (it was perhaps started anew)",
+                         uplink->endpoint);
+    }
+    uplink->received++;
+    return 0;
+}
+
+int uplink_receive(struct uplink *uplink, struct arena *arena, struct frame *frame, struct message *message,
+                   struct error *err)
+{
+    for (;;) {
+        int rc;
+
+        if (uplink->end.code != 0) {
+            return end_session(uplink, err);
+        }
+        rc = socket_receive(uplink->socket, message);
+        if (rc == 0) {
+            return 0;
+        }
+        if (rc < 0) {
+            error_set(&uplink->end, ENOTCONN, "cannot receive from the broker at %s: %s", uplink->endpoint,
+                      strerror(-rc));
+            continue;
+        }
+        uplink->heard_us = monotonic_us();
+        if (message->frames == 0) {
+            message_fini(message);
+            continue;
+        }
+        rc = frame_decode(message->frame[0].data, message->frame[0].size, FROM_BROKER, arena, frame, err);
+        if (rc == -EPROTO) {
+            error_set(&uplink->end, EPROTO, "what answers at %s speaks another version of Dray's protocol",
+                      uplink->endpoint);
+        } else if (rc != 0) {
+            error_set(&uplink->end, EPROTO,
+                      "what answers at %s is not a Dray broker that this client understands",
+                      uplink->endpoint);
+        } else if (check_order(uplink, frame) == 0 && handle_own(uplink, frame) == 1) {
+            return 1;
+        }
+        message_fini(message);
+    }
+}
+
+int uplink_send(struct uplink *uplink, enum frame_type type, const ProtobufCMessage *message,
+                struct error *err)
+{
+    if (uplink->end.code != 0) {
+        return end_session(uplink, err);
+    }
+    if (!uplink->welcomed) {
+        return error_set(err, ENOTCONN, "the broker at %s has not answered yet", uplink->endpoint);
+    }
+    return send_frame(uplink, type, message, err);
+}
+
+int uplink_tick(struct uplink *uplink, struct error *err)
+{
+    uint64_t now = monotonic_us();
+    uint64_t timeout = (uint64_t)uplink->timeout_ms * 1000;
+    uint64_t since_tick = now - uplink->tick_us;
+
+    if (uplink->end.code != 0) {
+        return end_session(uplink, err);
+    }
+    uplink->tick_us = now;
+    if (!uplink->welcomed) {
+        return 0;
+    }
+    // A process that was itself stopped (Ctrl-Z, a laptop asleep) has heard nothing
+    // and should look into its mailbox before it blames the broker.
+    if (since_tick > timeout / 2) {
+        uplink->heard_us = now - timeout / 2;
+    }
+    if (now - uplink->heard_us > timeout) {
+        error_set(&uplink->end, ENOTCONN, "the broker at %s has not been heard of for %.1f s",
+                  uplink->endpoint, (double)(now - uplink->heard_us) / 1e6);
+        return end_session(uplink, err);
+    }
+    if (now - uplink->beat_us >= (uint64_t)uplink->heartbeat_ms * 1000) {
+        Dray__Heartbeat beat = DRAY__HEARTBEAT__INIT;
+
+        beat.time_us = now;
+        // A full queue is no reason to stop: the broker's silence decides.
+        send_frame(uplink, FRAME_HEARTBEAT, &beat.base, NULL);
+        uplink->beat_us = now;
+    }
+    return 0;
+}

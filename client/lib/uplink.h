@@ -1,0 +1,41 @@
+// The client's connection to the broker: handshake, sequence numbers,
+// heartbeats.  Knows nothing of jobs.
+#ifndef DRAY_CLIENT_LIB_UPLINK_H
+#define DRAY_CLIENT_LIB_UPLINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/arena.h"
+#include "proto/error.h"
+#include "proto/frame.h"
+#include "proto/socket.h"
+
+struct uplink;
+
+// Starts to connect and queues HELLO; does not wait.  name: for people, NULL: host-pid.
+int uplink_create(const char *endpoint, const char *name, struct uplink **out, struct error *err);
+// Says BYE when there is a session.  Waits at most linger_ms for what is unsent.
+void uplink_destroy(struct uplink *uplink, int linger_ms);
+
+const char *uplink_endpoint(const struct uplink *uplink);
+bool uplink_welcomed(const struct uplink *uplink);
+unsigned uplink_heartbeat_ms(const struct uplink *uplink); // 0 before WELCOME
+int uplink_fd(const struct uplink *uplink);                // edge-triggered, see proto/socket.h
+bool uplink_ready(struct uplink *uplink);                  // uplink_receive would find something
+
+// 1: *frame and *message are the next message that is not the uplink's own (the frame's
+// body lives in the arena; message_fini is the caller's); 0: none now; negative: the
+// session is over, for good, and says why (the same each time).
+int uplink_receive(struct uplink *uplink, struct arena *arena, struct frame *frame, struct message *message,
+                   struct error *err);
+
+// -ENOTCONN: before WELCOME or after the end.  -EAGAIN: the broker takes nothing at present.
+int uplink_send(struct uplink *uplink, enum frame_type type, const ProtobufCMessage *message,
+                struct error *err);
+
+// Call at least every uplink_heartbeat_ms: sends a heartbeat when one is due;
+// -ENOTCONN when the broker was silent for too long.
+int uplink_tick(struct uplink *uplink, struct error *err);
+
+#endif

@@ -6,6 +6,7 @@
 
 #include "client/include/dray.h"
 #include "proto/arena.h"
+#include "proto/buffer.h"
 #include "proto/error.h"
 #include "proto/wire.pb-c.h"
 
@@ -20,6 +21,9 @@ int client_connect(const char *endpoint, const struct dray_options *options, int
 int client_cluster(dray_t *dray, struct arena *arena, const Dray__Cluster **out, struct error *err);
 int client_sources(dray_t *dray, const char *pattern, const char *path, bool glob, struct arena *arena,
                    const Dray__Sources **out, struct error *err);
+
+// The bytes of the partition that dray_next gave last, as a new reference; NULL: it gave none.
+struct buffer *client_event_buffer(dray_t *dray);
 
 // Between dray.h's error and ours.
 static inline int client_error(int rc, const struct error *from, struct dray_error *to)

@@ -27,7 +27,6 @@ struct peer {
     struct socket *socket;
     char *endpoint;
     uint64_t incarnation;
-    uint64_t sent;
     uint64_t used_us;
     size_t downloads;
 };
@@ -206,12 +205,11 @@ static int send_fetch(struct downloads *downloads, struct download *download, co
     if (size > sizeof(bytes)) {
         return error_set(err, EMSGSIZE, "a request of %zu bytes", size);
     }
-    frame_encode(FRAME_FETCH, peer->incarnation, peer->sent, &fetch.base, bytes);
+    frame_encode(FRAME_FETCH, peer->incarnation, 0, &fetch.base, bytes);
     rc = socket_send(peer->socket, NULL, 0, bytes, size, NULL, 0);
     if (rc != 0) {
         return error_set(err, -rc, "cannot send to the worker at %s: %s", peer->endpoint, strerror(-rc));
     }
-    peer->sent++;
     return 0;
 }
 
@@ -467,7 +465,7 @@ void downloads_process(struct downloads *downloads)
             if (message.frames > 0 &&
                 frame_decode(message.frame[0].data, message.frame[0].size, FROM_WORKER, &arena, &frame,
                              NULL) == 0 &&
-                frame.info->type == FRAME_PIECE) {
+                frame.info->type == FRAME_PIECE && frame.session == peer->incarnation) {
                 handle_piece(downloads, peer, (const Dray__Piece *)frame.message, &message);
             } else {
                 distrust(downloads, peer);

@@ -397,6 +397,11 @@ int dray_next(dray_t *dray, struct dray_event *event, struct dray_error *error)
     return rc;
 }
 
+struct buffer *client_event_buffer(dray_t *dray)
+{
+    return results_current(dray->results);
+}
+
 // ---- jobs --------------------------------------------------------------------------------------
 
 // Until the awaited answer is here.

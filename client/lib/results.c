@@ -776,6 +776,11 @@ int results_next(struct results *results, struct dray_event *event)
     return 1;
 }
 
+struct buffer *results_current(struct results *results)
+{
+    return buffer_ref(results->current);
+}
+
 void results_flush(struct results *results)
 {
     for (struct job *job = results->jobs; job != NULL; job = job->next) {

@@ -44,6 +44,8 @@ bool results_fetching(const struct results *results); // results_tick is needed 
 bool results_pending(const struct results *results);
 // 1 and *event, or 0.  event->data stays until the next call or results_destroy.
 int results_next(struct results *results, struct dray_event *event);
+// What event->data of the last PARTITION points into, as a new reference; NULL after other events.
+struct buffer *results_current(struct results *results);
 // Tells the broker which results were read; call when a batch is through.
 void results_flush(struct results *results);
 

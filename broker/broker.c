@@ -1,0 +1,199 @@
+#include "broker/broker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/state.h"
+
+enum {
+    TICK_MS = 50,
+    TURN_MESSAGES_MAX = 2000, // then the scheduler has its say
+    TURN_BYTES_MAX = 64 << 20,
+    STEPS_MAX = 16,        // of the scheduler in one turn of the loop
+    QUEUE_MESSAGES = 1000, // ZeroMQ's, to one peer; the outbox is behind it
+    LINGER_MS = 200,
+};
+
+static int on_joined(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err)
+{
+    (void)hello;
+    return dispatch_joined(arg, peer, err);
+}
+
+static int on_received(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
+                       struct error *err)
+{
+    return dispatch_frame(arg, peer, frame, message, err);
+}
+
+static void on_left(void *arg, struct peer *peer, const char *why)
+{
+    dispatch_left(arg, peer, why);
+}
+
+// Steps the scheduler through what has come in, and again when delivering ended sessions.
+static void step(struct broker *broker)
+{
+    for (int i = 0; i < STEPS_MAX && broker_turn(broker)->events > 0; i++) {
+        struct turn *turn = broker_turn(broker);
+        int rc = sched_step(broker->sched, turn->event, turn->events, &broker->actions);
+
+        if (rc != 0) {
+            log_write(broker->options.log, LEVEL_ERROR, "the scheduler: %s", strerror(-rc));
+        }
+        broker->current ^= 1;
+        deliver_actions(broker, turn);
+        turn_reset(turn);
+    }
+    if (broker_turn(broker)->events == 0) {
+        turn_reset(broker_turn(broker));
+        peers_sweep(&broker->peers);
+    }
+}
+
+static void on_readable(void *arg)
+{
+    struct broker *broker = arg;
+
+    for (int i = 0; i < TURN_MESSAGES_MAX; i++) {
+        struct turn *turn = broker_turn(broker);
+
+        if (!sessions_receive(broker->sessions, &turn->arena) || turn->arena.used > TURN_BYTES_MAX) {
+            break;
+        }
+    }
+}
+
+static void on_tick(void *arg)
+{
+    struct broker *broker = arg;
+
+    sessions_tick(broker->sessions);
+    turn_add(broker_turn(broker), EVENT_TICK);
+}
+
+static void on_turn(void *arg)
+{
+    struct broker *broker = arg;
+
+    step(broker);
+    sessions_flush(broker->sessions);
+}
+
+static int listen_all(struct broker *broker, char **endpoints, struct error *err)
+{
+    size_t size = 0;
+
+    for (size_t i = 0; i < broker->options.listens; i++) {
+        int rc = socket_bind(broker->socket, broker->options.listen[i], err);
+        const char *bound = socket_endpoint(broker->socket);
+        char *longer;
+
+        if (rc != 0) {
+            return rc;
+        }
+        longer = realloc(*endpoints, size + strlen(bound) + 2);
+        if (longer == NULL) {
+            return error_no_memory(err);
+        }
+        *endpoints = longer;
+        if (size > 0) {
+            longer[size++] = ' ';
+        }
+        memcpy(longer + size, bound, strlen(bound) + 1);
+        size += strlen(bound);
+    }
+    return 0;
+}
+
+static int open_parts(struct broker *broker, char **endpoints, struct error *err)
+{
+    const struct socket_options socket_options = {
+        .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
+        .send_messages_max = QUEUE_MESSAGES,
+        .receive_messages_max = QUEUE_MESSAGES,
+    };
+    const struct session_options session_options = {
+        .heartbeat_ms = broker->options.heartbeat_ms,
+        .timeout_ms = broker->options.timeout_ms,
+        .outbox_bytes = broker->options.outbox_bytes,
+        .log = broker->options.log,
+    };
+    const struct session_handler handler = {broker, on_joined, on_received, on_left};
+    struct sched_options sched_options;
+    int rc;
+
+    sched_options_default(&sched_options);
+    broker->sched = sched_create(&sched_options);
+    if (broker->sched == NULL) {
+        return error_no_memory(err);
+    }
+    broker->socket = socket_create(SOCKET_ROUTER, &socket_options, err);
+    if (broker->socket == NULL) {
+        return -err->code;
+    }
+    rc = sessions_create(broker->socket, &broker->peers, &session_options, &handler, &broker->sessions, err);
+    if (rc == 0) {
+        rc = listen_all(broker, endpoints, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    if (loop_add_socket(broker->loop, broker->socket, on_readable, broker) != 0 ||
+        loop_add_timer(broker->loop, TICK_MS, on_tick, broker) != 0) {
+        return error_no_memory(err);
+    }
+    loop_set_turn(broker->loop, on_turn, broker);
+    return 0;
+}
+
+int broker_create(const struct broker_options *options, struct loop *loop, struct broker **out,
+                  char **endpoints, struct error *err)
+{
+    struct broker *broker = calloc(1, sizeof(*broker));
+    char *bound = NULL;
+    int rc;
+
+    if (broker == NULL) {
+        return error_no_memory(err);
+    }
+    broker->options = *options;
+    broker->loop = loop;
+    peers_init(&broker->peers);
+    turn_init(&broker->turn[0]);
+    turn_init(&broker->turn[1]);
+    sched_actions_init(&broker->actions);
+    rc = open_parts(broker, &bound, err);
+    if (rc != 0) {
+        free(bound);
+        broker_destroy(broker, "it could not start");
+        return rc;
+    }
+    *out = broker;
+    *endpoints = bound;
+    return 0;
+}
+
+void broker_destroy(struct broker *broker, const char *why)
+{
+    if (broker == NULL) {
+        return;
+    }
+    if (broker->sessions != NULL) {
+        sessions_close(broker->sessions, why);
+    }
+    if (broker->socket != NULL) {
+        loop_remove_socket(broker->loop, broker->socket);
+        socket_destroy(broker->socket, LINGER_MS);
+    }
+    sessions_destroy(broker->sessions);
+    peers_fini(&broker->peers);
+    readers_fini(broker);
+    sched_actions_fini(&broker->actions);
+    sched_destroy(broker->sched);
+    turn_fini(&broker->turn[0]);
+    turn_fini(&broker->turn[1]);
+    free(broker->relay);
+    free(broker);
+}

@@ -1,0 +1,31 @@
+// The broker: sockets on one side, the scheduler on the other.  Each turn of the
+// loop drains what has arrived into events, steps the scheduler through them, and
+// sends what comes out, at most one message of a kind to each worker.
+#ifndef DRAY_BROKER_BROKER_H
+#define DRAY_BROKER_BROKER_H
+
+#include <stddef.h>
+
+#include "proto/error.h"
+#include "proto/log.h"
+#include "proto/socket.h"
+
+struct broker;
+
+struct broker_options {
+    const char *const *listen;
+    size_t listens;
+    unsigned heartbeat_ms;
+    unsigned timeout_ms;
+    size_t outbox_bytes; // unsent bytes that a slow peer may pile up
+    const struct log *log;
+};
+
+// Listens; endpoints as bound are written to *endpoints, separated by spaces (the caller
+// frees it).
+int broker_create(const struct broker_options *options, struct loop *loop, struct broker **out,
+                  char **endpoints, struct error *err);
+// Says BYE to everybody, waits a moment for what is unsent.
+void broker_destroy(struct broker *broker, const char *why);
+
+#endif

@@ -1,0 +1,251 @@
+#include "broker/outbox.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    METERED_FROM = 16 << 10,  // smaller payloads are copied by the socket
+    UNDER_WAY_MAX = 16 << 20, // metered bytes handed to ZeroMQ
+    MESSAGE_BYTES = 128,      // what a queued message costs besides its bytes
+};
+
+// Counts payload bytes that ZeroMQ holds.  It outlives the outbox: the last word
+// on a payload comes from ZeroMQ's thread.
+struct meter {
+    _Atomic size_t bytes;
+    _Atomic unsigned refs;
+};
+
+struct ticket {
+    struct meter *meter;
+    struct buffer *payload;
+};
+
+struct letter {
+    struct letter *next;
+    size_t bytes;
+    uint8_t *frame;
+    size_t size;
+    size_t count;
+    struct buffer *buffer[];
+};
+
+struct outbox {
+    struct letter *head;
+    struct letter **tail;
+    size_t bytes;
+    size_t bytes_max;
+    struct meter *meter;
+};
+
+static void meter_unref(struct meter *meter)
+{
+    if (atomic_fetch_sub(&meter->refs, 1) == 1) {
+        free(meter);
+    }
+}
+
+static void release_ticket(void *owner)
+{
+    struct ticket *ticket = owner;
+
+    atomic_fetch_sub(&ticket->meter->bytes, ticket->payload->size);
+    buffer_unref(ticket->payload);
+    meter_unref(ticket->meter);
+    free(ticket);
+}
+
+// The same bytes as a buffer that is counted until its last reference goes.
+static struct buffer *meter_buffer(struct meter *meter, struct buffer *payload)
+{
+    struct ticket *ticket;
+    struct buffer *metered;
+
+    if (payload->size < METERED_FROM) {
+        return buffer_ref(payload);
+    }
+    ticket = malloc(sizeof(*ticket));
+    if (ticket == NULL) {
+        return NULL;
+    }
+    metered = buffer_wrap(payload->data, payload->size, release_ticket, ticket);
+    if (metered == NULL) {
+        free(ticket);
+        return NULL;
+    }
+    ticket->meter = meter;
+    ticket->payload = buffer_ref(payload);
+    atomic_fetch_add(&meter->bytes, payload->size);
+    atomic_fetch_add(&meter->refs, 1);
+    return metered;
+}
+
+static void letter_destroy(struct letter *letter)
+{
+    for (size_t i = 0; i < letter->count; i++) {
+        buffer_unref(letter->buffer[i]);
+    }
+    free(letter->frame);
+    free(letter);
+}
+
+// Takes over the buffers' references, also on failure.
+static struct letter *letter_create(const void *frame, size_t size, struct buffer **buffers, size_t count)
+{
+    struct letter *letter = malloc(sizeof(*letter) + count * sizeof(struct buffer *));
+    uint8_t *copy = malloc(size);
+
+    if (letter == NULL || copy == NULL) {
+        for (size_t i = 0; i < count; i++) {
+            buffer_unref(buffers[i]);
+        }
+        free(letter);
+        free(copy);
+        return NULL;
+    }
+    memcpy(copy, frame, size);
+    *letter = (struct letter){.frame = copy, .size = size, .count = count, .bytes = MESSAGE_BYTES + size};
+    for (size_t i = 0; i < count; i++) {
+        letter->buffer[i] = buffers[i];
+        letter->bytes += buffers[i]->size;
+    }
+    return letter;
+}
+
+struct outbox *outbox_create(size_t bytes_max)
+{
+    struct outbox *outbox = calloc(1, sizeof(*outbox));
+    struct meter *meter = calloc(1, sizeof(*meter));
+
+    if (outbox == NULL || meter == NULL) {
+        free(outbox);
+        free(meter);
+        return NULL;
+    }
+    atomic_init(&meter->refs, 1);
+    outbox->meter = meter;
+    outbox->tail = &outbox->head;
+    outbox->bytes_max = bytes_max;
+    return outbox;
+}
+
+void outbox_destroy(struct outbox *outbox)
+{
+    if (outbox == NULL) {
+        return;
+    }
+    while (outbox->head != NULL) {
+        struct letter *letter = outbox->head;
+
+        outbox->head = letter->next;
+        letter_destroy(letter);
+    }
+    meter_unref(outbox->meter);
+    free(outbox);
+}
+
+static bool may_send(const struct outbox *outbox)
+{
+    return atomic_load(&outbox->meter->bytes) <= UNDER_WAY_MAX;
+}
+
+// -EAGAIN: not now.
+static int send_now(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size,
+                    const void *frame, size_t size, struct buffer *const *buffers, size_t count)
+{
+    struct buffer *few[4];
+    struct buffer **metered = few;
+    int rc = -ENOMEM;
+    size_t made = 0;
+
+    if (!may_send(outbox)) {
+        return -EAGAIN;
+    }
+    if (count > sizeof(few) / sizeof(few[0])) {
+        metered = malloc(count * sizeof(*metered));
+        if (metered == NULL) {
+            return -ENOMEM;
+        }
+    }
+    for (; made < count; made++) {
+        metered[made] = meter_buffer(outbox->meter, buffers[made]);
+        if (metered[made] == NULL) {
+            goto out;
+        }
+    }
+    rc = socket_send(socket, route, route_size, frame, size, metered, count);
+out:
+    for (size_t i = 0; i < made; i++) {
+        buffer_unref(metered[i]);
+    }
+    if (metered != few) {
+        free(metered);
+    }
+    return rc;
+}
+
+int outbox_flush(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size)
+{
+    while (outbox->head != NULL) {
+        struct letter *letter = outbox->head;
+        int rc = send_now(outbox, socket, route, route_size, letter->frame, letter->size, letter->buffer,
+                          letter->count);
+
+        if (rc != 0) {
+            return rc == -EAGAIN || rc == -ENOMEM ? 0 : rc;
+        }
+        outbox->head = letter->next;
+        if (outbox->head == NULL) {
+            outbox->tail = &outbox->head;
+        }
+        outbox->bytes -= letter->bytes;
+        letter_destroy(letter);
+    }
+    return 0;
+}
+
+int outbox_post(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size,
+                const void *frame, size_t size, struct buffer *const *buffers, size_t count)
+{
+    int rc = outbox_flush(outbox, socket, route, route_size);
+
+    if (rc == 0 && outbox->head == NULL) {
+        rc = send_now(outbox, socket, route, route_size, frame, size, buffers, count);
+        if (rc != -EAGAIN) {
+            return rc;
+        }
+    } else if (rc != 0) {
+        return rc;
+    }
+
+    struct buffer **refs = malloc((count + 1) * sizeof(*refs));
+    struct letter *letter;
+
+    if (refs == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        refs[i] = buffer_ref(buffers[i]);
+    }
+    letter = letter_create(frame, size, refs, count);
+    free(refs);
+    if (letter == NULL) {
+        return -ENOMEM;
+    }
+    if (outbox->bytes + letter->bytes > outbox->bytes_max) {
+        letter_destroy(letter);
+        return -ENOBUFS;
+    }
+    *outbox->tail = letter;
+    outbox->tail = &letter->next;
+    outbox->bytes += letter->bytes;
+    return 0;
+}
+
+size_t outbox_bytes(const struct outbox *outbox)
+{
+    return outbox->bytes + atomic_load(&outbox->meter->bytes);
+}

@@ -1,0 +1,83 @@
+// The clients and workers that said HELLO, by number and by routing id.
+#ifndef DRAY_BROKER_PEER_H
+#define DRAY_BROKER_PEER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "broker/outbox.h"
+#include "proto/frame.h"
+#include "proto/map.h"
+#include "proto/socket.h"
+
+#define PEERS_MAX 10000
+#define PEER_NAME_MAX 128
+// Workers are numbered from 1, clients from here on; no number is used twice.
+#define PEER_FIRST_CLIENT 0x80000000U
+
+struct batch;
+
+struct peer {
+    uint32_t number;
+    enum frame_sender role; // FROM_CLIENT or FROM_WORKER
+    bool gone;              // its session is over; the struct lives until peers_sweep
+    uint8_t route[SOCKET_ROUTING_ID_MAX];
+    uint8_t route_size;
+    uint64_t session;
+    uint64_t sent;     // seq of the next message to it
+    uint64_t received; // seq of the next message from it
+    uint64_t incarnation;
+    uint64_t heard_us;
+    char name[PEER_NAME_MAX];
+    struct outbox *outbox;
+    struct peer *next;       // all that are here, in order of arrival
+    struct peer **link;      // what points here
+    struct peer *next_route; // same hash
+
+    // workers only
+    uint32_t threads;
+    uint64_t memory;
+    char **endpoint; // of its exchange
+    size_t endpoints;
+    bool shared_files;
+    uint64_t memory_used, rss;
+    uint32_t running, queued;
+    char **file; // below its data dirs: name, path, name, path, ...
+    size_t files;
+    struct batch *batch; // what this turn has for it
+    uint8_t *told;       // bit a worker number: it knows that one's endpoints
+    size_t told_bytes;
+};
+
+struct peers {
+    struct peer *first;
+    struct peer **last;
+    struct peer *gone;
+    uint32_t count, workers, clients;
+    uint32_t next_worker, next_client;
+    struct map by_number;
+    struct map by_route; // by hash, chained through next_route
+};
+
+void peers_init(struct peers *peers);
+void peers_fini(struct peers *peers);
+
+// With the next number of its role; everything else is the caller's to fill in.
+// NULL: no memory, or numbers have run out.
+struct peer *peers_add(struct peers *peers, enum frame_sender role, const void *route, size_t route_size,
+                       size_t outbox_bytes);
+struct peer *peers_by_number(const struct peers *peers, uint32_t number); // NULL: not here
+struct peer *peers_by_route(const struct peers *peers, const void *route, size_t route_size);
+struct peer *peers_by_incarnation(const struct peers *peers, uint64_t incarnation);
+// Found no more; freed by peers_sweep, when nobody holds a pointer to it.
+void peers_remove(struct peers *peers, struct peer *peer);
+void peers_sweep(struct peers *peers);
+
+// A copy of what HELLO says of a worker.  -ENOMEM.
+int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count);
+// Replaces its files; takes over the array and its strings.
+void peer_set_files(struct peer *peer, char **file, size_t files);
+// False the first time: it was not told of that worker yet (and is from now on).
+bool peer_was_told(struct peer *peer, uint32_t worker);
+
+#endif

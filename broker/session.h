@@ -1,0 +1,58 @@
+// Sessions on the broker's ROUTER socket: handshake, order, liveness, goodbye.
+// What comes out above is frames of peers that are known, in order, without a gap.
+#ifndef DRAY_BROKER_SESSION_H
+#define DRAY_BROKER_SESSION_H
+
+#include <stdbool.h>
+
+#include "broker/peer.h"
+#include "proto/arena.h"
+#include "proto/error.h"
+#include "proto/frame.h"
+#include "proto/log.h"
+#include "proto/socket.h"
+
+struct sessions;
+
+struct session_options {
+    unsigned heartbeat_ms;
+    unsigned timeout_ms; // nothing heard for so long: lost
+    size_t outbox_bytes; // more than that unsent: the peer is too slow
+    const struct log *log;
+};
+
+// What happens on the sessions.  A peer's pointer is good until peers_sweep.
+struct session_handler {
+    void *arg;
+    // WELCOME is on its way.  Negative: the peer is refused in these words.
+    int (*joined)(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err);
+    // Negative: the peer broke the rules, its session ends in these words.
+    int (*received)(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
+                    struct error *err);
+    // Once for each that joined.
+    void (*left)(void *arg, struct peer *peer, const char *why);
+};
+
+// Borrows socket and peers.
+int sessions_create(struct socket *socket, struct peers *peers, const struct session_options *options,
+                    const struct session_handler *handler, struct sessions **out, struct error *err);
+void sessions_destroy(struct sessions *sessions);
+
+// Handles one message that has arrived; decoded frames live in the arena.  False:
+// there is none.
+bool sessions_receive(struct sessions *sessions, struct arena *arena);
+// Heartbeats, silence, what is still unsent.  Call a few times a heartbeat.
+void sessions_tick(struct sessions *sessions);
+// Sends what could not be sent before.
+void sessions_flush(struct sessions *sessions);
+
+// Buffers follow as payload frames.  A peer that is gone or too slow is a session that
+// ends, not an error of the caller.
+void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type type,
+                   const ProtobufCMessage *message, struct buffer *const *buffers, size_t count);
+// Ends a session: BYE with these words to the peer, `left` to the handler.
+void sessions_end(struct sessions *sessions, struct peer *peer, int code, const char *why);
+// BYE to everybody, without a call of `left`.
+void sessions_close(struct sessions *sessions, const char *why);
+
+#endif

@@ -1,0 +1,69 @@
+// The broker's inside, shared by the files of this folder that are its parts:
+// dispatch.c (message -> event), deliver.c (action -> message), relay.c, query.c.
+#ifndef DRAY_BROKER_STATE_H
+#define DRAY_BROKER_STATE_H
+
+#include "broker/broker.h"
+#include "broker/core/sched.h"
+#include "broker/peer.h"
+#include "broker/session.h"
+#include "broker/turn.h"
+
+// A FETCH that was passed on and has no answer yet.
+struct relay {
+    uint32_t reader; // peer that asked
+    uint32_t tag;
+    uint32_t worker;
+    struct task_range partition;
+};
+
+struct broker {
+    struct broker_options options;
+    struct loop *loop;
+    struct socket *socket;
+    struct peers peers;
+    struct sessions *sessions;
+    struct sched *sched;
+    struct sched_actions actions;
+    struct turn turn[2]; // one gathers while the other is being delivered
+    unsigned current;
+    struct map readers; // job -> struct readers: clients that hear of it
+    struct relay *relay;
+    size_t relays, relays_max;
+};
+
+static inline struct turn *broker_turn(struct broker *broker)
+{
+    return &broker->turn[broker->current];
+}
+
+// ---- dispatch.c
+int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame *frame,
+                   struct message *message, struct error *err);
+int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err);
+void dispatch_left(struct broker *broker, struct peer *peer, const char *why);
+
+// ---- deliver.c: sends all actions; `turn` has the payloads that came with their events.
+void deliver_actions(struct broker *broker, struct turn *turn);
+
+// ---- readers.c: which clients hear of a job
+int readers_add(struct broker *broker, uint32_t job, uint32_t client);
+void readers_forget_job(struct broker *broker, uint32_t job);
+void readers_forget_client(struct broker *broker, uint32_t client);
+// The clients of a job; valid until the next call of the others.
+const uint32_t *readers_of(const struct broker *broker, uint32_t job, size_t *count);
+void readers_fini(struct broker *broker);
+
+// ---- relay.c: bytes from a worker to who cannot reach it
+int relay_fetch(struct broker *broker, struct peer *reader, const Dray__Fetch *fetch, struct error *err);
+int relay_piece(struct broker *broker, struct peer *worker, const Dray__Piece *piece, struct message *message,
+                struct error *err);
+void relay_forget_peer(struct broker *broker, uint32_t number);
+
+// ---- query.c
+int query_cluster(struct broker *broker, struct peer *client, const Dray__ClusterQuery *query,
+                  struct error *err);
+int query_sources(struct broker *broker, struct peer *client, const Dray__SourceQuery *query,
+                  struct error *err);
+
+#endif

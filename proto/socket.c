@@ -12,6 +12,8 @@
 
 #include <czmq.h>
 
+#include "proto/number.h"
+
 enum {
     FRAME_BYTES_DEFAULT = 64 << 20,
     QUEUE_DEFAULT = 1000,
@@ -147,8 +149,10 @@ static int check_endpoint(const char *endpoint, struct error *err)
         return error_set(err, EINVAL, "\"%s\" has no host or no port: expected tcp://HOST:PORT", endpoint);
     }
     // libzmq would take 99999 for 34463.
-    if (strcmp(port, ":*") != 0 && (strspn(port + 1, "0123456789") != strlen(port + 1) ||
-                                    strlen(port + 1) > 5 || atoi(port + 1) > 65535)) {
+    int64_t number;
+
+    if (strcmp(port, ":*") != 0 &&
+        (!number_parse_int64(port + 1, strlen(port + 1), &number) || number < 0 || number > UINT16_MAX)) {
         return error_set(err, EINVAL, "\"%s\" is no valid address: the port is a number up to 65535",
                          endpoint);
     }
@@ -230,7 +234,7 @@ int socket_bind(struct socket *socket, const char *endpoint, struct error *err)
     size_t size = sizeof(socket->endpoint);
 
     if (zmq_getsockopt(socket->handle, ZMQ_LAST_ENDPOINT, socket->endpoint, &size) != 0) {
-        strcpy(socket->endpoint, endpoint);
+        memcpy(socket->endpoint, endpoint, strlen(endpoint) + 1);
     }
     return 0;
 }

@@ -219,7 +219,9 @@ static void test_half_way(void **state)
         snprintf(e, 16, "%s", exponent);
         parse_as_strtod(text);
         text[20 + next64() % 60] = '\0'; // fewer digits: plain rounding of long texts
-        strcat(text, exponent);
+        size_t cut = strlen(text);
+
+        snprintf(text + cut, sizeof(text) - cut, "%s", exponent);
         parse_as_strtod(text);
     }
 }
@@ -284,15 +286,15 @@ static void test_hard_cases(void **state)
     }
     memset(zeros, '0', sizeof(zeros));
     zeros[1] = '.';
-    strcpy(zeros + 2000, "1e2000");
+    snprintf(zeros + 2000, 100, "1e2000");
     parse_as_strtod(zeros);
-    strcpy(zeros + 2000, "123456789012345678901234567890123e1990");
+    snprintf(zeros + 2000, 100, "123456789012345678901234567890123e1990");
     parse_as_strtod(zeros);
     memset(zeros, '0', sizeof(zeros));
     zeros[0] = '7';
-    strcpy(zeros + 2000, "1e-2000");
+    snprintf(zeros + 2000, 100, "1e-2000");
     parse_as_strtod(zeros);
-    strcpy(zeros + 2000, ".1e-1800");
+    snprintf(zeros + 2000, 100, ".1e-1800");
     parse_as_strtod(zeros);
 }
 

@@ -27,12 +27,21 @@ enum {
     ENDPOINT_MAX = 512,
 };
 
+// A path of a local socket that we made.  libzmq leaves it behind.
+struct bound_path {
+    struct bound_path *next;
+    dev_t device;
+    ino_t inode;
+    char path[];
+};
+
 struct socket {
     zsock_t *zsock;
     void *handle; // libzmq's
     enum socket_kind kind;
     int fd;
     char endpoint[ENDPOINT_MAX];
+    struct bound_path *paths;
 };
 
 // The frames of one message.  A frame's bytes may lie inside its zmq_msg_t, so
@@ -103,9 +112,25 @@ struct socket *socket_create(enum socket_kind kind, const struct socket_options 
     return socket;
 }
 
+// Unless somebody else has put a socket of their own there.
+static void remove_paths(struct socket *socket)
+{
+    while (socket->paths != NULL) {
+        struct bound_path *bound = socket->paths;
+        struct stat st;
+
+        if (lstat(bound->path, &st) == 0 && st.st_dev == bound->device && st.st_ino == bound->inode) {
+            unlink(bound->path);
+        }
+        socket->paths = bound->next;
+        free(bound);
+    }
+}
+
 void socket_destroy(struct socket *socket, int linger_ms)
 {
     if (socket != NULL) {
+        remove_paths(socket);
         zsock_set_linger(socket->zsock, linger_ms);
         zsock_destroy(&socket->zsock);
         free(socket);
@@ -215,6 +240,25 @@ static void allow_ipv6(struct socket *socket, const char *endpoint)
     }
 }
 
+static void remember_path(struct socket *socket)
+{
+    const char *path = ipc_path(socket->endpoint);
+    struct bound_path *bound;
+    struct stat st;
+
+    if (path == NULL || path[0] == '@' || lstat(path, &st) != 0) {
+        return;
+    }
+    bound = malloc(sizeof(*bound) + strlen(path) + 1);
+    if (bound != NULL) {
+        bound->next = socket->paths;
+        bound->device = st.st_dev;
+        bound->inode = st.st_ino;
+        strcpy(bound->path, path);
+        socket->paths = bound;
+    }
+}
+
 int socket_bind(struct socket *socket, const char *endpoint, struct error *err)
 {
     int rc = check_endpoint(endpoint, err);
@@ -236,6 +280,7 @@ int socket_bind(struct socket *socket, const char *endpoint, struct error *err)
     if (zmq_getsockopt(socket->handle, ZMQ_LAST_ENDPOINT, socket->endpoint, &size) != 0) {
         memcpy(socket->endpoint, endpoint, strlen(endpoint) + 1);
     }
+    remember_path(socket);
     return 0;
 }
 

@@ -43,7 +43,7 @@ int socket_bind(struct socket *socket, const char *endpoint, struct error *err);
 // Does not wait for the peer; a peer that is not there yet is tried again and again.
 int socket_connect(struct socket *socket, const char *endpoint, struct error *err);
 const char *socket_endpoint(const struct socket *socket);  // last bound
-// Waits at most linger_ms for what is unsent.
+// Waits at most linger_ms for what is unsent.  Removes the files of ipc endpoints that it bound.
 void socket_destroy(struct socket *socket, int linger_ms);
 
 // A received multipart message.  Frames stay valid until message_fini.

@@ -89,6 +89,11 @@ static int check_message(const ProtobufCMessage *message, struct error *err)
     const ProtobufCMessageDescriptor *descriptor = message->descriptor;
     int rc = 0;
 
+    // Both sides speak the same version of the protocol, or the handshake fails.
+    if (message->n_unknown_fields > 0) {
+        return error_set(err, EBADMSG, "there is no field %u in a %s", message->unknown_fields[0].tag,
+                         descriptor->short_name);
+    }
     for (unsigned i = 0; i < descriptor->n_fields && rc == 0; i++) {
         rc = check_field(message, &descriptor->fields[i], err);
     }

@@ -1,6 +1,6 @@
 // Protobuf messages from outside.  protobuf-c unpacks; this adds the limits and
-// the checks that it lacks and that hold for every message: size, memory, enum
-// values that the schema knows, lengths of strings.  What a message means is checked by
+// the checks that it lacks and that hold for every message: size, memory, fields and
+// enum values that the schema knows, lengths of strings.  What a message means is checked by
 // its own module (frame, graph, op, partition).
 #ifndef DRAY_PROTO_SCHEMA_H
 #define DRAY_PROTO_SCHEMA_H

@@ -157,7 +157,7 @@ static int check_holdings(struct checker *k, Dray__Holding *const *holding, size
 {
     for (size_t i = 0; i < count; i++) {
         const Dray__Holding *h = holding[i];
-        uint64_t tasks;
+        uint64_t tasks = 0;
         int rc = check_ranges(k, h->layer, h->n_first, h->first, h->n_count, h->count, &tasks);
 
         if (rc < 0) {

@@ -28,7 +28,7 @@ struct result {
     uint32_t layer, index;
     Dray__Result *where;       // a copy; NULL once the bytes are here
     uint64_t reserved;         // of results->bytes_held
-    struct download *download; // FETCHING
+    struct transfer *transfer; // FETCHING
     struct buffer *bytes;      // READY
     struct job *job;
 };
@@ -71,7 +71,7 @@ struct job {
 
 struct results {
     struct uplink *uplink;
-    struct downloads *downloads;
+    struct transfers *transfers;
     struct job *jobs;
     uint64_t bytes_max;
     uint64_t bytes_held;
@@ -84,14 +84,14 @@ struct results {
 static struct result taken;
 #define RESULT_TAKEN (&taken)
 
-static void download_done(void *context, void *owner, struct buffer *bytes);
-static void download_lost(void *context, void *owner, const struct error *why);
+static void transfer_done(void *context, void *owner, struct buffer *bytes);
+static void transfer_lost(void *context, void *owner, const struct error *why);
 
 int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct results **out,
                    struct error *err)
 {
     struct results *results = calloc(1, sizeof(*results));
-    struct downloads_listener listener = {results, download_done, download_lost};
+    struct transfers_listener listener = {results, transfer_done, transfer_lost};
     int rc;
 
     if (results == NULL) {
@@ -99,7 +99,7 @@ int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct 
     }
     results->uplink = uplink;
     results->bytes_max = bytes_max;
-    rc = downloads_create(uplink, epoll, &listener, &results->downloads, err);
+    rc = transfers_create(uplink, epoll, &listener, &results->transfers, err);
     if (rc != 0) {
         free(results);
         return rc;
@@ -176,8 +176,8 @@ static void result_move(struct result *result, enum result_state state)
 static void result_forget(struct result *result)
 {
     list_remove(result);
-    if (result->download != NULL) {
-        downloads_cancel(result->job->results->downloads, result->download);
+    if (result->transfer != NULL) {
+        transfers_cancel(result->job->results->transfers, result->transfer);
     }
     unreserve(result);
     where_set(result, NULL);
@@ -228,7 +228,7 @@ void results_destroy(struct results *results)
         results->jobs = job->next;
         job_free(job);
     }
-    downloads_destroy(results->downloads);
+    transfers_destroy(results->transfers);
     buffer_unref(results->current);
     free(results->current_note);
     free(results);
@@ -348,7 +348,7 @@ static void fetch(struct result *result)
     result->reserved = result->where->bytes;
     results->bytes_held += result->reserved;
     result_move(result, RESULT_FETCHING);
-    if (downloads_start(results->downloads, result->where, result, &result->download, &err) != 0) {
+    if (transfers_start(results->transfers, result->where, result, &result->transfer, &err) != 0) {
         unreserve(result);
         job_fail(result->job, err.code, err.text);
     }
@@ -388,27 +388,27 @@ static void admit(struct results *results)
             fetch(first);
         }
         while ((first = job->list[RESULT_ANNOUNCED].first) != NULL &&
-               downloads_count(results->downloads) < FETCHES_MAX && has_room(results, first->where->bytes)) {
+               transfers_count(results->transfers) < FETCHES_MAX && has_room(results, first->where->bytes)) {
             fetch(first);
         }
     }
     results->admitting = false;
 }
 
-static void download_done(void *context, void *owner, struct buffer *bytes)
+static void transfer_done(void *context, void *owner, struct buffer *bytes)
 {
     struct result *result = owner;
 
-    result->download = NULL;
+    result->transfer = NULL;
     make_ready(result, bytes);
     admit(context);
 }
 
-static void download_lost(void *context, void *owner, const struct error *why)
+static void transfer_lost(void *context, void *owner, const struct error *why)
 {
     struct result *result = owner;
 
-    result->download = NULL;
+    result->transfer = NULL;
     unreserve(result);
     if (why->code == ENOMEM) {
         job_fail(result->job, why->code, why->text);
@@ -475,9 +475,9 @@ static int handle_result(struct results *results, struct job *job, const Dray__R
     if (result == RESULT_TAKEN || result->state == RESULT_READY) {
         return 0; // made again after a loss, and not needed again
     }
-    if (result->download != NULL) {
-        downloads_cancel(results->downloads, result->download); // it has moved
-        result->download = NULL;
+    if (result->transfer != NULL) {
+        transfers_cancel(results->transfers, result->transfer); // it has moved
+        result->transfer = NULL;
         unreserve(result);
     }
     // Small ones come along.  Without room their bytes are dropped and fetched later.
@@ -631,7 +631,7 @@ int results_handle(struct results *results, const struct frame *frame, struct me
         job = find_job(results, ((const Dray__JobEnded *)body)->job);
         return job == NULL ? 0 : handle_ended(job, (const Dray__JobEnded *)body, err);
     case FRAME_PIECE:
-        downloads_piece(results->downloads, (const Dray__Piece *)body, message);
+        transfers_piece(results->transfers, (const Dray__Piece *)body, message);
         return 0;
     default:
         return error_set(err, EPROTO, "the broker sent %s, which is not for clients", frame->info->name);
@@ -640,14 +640,14 @@ int results_handle(struct results *results, const struct frame *frame, struct me
 
 void results_process(struct results *results)
 {
-    downloads_process(results->downloads);
+    transfers_process(results->transfers);
 }
 
 void results_tick(struct results *results)
 {
     uint64_t now = monotonic_us();
 
-    downloads_tick(results->downloads);
+    transfers_tick(results->transfers);
     for (struct job *job = results->jobs; job != NULL; job = job->next) {
         struct result *lost;
 
@@ -661,7 +661,7 @@ void results_tick(struct results *results)
 
 bool results_ready(struct results *results)
 {
-    return downloads_ready(results->downloads);
+    return transfers_ready(results->transfers);
 }
 
 bool results_fetching(const struct results *results)
@@ -671,7 +671,7 @@ bool results_fetching(const struct results *results)
             return true;
         }
     }
-    return downloads_count(results->downloads) != 0;
+    return transfers_count(results->transfers) != 0;
 }
 
 // ---- delivery --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #include "client/include/dray.h"
-#include "client/lib/download.h"
+#include "client/lib/transfer.h"
 #include "client/lib/uplink.h"
 #include "proto/graph.pb-c.h"
 

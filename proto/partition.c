@@ -194,13 +194,15 @@ static void put_strings(uint8_t *to_offsets, uint8_t *to_values, const struct co
     }
 }
 
-static void put_column(const struct column *c, const struct layout *l, uint8_t *to)
+// Writes every byte of the column's pieces and of what pads them; returns where they end.
+static uint8_t *put_column(const struct column *c, const struct layout *l, uint8_t *to)
 {
     uint8_t *piece[PIECES_MAX];
     size_t next = 0;
 
     for (size_t i = 0; i < l->count; i++) {
         piece[i] = to;
+        memset(to + l->size[i], 0, padded(l->size[i]) - l->size[i]);
         to += padded(l->size[i]);
     }
     if (c->nulls > 0) {
@@ -224,6 +226,7 @@ static void put_column(const struct column *c, const struct layout *l, uint8_t *
         put_strings(piece[next], piece[next + 1], c);
         break;
     }
+    return to;
 }
 
 static void put_header(uint8_t *to, enum partition_kind kind, uint32_t header_size)
@@ -284,15 +287,12 @@ static int encode_table(const struct table *table, struct buffer **out, struct e
     if (encoded == NULL) {
         goto out;
     }
-    memset(data, 0, total);
+    memset(data, 0, padded(HEADER + header_size));
     put_header(data, PARTITION_TABLE, (uint32_t)header_size);
     dray__table_header__pack(&header, data + HEADER);
     data += padded(HEADER + header_size);
     for (uint32_t i = 0; i < table->columns; i++) {
-        put_column(&table->column[i], &layout[i], data);
-        for (size_t k = 0; k < layout[i].count; k++) {
-            data += padded(layout[i].size[k]);
-        }
+        data = put_column(&table->column[i], &layout[i], data);
     }
     *out = encoded;
     rc = 0;

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include "proto/op.h"
+#include "proto/op_step.h"
+#include "proto/table.h"
 #include "tests/unit/generate.h"
 
 // ---- operations to check, made in an arena ------------------------------------------------
@@ -395,6 +397,47 @@ static void test_aggregate(void **state)
     arena_fini(&a);
 }
 
+// What each step makes of the columns before it.
+static void test_step_columns(void **state)
+{
+    (void)state;
+    struct arena a;
+    struct step_columns columns = {.known = true, .count = 3};
+    Dray__Head head = DRAY__HEAD__INIT;
+    Dray__TakeInputs take = DRAY__TAKE_INPUTS__INIT;
+    struct error err = {0};
+
+    arena_init(&a, 0);
+    head.rows = (uint64_t)INT64_MAX;
+    assert_int_equal(step_check_head(&head, &columns, &err), 0);
+    assert_true(columns.known && columns.count == 3);
+    head.rows++;
+    assert_int_equal(step_check_head(&head, &columns, &err), -EBADMSG);
+
+    Dray__AggregateStep *step = sales(&a)->step[2]->aggregate;
+
+    assert_int_equal(step_check_aggregate(step, &columns, &err), 0);
+    assert_false(columns.known); // the columns of a partial state are the kernel's matter
+    step->stage = DRAY__AGG_STAGE__COMBINE_FINAL;
+    assert_int_equal(step_check_aggregate(step, &columns, &err), 0);
+    assert_true(columns.known && columns.count == 2);
+    step->aggregate->n_agg = step->aggregate->n_agg_type = TABLE_COLUMNS_MAX / 4;
+    assert_int_equal(step_check_aggregate(step, &columns, &err), -EBADMSG);
+    assert_int_equal(step_check_take_inputs(&take, &columns, &err), 0);
+    assert_false(columns.known);
+
+    Dray__ProbeCsv *probe = NEW(&a, probe_csv, Dray__ProbeCsv);
+
+    probe->dialect = dialect(&a);
+    probe->pattern = arena_strdup(&a, "*.csv");
+    probe->path = arena_strdup(&a, "/data/*.csv");
+    assert_int_equal(step_check_probe_csv(probe, &columns, &err), 0);
+    assert_true(columns.bytes);
+    probe->sample_bytes = 0;
+    assert_int_equal(step_check_probe_csv(probe, &columns, &err), -EBADMSG);
+    arena_fini(&a);
+}
+
 static void test_describe(void **state)
 {
     (void)state;
@@ -504,7 +547,8 @@ int main(void)
         cmocka_unit_test(test_decode),        cmocka_unit_test(test_step_order),
         cmocka_unit_test(test_scan),          cmocka_unit_test(test_expressions),
         cmocka_unit_test(test_columns_known), cmocka_unit_test(test_aggregate),
-        cmocka_unit_test(test_describe),      cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_step_columns),  cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,19 +7,6 @@
 
 enum { BATCH_BYTES = 4 << 20 };  // all vectors of a batch together: wide tables get fewer rows at a time
 
-static size_t value_size(enum type type)
-{
-    switch (type) {
-    case TYPE_BOOL:
-        return 1;
-    case TYPE_INT64:
-    case TYPE_FLOAT64:
-        return 8;
-    default:
-        return sizeof(struct string_view);
-    }
-}
-
 int csv_columns_init(struct csv_scan *scan, const Dray__ScanCsv *op, struct arena *arena, struct error *err)
 {
     uint32_t n = scan->columns;

@@ -41,4 +41,22 @@ struct batch {
     uint32_t selected;  // rows when selection is NULL
 };
 
+// Row j of those that count.
+static inline uint32_t batch_row(const struct batch *batch, uint32_t j)
+{
+    return batch->selection != NULL ? batch->selection[j] : j;
+}
+
+static inline bool vector_present(const struct vector *v, uint32_t row)
+{
+    return v->validity == NULL || ((v->validity[row >> 6] >> (row & 63)) & 1);
+}
+
+// The string of a row that is not null.
+static inline struct string_view vector_string(const struct vector *v, uint32_t row)
+{
+    return v->type == TYPE_DICT ? v->dictionary->entry[((const uint32_t *)v->values)[row]]
+                                : ((const struct string_view *)v->values)[row];
+}
+
 #endif

@@ -42,7 +42,8 @@ struct source_class {
                struct kernel_env *env, struct arena *arena, struct stage *next, struct error *err);
 };
 
-// A first step that makes its partition (bytes) by itself instead of pushing rows.
+// A first step that makes its partition (bytes) by itself instead of pushing rows; the only step
+// of its operation.
 struct maker_class {
     const char *name;
     int (*make)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
@@ -60,6 +61,20 @@ struct kernel_scratch {
     struct csv_scratch *csv;  // made by the first scan; NULL before
 };
 void csv_scratch_destroy(struct csv_scratch *scratch);  // NULL is fine
+
+// How a step kind runs: exactly one is set.
+struct step_class {
+    const struct source_class *source;
+    const struct maker_class *maker;
+    const struct stage_class *stage;
+};
+const struct step_class *step_class(enum step_kind kind);
+
+// Room for `columns` names and types; -ENOMEM.
+int schema_create(struct schema *schema, uint32_t columns, struct arena *arena);
+
+// -ECANCELED once the task was cancelled; for every batch or block.
+int kernel_cancelled(const struct kernel_env *env, struct error *err);
 
 static inline int stage_push(struct stage *next, const struct batch *batch, struct error *err)
 {

@@ -156,7 +156,8 @@ static const char *binary_phrase(Dray__ExprKind kind)
     }
 }
 
-static int refuse(Dray__ExprKind kind, const struct slot *a, const struct slot *b, struct error *err)
+static int refuse(Dray__ExprKind kind, const struct slot *a, const struct slot *b, const char *advice,
+                  struct error *err)
 {
     char text[400];
 
@@ -165,7 +166,7 @@ static int refuse(Dray__ExprKind kind, const struct slot *a, const struct slot *
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(text, sizeof(text), binary_phrase(kind), a->text, b->text);
 #pragma GCC diagnostic pop
-    return error_set(err, EINVAL, "%s", text);
+    return error_set(err, EINVAL, "%s%s", text, advice);
 }
 
 static int binary_types(struct node *n, struct slot *a, struct slot *b, struct error *err)
@@ -178,7 +179,7 @@ static int binary_types(struct node *n, struct slot *a, struct slot *b, struct e
     settle(b, a->type);
     any = a->type;
     if ((a->type == TYPE_STRING) != (b->type == TYPE_STRING)) {
-        return refuse(n->kind, a, b, err);
+        return refuse(n->kind, a, b, "", err);
     }
     if (a->type != b->type) {
         any = a->type == TYPE_FLOAT64 || b->type == TYPE_FLOAT64 ? TYPE_FLOAT64 : TYPE_INT64;
@@ -190,16 +191,14 @@ static int binary_types(struct node *n, struct slot *a, struct slot *b, struct e
     }
     if (logic) {
         n->type = any;
-        return any == TYPE_BOOL || any == TYPE_INT64 ? 0 : refuse(n->kind, a, b, err);
+        return any == TYPE_BOOL || any == TYPE_INT64 ? 0 : refuse(n->kind, a, b, "", err);
     }
     n->type = n->kind == DRAY__EXPR_KIND__DIV ? TYPE_FLOAT64 : any;
     if (any == TYPE_STRING && n->kind != DRAY__EXPR_KIND__ADD) {
-        return refuse(n->kind, a, b, err);
+        return refuse(n->kind, a, b, "", err);
     }
     if (any == TYPE_BOOL && n->kind != DRAY__EXPR_KIND__ADD && n->kind != DRAY__EXPR_KIND__MUL) {
-        int rc = refuse(n->kind, a, b, err);
-
-        return err == NULL ? rc : error_set(err, EINVAL, "%.500s: make one of them an int64 first", err->text);
+        return refuse(n->kind, a, b, ": make one of them an int64 first", err);
     }
     return 0;
 }

@@ -8,10 +8,10 @@
 #include "worker/kernel/order.h"
 
 enum part {
-    PART_WORD,   // a word of the record as it is
-    PART_VALUE,  // ACC_LEAST to ACC_LAST: a value or null
-    PART_MEAN,   // finished from here on
-    PART_SUM,    // of FLOAT64, compensated
+    PART_WORD,  // a word of the record as it is
+    PART_VALUE, // ACC_LEAST to ACC_LAST: a value or null
+    PART_MEAN,  // finished from here on
+    PART_SUM,   // of FLOAT64, compensated
     PART_VAR,
     PART_STD,
 };
@@ -21,15 +21,15 @@ struct field {
     enum part part;
     enum type type;
     const struct accumulator *accumulator;
-    uint32_t word;                    // PART_WORD
-    const struct accumulator *count;  // PART_MEAN
+    uint32_t word;                   // PART_WORD
+    const struct accumulator *count; // PART_MEAN
 };
 
 struct aggregate {
     struct stage stage;
     const Dray__Aggregate *message;
-    bool merges;  // reads states
-    bool finals;  // makes results
+    bool merges; // reads states
+    bool finals; // makes results
     struct memory memory;
     struct states states;
     uint32_t fields;
@@ -38,7 +38,7 @@ struct aggregate {
 
 static const char *fn_name(Dray__AggFn fn)
 {
-    static const char *const name[] = {"?",   "sum", "mean", "count", "min",  "max",
+    static const char *const name[] = {"?",    "sum", "mean", "count", "min", "max",
                                        "size", "std", "var",  "first", "last"};
 
     return fn >= DRAY__AGG_FN__SUM && fn <= DRAY__AGG_FN__LAST ? name[fn] : name[0];
@@ -96,8 +96,9 @@ static int state_field(struct aggregate *ag, const char *name, const char *what,
 
     if (ag->merges) {
         if (column >= in->columns || plain(in->type[column]) != type) {
-            return error_set(err, EINVAL, "the state of '%.200s' should have %s as column #%u of type %s, it is %s",
-                             name, what, column, type_name(type),
+            return error_set(err, EINVAL,
+                             "the state of '%.200s' should have %s as column #%u of type %s, it is %s", name,
+                             what, column, type_name(type),
                              column < in->columns ? type_name(in->type[column]) : "missing");
         }
         a->state[word] = column;
@@ -224,8 +225,8 @@ static int open_agg(struct aggregate *ag, const Dray__Agg *agg, enum type type, 
 
 // The type of a key's or agg's input, which must be what was planned: partitions of different
 // types would make states that do not fit together.
-static int input_type(const struct schema *in, uint32_t column, bool planned, enum type plan,
-                      enum type *out, struct error *err)
+static int input_type(const struct schema *in, uint32_t column, bool planned, enum type plan, enum type *out,
+                      struct error *err)
 {
     if (column >= in->columns) {
         return error_set(err, EINVAL, "column #%u is asked for, there are %u", column, in->columns);
@@ -279,7 +280,8 @@ static int open_aggs(struct aggregate *ag, const struct schema *in, struct error
         }
     }
     if (ag->merges && next != in->columns) {
-        return error_set(err, EINVAL, "the state table has %u columns where %u were expected", in->columns, next);
+        return error_set(err, EINVAL, "the state table has %u columns where %u were expected", in->columns,
+                         next);
     }
     return 0;
 }
@@ -428,7 +430,8 @@ static double real_of(const struct field *f, const uint64_t *record, bool *null)
     return f->part == PART_STD ? sqrt(value) : value;
 }
 
-static void put_value(const struct field *f, const uint64_t *record, struct output *out, uint32_t i, bool *null)
+static void put_value(const struct field *f, const uint64_t *record, struct output *out, uint32_t i,
+                      bool *null)
 {
     const uint64_t *c = record + f->accumulator->at;
     bool extreme = f->accumulator->kind == ACC_LEAST || f->accumulator->kind == ACC_GREATEST;
@@ -450,8 +453,8 @@ static void put_value(const struct field *f, const uint64_t *record, struct outp
     }
 }
 
-static void fill_field(const struct aggregate *ag, const struct field *f, const uint32_t *order, uint32_t first,
-                       uint32_t rows, struct output *out, struct vector *vector)
+static void fill_field(const struct aggregate *ag, const struct field *f, const uint32_t *order,
+                       uint32_t first, uint32_t rows, struct output *out, struct vector *vector)
 {
     bool any_null = false;
 
@@ -473,8 +476,8 @@ static void fill_field(const struct aggregate *ag, const struct field *f, const 
             any_null = true;
         }
     }
-    *vector = (struct vector){
-        .type = f->type, .values = &out->value, .validity = any_null ? out->validity : NULL};
+    *vector =
+        (struct vector){.type = f->type, .values = &out->value, .validity = any_null ? out->validity : NULL};
 }
 
 static void fill_key(const struct aggregate *ag, uint32_t k, const uint32_t *order, uint32_t first,
@@ -499,9 +502,8 @@ static void fill_key(const struct aggregate *ag, uint32_t k, const uint32_t *ord
             out->value.word[i] = word;
         }
     }
-    *vector = (struct vector){.type = dict ? TYPE_DICT : key->type,
-                              .values = &out->value,
-                              .dictionary = dict ? dictionary : NULL};
+    *vector = (struct vector){
+        .type = dict ? TYPE_DICT : key->type, .values = &out->value, .dictionary = dict ? dictionary : NULL};
 }
 
 static int sort_groups(struct aggregate *ag, struct order *order, struct error *err)

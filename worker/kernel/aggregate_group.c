@@ -5,11 +5,11 @@
 
 enum {
     WIDE = 64,
-    LOCAL_BITS = 8,   // the cell is the local number
-    CELL_BITS = 16,   // the cell is looked up
+    LOCAL_BITS = 8, // the cell is the local number
+    CELL_BITS = 16, // the cell is looked up
     TABLE = 2 * BATCH_ROWS,
     SLOTS_MIN = 64,
-    AHEAD = 8,        // rows between prefetch and use
+    AHEAD = 8, // rows between prefetch and use
 };
 
 static int room(struct arena *arena, size_t count, size_t size, void *out, struct error *err)

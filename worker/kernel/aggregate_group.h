@@ -17,17 +17,17 @@
 #define GROUP_NONE UINT32_MAX
 
 struct group_key {
-    enum type type;  // BOOL, INT64, FLOAT64, STRING
+    enum type type; // BOOL, INT64, FLOAT64, STRING
     uint32_t column;
-    struct intern intern;  // STRING: its word is the number here
+    struct intern intern; // STRING: its word is the number here
     struct remap remap;
     // INT64: the range of all rows so far starts at `base`
     int64_t base;
-    uint32_t bits;  // of a value's distance from base; WIDE: not worth it
+    uint32_t bits; // of a value's distance from base; WIDE: not worth it
     bool seen;
     // of this batch
-    const uint32_t *id;    // STRING, BOOL
-    const int64_t *value;  // INT64, FLOAT64 (bits)
+    const uint32_t *id;   // STRING, BOOL
+    const int64_t *value; // INT64, FLOAT64 (bits)
     uint32_t *id_room;
     int64_t *value_room;
 };
@@ -37,14 +37,14 @@ struct groups {
     struct arena *arena;
     uint32_t keys;
     struct group_key *key;
-    uint32_t words;       // of a record
+    uint32_t words; // of a record
     uint32_t count;
-    struct block record;  // uint64_t[count][words]
-    struct block slot;    // uint64_t[slots]: upper half of the hash, group + 1
+    struct block record; // uint64_t[count][words]
+    struct block slot;   // uint64_t[slots]: upper half of the hash, group + 1
     uint64_t slots;
     // keys as a few bits
-    uint32_t cell_bits;      // of the layout in cell_group
-    uint32_t *key_bits;      // the layout
+    uint32_t cell_bits; // of the layout in cell_group
+    uint32_t *key_bits; // the layout
     int64_t *key_base;
     struct block cell_group; // uint32_t[1 << cell_bits]
     struct block cell_local; // uint16_t[1 << cell_bits]: local number + 1, all zero between batches
@@ -52,8 +52,8 @@ struct groups {
     uint16_t *row;
     uint16_t *cell;
     uint16_t *local;
-    uint16_t *first;  // first row of each local number
-    uint16_t *table;  // hash table of the batch
+    uint16_t *first; // first row of each local number
+    uint16_t *table; // hash table of the batch
     uint64_t *hash;
     uint32_t *group;
     uint32_t *size;
@@ -63,11 +63,11 @@ struct groups {
 // The rows of a batch that have a group.
 struct grouping {
     uint32_t rows;
-    const uint16_t *row;    // where they are in the batch; NULL: 0, 1, 2...
-    const uint16_t *local;  // [rows]
+    const uint16_t *row;   // where they are in the batch; NULL: 0, 1, 2...
+    const uint16_t *local; // [rows]
     uint32_t locals;
-    const uint32_t *group;  // [locals], where size is not 0
-    const uint32_t *size;   // [locals], rows of each
+    const uint32_t *group; // [locals], where size is not 0
+    const uint32_t *size;  // [locals], rows of each
 };
 
 // `words` counts those of the keys.  The arena outlives it.  groups_free always, also after a failure.

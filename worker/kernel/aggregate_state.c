@@ -7,10 +7,10 @@ struct state_room {
     struct sums sums;
     // of the column loaded now
     const struct vector *vector;
-    const int64_t *word;  // INT64, BOOL; FLOAT64: bits
-    const double *real;   // FLOAT64, or made from word
+    const int64_t *word; // INT64, BOOL; FLOAT64: bits
+    const double *real;  // FLOAT64, or made from word
     bool any_missing;
-    const uint32_t *count;  // values of each local number
+    const uint32_t *count; // values of each local number
     // room
     int64_t word_room[BATCH_ROWS];
     double real_room[BATCH_ROWS];
@@ -324,7 +324,8 @@ static void find_best(struct state_room *r, const struct accumulator *a, const s
             uint32_t now = row_of(g, *best);
             uint32_t row = row_of(g, j);
 
-            if (v->type == TYPE_DICT && ((const uint32_t *)v->values)[now] == ((const uint32_t *)v->values)[row]) {
+            if (v->type == TYPE_DICT &&
+                ((const uint32_t *)v->values)[now] == ((const uint32_t *)v->values)[row]) {
                 continue;
             }
             int order = compare_strings(vector_string(v, row), vector_string(v, now));

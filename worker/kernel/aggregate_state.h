@@ -20,10 +20,10 @@ enum accumulator_kind {
 
 struct accumulator {
     enum accumulator_kind kind;
-    enum type type;     // of the input
-    uint32_t column;    // of the batch: its input
-    uint32_t at;        // first word in the record
-    uint32_t state[3];  // when combining: the batch's columns with its words, or STATE_NONE
+    enum type type;    // of the input
+    uint32_t column;   // of the batch: its input
+    uint32_t at;       // first word in the record
+    uint32_t state[3]; // when combining: the batch's columns with its words, or STATE_NONE
 };
 
 static inline uint32_t accumulator_words(enum accumulator_kind kind)
@@ -33,7 +33,7 @@ static inline uint32_t accumulator_words(enum accumulator_kind kind)
 
 struct states {
     struct groups groups;
-    struct heap heap;  // strings of ACC_LEAST to ACC_LAST
+    struct heap heap; // strings of ACC_LEAST to ACC_LAST
     uint32_t count;
     struct accumulator *accumulator;
     struct state_room *room;

@@ -9,11 +9,11 @@
 #define FEW_GROUPS 256
 
 struct sums {
-    bool ordered;  // of this batch
+    bool ordered; // of this batch
     uint32_t start[BATCH_ROWS + 1];
     uint16_t order[BATCH_ROWS];
     union {
-        _Alignas(64) double real[FEW_GROUPS * 8];
+        double real[FEW_GROUPS * 8];
         int64_t word[FEW_GROUPS * 8];
     } lane;
     int64_t part[2][BATCH_ROWS];

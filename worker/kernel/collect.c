@@ -8,12 +8,12 @@
 
 struct target {
     const char *name;
-    enum type type;  // BOOL, INT64, FLOAT64, STRING
-    bool dict;       // STRING as codes into `intern`
+    enum type type; // BOOL, INT64, FLOAT64, STRING
+    bool dict;      // STRING as codes into `intern`
     struct block values;
-    struct block offsets;   // STRING: int32_t[rows + 1]
-    size_t bytes;           // STRING: of values in use
-    struct block validity;  // from the first null on, zeroed ahead
+    struct block offsets;  // STRING: int32_t[rows + 1]
+    size_t bytes;          // STRING: of values in use
+    struct block validity; // from the first null on, zeroed ahead
     int64_t nulls;
     struct intern intern;
     struct remap remap;
@@ -124,8 +124,8 @@ static int add_validity(struct collector *c, struct target *t, const struct batc
     return 0;
 }
 
-static int add_words(struct collector *c, struct target *t, const struct batch *batch,
-                     const struct vector *v, struct error *err)
+static int add_words(struct collector *c, struct target *t, const struct batch *batch, const struct vector *v,
+                     struct error *err)
 {
     int rc = block_reserve(&t->values, c->memory, (size_t)c->rows + batch->selected, 8, err);
 
@@ -145,8 +145,8 @@ static int add_words(struct collector *c, struct target *t, const struct batch *
     return 0;
 }
 
-static int add_bools(struct collector *c, struct target *t, const struct batch *batch,
-                     const struct vector *v, struct error *err)
+static int add_bools(struct collector *c, struct target *t, const struct batch *batch, const struct vector *v,
+                     struct error *err)
 {
     int64_t end = c->rows + batch->selected;
     int rc = block_reserve_zero(&t->values, c->memory, ((size_t)end + 7) / 8, 1, err);
@@ -165,8 +165,8 @@ static int add_bools(struct collector *c, struct target *t, const struct batch *
     return 0;
 }
 
-static int add_codes(struct collector *c, struct target *t, const struct batch *batch,
-                     const struct vector *v, struct error *err)
+static int add_codes(struct collector *c, struct target *t, const struct batch *batch, const struct vector *v,
+                     struct error *err)
 {
     uint32_t *id;
     int rc = block_reserve(&t->values, c->memory, (size_t)c->rows + batch->selected, sizeof(uint32_t), err);
@@ -215,9 +215,10 @@ static int add_bytes(struct collector *c, struct target *t, int64_t row, const c
     int32_t *offset = t->offsets.data;
 
     if (size > (size_t)INT32_MAX - t->bytes) {
-        return error_set(err, EFBIG,
-                         "column '%.200s' holds more than 2 GB of text in one partition: use a smaller blocksize",
-                         t->name);
+        return error_set(
+            err, EFBIG,
+            "column '%.200s' holds more than 2 GB of text in one partition: use a smaller blocksize",
+            t->name);
     }
     int rc = block_reserve(&t->values, c->memory, t->bytes + size, 1, err);
 

@@ -10,11 +10,11 @@ enum { STACK_MAX = 64, NODES_MAX = 1000 };
 
 struct node {
     Dray__ExprKind kind;
-    enum type type;      // of its result; 0: a null that may become any type
-    enum type operands;  // binary: what both are turned into first
+    enum type type;     // of its result; 0: a null that may become any type
+    enum type operands; // binary: what both are turned into first
     uint32_t column;
     bool scalar;
-    struct operand literal;  // LITERAL
+    struct operand literal; // LITERAL
     union {
         uint8_t b;
         int64_t i;
@@ -22,7 +22,7 @@ struct node {
         struct string_view s;
     } value;
     struct result *result;
-    struct result *turned[2];  // operands converted to `operands`
+    struct result *turned[2]; // operands converted to `operands`
     struct memo memo;
 };
 
@@ -33,7 +33,7 @@ struct expr {
     uint32_t nodes;
     struct node *node;
     struct operand *stack;
-    struct result *spread;  // of a scalar whole
+    struct result *spread; // of a scalar whole
     // Results that nobody reads any more while opening, for reuse.
     uint32_t spares;
     struct result *spare[3 * STACK_MAX];
@@ -46,7 +46,7 @@ static const uint64_t null_word = 0;
 // What is on the stack while opening.
 struct slot {
     enum type type;
-    struct result *result;  // that it lies in, or NULL
+    struct result *result; // that it lies in, or NULL
     const char *text;
     struct node *node;
 };

@@ -18,7 +18,8 @@
 
 struct expr;
 
-// The expression lives in the arena; `in` and the message must outlive it.  Errors say what was combined with what.
+// The expression lives in the arena; `in` and the message must outlive it.  Errors say what was combined with
+// what.
 int expr_open(const Dray__Expr *message, const struct schema *in, struct arena *arena, struct expr **out,
               struct error *err);
 enum type expr_type(const struct expr *expr);

@@ -172,9 +172,10 @@ int cast_eval(enum type type, const struct operand *a, const struct batch *batch
     }
     if (rc == 0) {
         out->scalar = false;
-        out->vector = (struct vector){.type = type,
-                                      .values = result->values,
-                                      .validity = a->vector.validity != NULL || may_lose ? result->validity : NULL};
+        out->vector =
+            (struct vector){.type = type,
+                            .values = result->values,
+                            .validity = a->vector.validity != NULL || may_lose ? result->validity : NULL};
     }
     return rc;
 }

@@ -8,30 +8,30 @@
 
 // Elementwise over all rows, with `l` and `r` the operands: three loops, so that a literal
 // stays in a register.
-#define LOOP(OUT, IN, EXPRESSION)                                                                              \
-    do {                                                                                                       \
-        OUT *restrict o = (OUT *)(void *)result->values;                                                       \
-        const IN *x = a->vector.values;                                                                        \
-        const IN *y = b->vector.values;                                                                        \
-        if (a->scalar) {                                                                                       \
-            const IN l = x[0];                                                                                 \
-            for (uint32_t i = 0; i < rows; i++) {                                                              \
-                const IN r = y[i];                                                                             \
-                o[i] = (OUT)(EXPRESSION);                                                                      \
-            }                                                                                                  \
-        } else if (b->scalar) {                                                                                \
-            const IN r = y[0];                                                                                 \
-            for (uint32_t i = 0; i < rows; i++) {                                                              \
-                const IN l = x[i];                                                                             \
-                o[i] = (OUT)(EXPRESSION);                                                                      \
-            }                                                                                                  \
-        } else {                                                                                               \
-            for (uint32_t i = 0; i < rows; i++) {                                                              \
-                const IN l = x[i];                                                                             \
-                const IN r = y[i];                                                                             \
-                o[i] = (OUT)(EXPRESSION);                                                                      \
-            }                                                                                                  \
-        }                                                                                                      \
+#define LOOP(OUT, IN, EXPRESSION)                                                                            \
+    do {                                                                                                     \
+        OUT *restrict o = (OUT *)(void *)result->values;                                                     \
+        const IN *x = a->vector.values;                                                                      \
+        const IN *y = b->vector.values;                                                                      \
+        if (a->scalar) {                                                                                     \
+            const IN l = x[0];                                                                               \
+            for (uint32_t i = 0; i < rows; i++) {                                                            \
+                const IN r = y[i];                                                                           \
+                o[i] = (OUT)(EXPRESSION);                                                                    \
+            }                                                                                                \
+        } else if (b->scalar) {                                                                              \
+            const IN r = y[0];                                                                               \
+            for (uint32_t i = 0; i < rows; i++) {                                                            \
+                const IN l = x[i];                                                                           \
+                o[i] = (OUT)(EXPRESSION);                                                                    \
+            }                                                                                                \
+        } else {                                                                                             \
+            for (uint32_t i = 0; i < rows; i++) {                                                            \
+                const IN l = x[i];                                                                           \
+                const IN r = y[i];                                                                           \
+                o[i] = (OUT)(EXPRESSION);                                                                    \
+            }                                                                                                \
+        }                                                                                                    \
     } while (0)
 
 static size_t value_size(enum type type)
@@ -272,7 +272,8 @@ static int concatenate(const struct operand *a, const struct operand *b, const s
             struct string_view l = {"", 0};
             struct string_view r = {"", 0};
 
-            if (vector_present(&a->vector, a->scalar ? 0 : i) && vector_present(&b->vector, b->scalar ? 0 : i)) {
+            if (vector_present(&a->vector, a->scalar ? 0 : i) &&
+                vector_present(&b->vector, b->scalar ? 0 : i)) {
                 l = vector_string(&a->vector, a->scalar ? 0 : i);
                 r = vector_string(&b->vector, b->scalar ? 0 : i);
             }
@@ -329,9 +330,9 @@ static int arithmetic(Dray__ExprKind kind, enum type type, const struct operand 
         if (type == TYPE_FLOAT64) {
             LOOP(double, double, l *r);
         } else if (type == TYPE_INT64) {
-            LOOP(uint64_t, uint64_t, l *r);
+            LOOP(uint64_t, uint64_t, l * r);
         } else {
-            LOOP(uint8_t, uint8_t, l &r);
+            LOOP(uint8_t, uint8_t, l & r);
         }
         break;
     case DRAY__EXPR_KIND__DIV:
@@ -358,28 +359,28 @@ static int arithmetic(Dray__ExprKind kind, enum type type, const struct operand 
 
 // ---- comparison --------------------------------------------------------------------
 
-#define COMPARE(IN)                                                                                            \
-    do {                                                                                                       \
-        switch (kind) {                                                                                        \
-        case DRAY__EXPR_KIND__EQ:                                                                              \
-            LOOP(uint8_t, IN, l == r);                                                                         \
-            break;                                                                                             \
-        case DRAY__EXPR_KIND__NE:                                                                              \
-            LOOP(uint8_t, IN, l != r);                                                                         \
-            break;                                                                                             \
-        case DRAY__EXPR_KIND__LT:                                                                              \
-            LOOP(uint8_t, IN, l < r);                                                                          \
-            break;                                                                                             \
-        case DRAY__EXPR_KIND__LE:                                                                              \
-            LOOP(uint8_t, IN, l <= r);                                                                         \
-            break;                                                                                             \
-        case DRAY__EXPR_KIND__GT:                                                                              \
-            LOOP(uint8_t, IN, l > r);                                                                          \
-            break;                                                                                             \
-        default:                                                                                               \
-            LOOP(uint8_t, IN, l >= r);                                                                         \
-            break;                                                                                             \
-        }                                                                                                      \
+#define COMPARE(IN)                                                                                          \
+    do {                                                                                                     \
+        switch (kind) {                                                                                      \
+        case DRAY__EXPR_KIND__EQ:                                                                            \
+            LOOP(uint8_t, IN, l == r);                                                                       \
+            break;                                                                                           \
+        case DRAY__EXPR_KIND__NE:                                                                            \
+            LOOP(uint8_t, IN, l != r);                                                                       \
+            break;                                                                                           \
+        case DRAY__EXPR_KIND__LT:                                                                            \
+            LOOP(uint8_t, IN, l < r);                                                                        \
+            break;                                                                                           \
+        case DRAY__EXPR_KIND__LE:                                                                            \
+            LOOP(uint8_t, IN, l <= r);                                                                       \
+            break;                                                                                           \
+        case DRAY__EXPR_KIND__GT:                                                                            \
+            LOOP(uint8_t, IN, l > r);                                                                        \
+            break;                                                                                           \
+        default:                                                                                             \
+            LOOP(uint8_t, IN, l >= r);                                                                       \
+            break;                                                                                           \
+        }                                                                                                    \
     } while (0)
 
 static bool string_answer(Dray__ExprKind kind, struct string_view l, struct string_view r)
@@ -502,7 +503,9 @@ static int comparison(Dray__ExprKind kind, enum type type, const struct operand 
     if (both_present(a, b, rows, result) != NULL) {
         if (kind == DRAY__EXPR_KIND__NE) {
             for (uint32_t i = 0; i < rows; i++) {
-                result->values[i] |= !((result->validity[i >> 6] >> (i & 63)) & 1);
+                bool null = !((result->validity[i >> 6] >> (i & 63)) & 1);
+
+                result->values[i] = result->values[i] || null;
             }
         } else {
             clear_nulls(result, 1, rows);
@@ -520,7 +523,7 @@ static void logic(Dray__ExprKind kind, enum type type, const struct operand *a, 
     if (type == TYPE_BOOL) {
         // Nulls are false: the byte below them is.
         if (kind == DRAY__EXPR_KIND__AND) {
-            LOOP(uint8_t, uint8_t, l &r);
+            LOOP(uint8_t, uint8_t, l & r);
         } else if (kind == DRAY__EXPR_KIND__OR) {
             LOOP(uint8_t, uint8_t, l | r);
         } else {
@@ -529,7 +532,7 @@ static void logic(Dray__ExprKind kind, enum type type, const struct operand *a, 
     } else {
         validity = both_present(a, b, rows, result);
         if (kind == DRAY__EXPR_KIND__AND) {
-            LOOP(uint64_t, uint64_t, l &r);
+            LOOP(uint64_t, uint64_t, l & r);
         } else if (kind == DRAY__EXPR_KIND__OR) {
             LOOP(uint64_t, uint64_t, l | r);
         } else {

@@ -6,13 +6,13 @@
 
 struct operand {
     struct vector vector;
-    bool scalar;  // one value for all rows; null when validity is set
+    bool scalar; // one value for all rows; null when validity is set
 };
 
 // Where an operator writes: room for a batch of its type.
 struct result {
     uint64_t validity[BATCH_ROWS / 64];
-    _Alignas(64) unsigned char values[];
+    _Alignas(16) unsigned char values[];
 };
 
 // What an operator keeps between batches.

@@ -11,7 +11,7 @@ enum { CHUNK_MIN = 1 << 12, CHUNK_MAX = 1 << 20, SLOTS_MIN = 64 };
 
 struct heap_chunk {
     struct heap_chunk *next;
-    struct block block;  // this very chunk
+    struct block block; // this very chunk
     size_t used;
     _Alignas(16) char data[];
 };

@@ -17,9 +17,9 @@ void heap_free(struct heap *heap);
 struct intern {
     struct memory *memory;
     struct heap heap;
-    struct block entry;  // struct string_view[count]
-    struct block slot;   // uint64_t[slots]: upper half of the hash, id + 1; 0 is free
-    uint64_t slots;      // a power of two, or 0
+    struct block entry; // struct string_view[count]
+    struct block slot;  // uint64_t[slots]: upper half of the hash, id + 1; 0 is free
+    uint64_t slots;     // a power of two, or 0
     uint32_t count;
 };
 
@@ -35,8 +35,8 @@ void intern_free(struct intern *intern);
 // The codes of one column's dictionary vectors as ids of an intern table.  Each entry is added
 // when a row that counts first uses it, so that ids do not depend on entries that no row uses.
 struct remap {
-    const struct dictionary *dictionary;  // of the last batch
-    struct block id;                      // uint32_t[known], REMAP_NONE where not added yet
+    const struct dictionary *dictionary; // of the last batch
+    struct block id;                     // uint32_t[known], REMAP_NONE where not added yet
     uint32_t known;
 };
 #define REMAP_NONE UINT32_MAX

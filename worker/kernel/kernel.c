@@ -17,8 +17,8 @@ int kernel_cancelled(const struct kernel_env *env, struct error *err)
 struct pipeline {
     struct arena arena;
     size_t stages;
-    struct stage **stage;  // the last one collects
-    uint64_t taken;        // of the budget, for the arena
+    struct stage **stage; // the last one collects
+    uint64_t taken;       // of the budget, for the arena
 };
 
 static int open_stage(struct pipeline *p, const struct stage_class *class, const Dray__Step *step,
@@ -131,8 +131,8 @@ static int run_maker(const Dray__Op *op, const struct maker_class *maker, uint32
     return rc;
 }
 
-int kernel_run(const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs,
-               struct kernel_env *env, struct partition **out, struct error *err)
+int kernel_run(const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
+               struct partition **out, struct error *err)
 {
     int kind = op->n_step > 0 ? step_kind(op->step[0]) : -1;
 

@@ -16,15 +16,15 @@
 
 // What a kernel may use, and where it leaves word.
 struct kernel_env {
-    struct budget *budget;           // working memory is taken from it and given back
-    const char *const *data_dir;     // --data-dir, NULL-terminated; NULL: the shared file system
-    const atomic_bool *cancelled;    // checked every block or batch: -ECANCELED
-    struct arena *arena;             // for the note
-    void *scratch;                   // kept by an executor between tasks: see kernel_scratch_*
+    struct budget *budget;        // working memory is taken from it and given back
+    const char *const *data_dir;  // --data-dir, NULL-terminated; NULL: the shared file system
+    const atomic_bool *cancelled; // checked every block or batch: -ECANCELED
+    struct arena *arena;          // for the note
+    void *scratch;                // kept by an executor between tasks: see kernel_scratch_*
     // out
-    uint64_t rows;                   // read from sources
+    uint64_t rows; // read from sources
     uint64_t source_bytes;
-    Dray__Note note;                 // dray__note__init before; has_* or n_* set when there is something to say
+    Dray__Note note; // dray__note__init before; has_* or n_* set when there is something to say
 };
 
 // Input partitions, grouped by the layer's inputs: list i is
@@ -37,8 +37,8 @@ struct kernel_inputs {
 
 // `op` is checked (op_decode).  *out holds one reference.  Errors say which file,
 // block, line, column; the caller adds the task and the worker.
-int kernel_run(const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs,
-               struct kernel_env *env, struct partition **out, struct error *err);
+int kernel_run(const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
+               struct partition **out, struct error *err);
 
 // Buffers that a thread reuses between tasks (read block, index, vectors).
 void *kernel_scratch_create(void);

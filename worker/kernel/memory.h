@@ -11,16 +11,16 @@
 #include "worker/store/budget.h"
 
 struct memory {
-    struct budget *budget;  // NULL: not counted
-    const char *what;       // "groupby", for the error
-    uint64_t taken;         // bytes held now
+    struct budget *budget; // NULL: not counted
+    const char *what;      // "groupby", for the error
+    uint64_t taken;        // bytes held now
 };
 
 // A growing array in that memory; its start is aligned as malloc aligns, its size is a multiple
 // of 64 bytes.
 struct block {
     void *data;
-    size_t size;  // bytes allocated
+    size_t size; // bytes allocated
 };
 
 // Makes room for `count` elements of `size` bytes, keeping what is there; grows by

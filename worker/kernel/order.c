@@ -115,7 +115,7 @@ void order_by_flag(struct order *order, const uint8_t *flag, bool flagged_first)
 
 // The first eight bytes decide most comparisons without touching the string.
 struct item {
-    uint64_t head;  // big-endian, padded with zeros
+    uint64_t head; // big-endian, padded with zeros
     uint32_t row;
 };
 

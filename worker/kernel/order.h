@@ -8,8 +8,8 @@
 struct order {
     struct memory *memory;
     uint32_t rows;
-    struct block row;    // uint32_t[rows]: the order
-    struct block other;  // of the same size
+    struct block row;   // uint32_t[rows]: the order
+    struct block other; // of the same size
 };
 
 // Values as words that ascend, compared without a sign, as the values do.

@@ -15,10 +15,10 @@ struct schema {
 
 struct stage {
     const struct stage_class *class;
-    struct stage *next;  // NULL for the last
+    struct stage *next; // NULL for the last
     struct kernel_env *env;
-    struct arena *arena;   // lives as long as the task
-    struct schema schema;  // of what it pushes, set by open
+    struct arena *arena;  // lives as long as the task
+    struct schema schema; // of what it pushes, set by open
 };
 
 // 1 from push: wants no more rows (head), the source stops early; 0: go on; negative: errno.
@@ -29,15 +29,15 @@ struct stage_class {
     int (*push)(struct stage *stage, const struct batch *batch, struct error *err);
     // No more rows: push what is left to next.  Called once, also after an early stop.
     int (*finish)(struct stage *stage, struct error *err);
-    void (*close)(struct stage *stage);  // always, also after a failed open; NULL is fine
-    size_t size;  // of the struct that embeds struct stage first
+    void (*close)(struct stage *stage); // always, also after a failed open; NULL is fine
+    size_t size;                        // of the struct that embeds struct stage first
 };
 
 // A source drives the pipeline: opens its schema, then pushes batches into `next`.
 struct source_class {
     const char *name;
-    int (*schema)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
-                  struct arena *arena, struct schema *out, struct error *err);
+    int (*schema)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+                  struct kernel_env *env, struct arena *arena, struct schema *out, struct error *err);
     int (*run)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
                struct kernel_env *env, struct arena *arena, struct stage *next, struct error *err);
 };
@@ -46,21 +46,21 @@ struct source_class {
 // of its operation.
 struct maker_class {
     const char *name;
-    int (*make)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
-                struct arena *arena, struct partition **out, struct error *err);
+    int (*make)(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+                struct kernel_env *env, struct arena *arena, struct partition **out, struct error *err);
 };
 
-extern const struct source_class csv_scan_source;  // csv_scan.c
-extern const struct maker_class csv_probe_maker;   // csv_probe.c
-extern const struct maker_class csv_quote_maker;   // csv_quote.c
+extern const struct source_class csv_scan_source; // csv_scan.c
+extern const struct maker_class csv_probe_maker;  // csv_probe.c
+extern const struct maker_class csv_quote_maker;  // csv_quote.c
 
 // What kernel_scratch_create allocates, zeroed: one slot for each module that keeps buffers
 // between the tasks of a thread.  kernel_scratch_destroy calls each slot's destroy.
 struct csv_scratch;
 struct kernel_scratch {
-    struct csv_scratch *csv;  // made by the first scan; NULL before
+    struct csv_scratch *csv; // made by the first scan; NULL before
 };
-void csv_scratch_destroy(struct csv_scratch *scratch);  // NULL is fine
+void csv_scratch_destroy(struct csv_scratch *scratch); // NULL is fine
 
 // How a step kind runs: exactly one is set.
 struct step_class {

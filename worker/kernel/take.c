@@ -9,11 +9,11 @@
 // through buffers of one batch.
 struct reader {
     struct memory memory;
-    struct heap heap;  // everything below, and the dictionaries, which live until the end
+    struct heap heap; // everything below, and the dictionaries, which live until the end
     uint32_t columns;
     struct vector *vector;
-    void **values;        // a batch of the column's widest form, made at need
-    uint64_t **validity;  // [BATCH_ROWS / 64], made at need
+    void **values;       // a batch of the column's widest form, made at need
+    uint64_t **validity; // [BATCH_ROWS / 64], made at need
 };
 
 static int reader_open(struct reader *reader, struct kernel_env *env, uint32_t columns, struct error *err)
@@ -236,10 +236,9 @@ static int check_same(const struct table *table, uint32_t number, const struct s
     }
     for (uint32_t i = 0; i < table->columns; i++) {
         if (plain(table->column[i].type) != schema->type[i]) {
-            return error_set(err, EINVAL,
-                             "column '%.200s' is %s in the first input partition and %s in partition %u",
-                             schema->name[i], type_name(schema->type[i]), type_name(table->column[i].type),
-                             number);
+            return error_set(
+                err, EINVAL, "column '%.200s' is %s in the first input partition and %s in partition %u",
+                schema->name[i], type_name(schema->type[i]), type_name(table->column[i].type), number);
         }
     }
     return 0;

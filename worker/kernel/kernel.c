@@ -159,7 +159,12 @@ void *kernel_scratch_create(void)
     return calloc(1, sizeof(struct kernel_scratch));
 }
 
-void kernel_scratch_destroy(void *scratch)
+void kernel_scratch_destroy(void *pointer)
 {
-    free(scratch);
+    struct kernel_scratch *scratch = pointer;
+
+    if (scratch != NULL) {
+        csv_scratch_destroy(scratch->csv);
+        free(scratch);
+    }
 }

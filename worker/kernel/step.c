@@ -10,6 +10,9 @@
 #include "worker/kernel/take.h"
 
 static const struct step_class table[STEP_KINDS] = {
+    [STEP_SCAN_CSV] = {.source = &csv_scan_source},
+    [STEP_PROBE_CSV] = {.maker = &csv_probe_maker},
+    [STEP_QUOTE_CSV] = {.maker = &csv_quote_maker},
     [STEP_TAKE_INPUTS] = {.source = &take_inputs_source},
     [STEP_FILTER] = {.stage = &filter_stage},
     [STEP_PROJECT] = {.stage = &project_stage},

@@ -254,7 +254,7 @@ static void remember_path(struct socket *socket)
         bound->next = socket->paths;
         bound->device = st.st_dev;
         bound->inode = st.st_ino;
-        strcpy(bound->path, path);
+        memcpy(bound->path, path, strlen(path) + 1);
         socket->paths = bound;
     }
 }

@@ -21,6 +21,8 @@ struct sched_options {
     uint32_t queue_depth;       // tasks a worker holds per thread beyond those that run
     uint32_t attempts_max;      // worker deaths that one task may see before it is set aside
     uint64_t progress_us;       // interval of PROGRESS to clients
+    uint64_t tasks_max;         // of all jobs that are kept; a submit beyond it is refused
+    uint32_t jobs_max;
 };
 void sched_options_default(struct sched_options *options);
 
@@ -67,6 +69,7 @@ struct sched_event {
         struct {
             uint32_t worker;
             const char *why;
+            bool on_purpose;   // said BYE: what it ran is not suspected of killing it
         } left;
         struct {
             uint32_t worker;
@@ -203,7 +206,8 @@ uint64_t sched_worker_partitions(const struct sched *sched, uint32_t worker);
 
 // Aborts when an invariant does not hold (tests and simulation, after every step).
 void sched_check(const struct sched *sched);
-// One event or action as a line of prose: "w2 lost -> t1.7 back to queue".
+// One event or action as a line of prose, without the newline.  Workers are w2,
+// clients c3, tasks j1:t4.7 (job, layer, index) and j1:t4.7-9.
 void sched_event_print(const struct sched_event *event, FILE *out);
 void sched_action_print(const struct sched_action *action, FILE *out);
 

@@ -1,0 +1,235 @@
+// The invariants of state.h, computed anew from the states alone.
+#include "broker/core/sched.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "broker/core/job.h"
+#include "broker/core/state.h"
+#include "broker/core/worker.h"
+
+#define MUST(truth, layer, i)                                                                                  \
+    do {                                                                                                       \
+        if (!(truth)) {                                                                                        \
+            fail(#truth, __LINE__, layer, i);                                                                  \
+        }                                                                                                      \
+    } while (0)
+
+static void fail(const char *what, int line, const struct layer *layer, uint32_t i)
+{
+    fprintf(stderr, "sched_check line %d: not (%s)", line, what);
+    if (layer != NULL) {
+        fprintf(stderr, " at j%u:t%u.%u (%s)", layer->job->number, layer->number, i,
+                i < layer->tasks ? task_state_name(task_state(layer, i)) : "layer");
+    }
+    fputc('\n', stderr);
+    abort();
+}
+
+struct tally {
+    uint64_t in[TASK_STATES];
+    uint64_t tasks;
+    uint32_t *assigned, *recalled;  // by slot
+    uint64_t *partitions;
+};
+
+static bool is_unfinished(const struct layer *layer, uint32_t i)
+{
+    enum task_state state = task_state(layer, i);
+
+    return state == TASK_WAITING || state == TASK_READY || state == TASK_ASSIGNED;
+}
+
+static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
+{
+    uint64_t count = 0;
+
+    for (size_t k = 0; k < layer->dependents; k++) {
+        const struct edge *edge = layer->dependent[k];
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_dependents(edge->input, edge->target->tasks, layer->tasks, edge->reverse, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            count += is_unfinished(edge->target, span_at(&span, n)) ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+static uint64_t missing_inputs(const struct layer *layer, uint32_t i)
+{
+    uint64_t count = 0;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            count += task_state(edge->source, span_at(&span, n)) != TASK_HELD ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+static void check_owner(const struct sched *sched, const struct layer *layer, uint32_t i, struct tally *tally)
+{
+    enum task_state state = task_state(layer, i);
+    uint16_t owner = layer->owner[i];
+
+    MUST(owner < sched->worker_slots && sched->worker[owner] != NULL, layer, i);
+    struct knows *knows = worker_knows(sched->worker[owner], layer->job);
+
+    MUST(knows != NULL && knows_test(knows->holds, layer->number), layer, i);
+    if (state == TASK_HELD) {
+        tally->partitions[owner]++;
+    } else {
+        tally->assigned[owner]++;
+        tally->recalled[owner] += (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
+    }
+}
+
+static void check_task(const struct sched *sched, const struct layer *layer, uint32_t i, struct tally *tally)
+{
+    enum task_state state = task_state(layer, i);
+    bool needed = task_needed(layer, i);
+
+    MUST(needed == (is_unfinished(layer, i) || state == TASK_HELD), layer, i);
+    MUST((layer->state[i] & TASK_SEEN) == 0, layer, i);
+    MUST(!bits_test(&layer->unsettled, i), layer, i);
+    MUST(bits_test(&layer->ready, i) == (state == TASK_READY), layer, i);
+    MUST(!bits_test(&layer->released, i) || state == TASK_RELEASED, layer, i);
+    MUST(!layer->wanted || !bits_test(&layer->results, i) || state == TASK_HELD, layer, i);
+    MUST(layer->consumers == NULL || layer->consumers[i] == unfinished_dependents(layer, i), layer, i);
+    if (state == TASK_WAITING) {
+        MUST(layer->value[i] == missing_inputs(layer, i) && layer->value[i] > 0, layer, i);
+    }
+    if (state == TASK_READY) {
+        MUST(missing_inputs(layer, i) == 0, layer, i);
+    }
+    if (state == TASK_HELD || state == TASK_ASSIGNED) {
+        check_owner(sched, layer, i, tally);
+    }
+}
+
+static void check_layer(const struct sched *sched, const struct layer *layer, struct tally *tally)
+{
+    uint32_t in[TASK_STATES] = {0};
+    uint32_t active = 0;
+    uint32_t blocked = 0;
+
+    for (uint32_t i = 0; i < layer->tasks; i++) {
+        check_task(sched, layer, i, tally);
+        in[task_state(layer, i)]++;
+    }
+    for (int s = 0; s < TASK_STATES; s++) {
+        MUST(in[s] == layer->in[s], layer, UINT32_MAX);
+        tally->in[s] += in[s];
+    }
+    for (size_t k = 0; k < layer->dependents; k++) {
+        active += layer->dependent[k]->whole && layer_unfinished(layer->dependent[k]->target) > 0 ? 1 : 0;
+    }
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct layer *source = layer->input[k].source;
+
+        blocked += layer->input[k].whole && source->in[TASK_HELD] < source->tasks ? 1 : 0;
+    }
+    MUST(active == layer->whole_active, layer, UINT32_MAX);
+    MUST(blocked == layer->blocked, layer, UINT32_MAX);
+    MUST(bits_test(&layer->job->runnable, layer->position) == (in[TASK_READY] > 0 && blocked == 0), layer,
+         UINT32_MAX);
+    tally->tasks += layer->tasks;
+}
+
+static void check_job(const struct sched *sched, const struct job *job, struct tally *tally)
+{
+    uint64_t open = 0;
+    uint64_t assigned = 0;
+
+    MUST(!job->is_unsettled && !job->forgotten, NULL, 0);
+    for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
+        check_layer(sched, &job->layer[l], tally);
+        open += job->layer[l].goal ? layer_unfinished(&job->layer[l]) : 0;
+        assigned += job->layer[l].in[TASK_ASSIGNED];
+    }
+    MUST(job->open == open && job->assigned == assigned, NULL, 0);
+    MUST(job->is_runnable == (job->has_tasks && bits_next(&job->runnable, 0) != BITS_NONE), NULL, 0);
+    // A job that runs has something left to do, or it would have ended with this step.
+    MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0, NULL, 0);
+}
+
+static void check_worker(const struct sched *sched, const struct worker *worker, const struct tally *tally)
+{
+    uint32_t mine = 0;
+
+    MUST(worker->assigned == tally->assigned[worker->number], NULL, 0);
+    MUST(worker->recalled == tally->recalled[worker->number], NULL, 0);
+    MUST(worker->partitions == tally->partitions[worker->number], NULL, 0);
+    MUST(worker->assigned <= worker->slots, NULL, 0);
+    MUST(worker->queue_told <= worker->queue_count && worker->queue_count <= worker->queue_capacity, NULL, 0);
+    MUST(worker->is_dirty || worker->queue_told == worker->queue_count, NULL, 0);
+    for (uint32_t k = 0; k < worker->queue_count; k++) {
+        struct slot slot = worker->queue[k];
+
+        if (worker_has(worker, &slot) && (slot.layer->state[slot.index] & TASK_SEEN) == 0) {
+            slot.layer->state[slot.index] |= TASK_SEEN;
+            mine++;
+        }
+    }
+    for (uint32_t k = 0; k < worker->queue_count; k++) {
+        worker->queue[k].layer->state[worker->queue[k].index] &= (uint8_t)~TASK_SEEN;
+    }
+    MUST(mine == worker->assigned, NULL, 0);
+    uint8_t load = worker->assigned >= worker->slots
+                       ? LOAD_FULL
+                       : (uint8_t)((uint64_t)worker->assigned * LOAD_FULL / worker->slots);
+
+    MUST(load == worker->load, NULL, 0);
+    (void)sched;
+}
+
+static void check_run_list(const struct sched *sched)
+{
+    for (const struct job *job = sched->run_head; job != NULL; job = job->run_next) {
+        const struct job *next = job->run_next;
+
+        MUST(job->is_runnable && job_find(sched, job->number) == job, NULL, 0);
+        MUST(next == NULL || job->priority > next->priority ||
+                 (job->priority == next->priority && job->number < next->number),
+             NULL, 0);
+    }
+}
+
+void sched_check(const struct sched *sched)
+{
+    size_t slots = sched->worker_slots + 1;
+    struct tally tally = {.assigned = calloc(slots, sizeof(uint32_t)),
+                          .recalled = calloc(slots, sizeof(uint32_t)),
+                          .partitions = calloc(slots, sizeof(uint64_t))};
+
+    MUST(tally.assigned != NULL && tally.recalled != NULL && tally.partitions != NULL, NULL, 0);
+    for (size_t b = 0; b <= sched->jobs.mask; b++) {
+        for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
+            check_job(sched, hash_entry(node, struct job, by_number), &tally);
+        }
+    }
+    for (int s = 0; s < TASK_STATES; s++) {
+        MUST(tally.in[s] == sched->in[s], NULL, 0);
+    }
+    MUST(tally.tasks == sched->tasks, NULL, 0);
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        if (sched->worker[s] != NULL) {
+            check_worker(sched, sched->worker[s], &tally);
+        }
+    }
+    check_run_list(sched);
+    free(tally.assigned);
+    free(tally.recalled);
+    free(tally.partitions);
+}

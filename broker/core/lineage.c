@@ -1,0 +1,294 @@
+#include "broker/core/lineage.h"
+
+#include "broker/core/outbox.h"
+#include "broker/core/worker.h"
+
+// Local inputs that are not held.
+static uint64_t count_missing(const struct layer *layer, uint32_t i)
+{
+    uint64_t missing = 0;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            missing += task_state(edge->source, span_at(&span, n)) != TASK_HELD ? 1 : 0;
+        }
+    }
+    return missing;
+}
+
+// From `waiting`: counts what is missing; ready when that is nothing.
+static void task_wait(struct layer *layer, uint32_t i)
+{
+    layer->value[i] = count_missing(layer, i);
+    if (layer->value[i] == 0) {
+        task_move(layer, i, TASK_READY);
+    }
+}
+
+// The task became unfinished (+1) or stopped being so (-1): its local inputs count it.
+static void inputs_count(struct layer *layer, uint32_t i, bool unfinished)
+{
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+        struct layer *source = edge->source;
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_needs(edge->input, layer->tasks, source->tasks, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            uint32_t p = span_at(&span, n);
+
+            if (unfinished ? source->consumers[p]++ == 0 : --source->consumers[p] == 0) {
+                task_unsettle(source, p);
+            }
+        }
+    }
+}
+
+static void dependents_gain(struct layer *layer, uint32_t i)
+{
+    for (size_t k = 0; k < layer->dependents; k++) {
+        const struct edge *edge = layer->dependent[k];
+        struct layer *target = edge->target;
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            uint32_t t = span_at(&span, n);
+
+            if (task_state(target, t) == TASK_WAITING && --target->value[t] == 0) {
+                task_move(target, t, TASK_READY);
+            }
+        }
+    }
+}
+
+static void dependents_miss(struct layer *layer, uint32_t i)
+{
+    for (size_t k = 0; k < layer->dependents; k++) {
+        const struct edge *edge = layer->dependent[k];
+        struct layer *target = edge->target;
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            uint32_t t = span_at(&span, n);
+
+            if (task_state(target, t) == TASK_READY) {
+                target->state[t] &= (uint8_t)~TASK_RECALL;
+                task_move(target, t, TASK_WAITING);
+                target->value[t] = 1;
+            } else if (task_state(target, t) == TASK_WAITING) {
+                target->value[t]++;
+            }
+        }
+    }
+}
+
+void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t bytes)
+{
+    if ((layer->state[i] & TASK_RAN) != 0) {
+        layer->job->sched->recomputed++;
+    }
+    layer->state[i] = (uint8_t)((layer->state[i] | TASK_RAN) & ~TASK_RECALL);
+    task_move(layer, i, TASK_HELD);
+    layer->owner[i] = worker->number;
+    layer->value[i] = bytes;
+    worker->partitions++;
+    if (layer->inputs > 0) {
+        inputs_count(layer, i, false);
+    }
+    if (layer->dependents > 0) {
+        dependents_gain(layer, i);
+    }
+    if (layer->wanted) {
+        if ((layer->state[i] & TASK_KEEP) != 0) {
+            bits_set(&layer->results, i);
+            layer_mark_dirty(layer);
+        }
+    } else {
+        // Only a goal that nobody wants to read is kept up to here.
+        layer->state[i] &= (uint8_t)~TASK_KEEP;
+    }
+    if (!task_needed(layer, i)) {
+        task_unsettle(layer, i);
+    }
+}
+
+void task_requeue(struct layer *layer, uint32_t i)
+{
+    task_move(layer, i, TASK_WAITING);
+    task_wait(layer, i);
+}
+
+static void result_cancel(struct layer *layer, uint32_t i)
+{
+    if (layer->wanted) {
+        bits_clear(&layer->results, i);
+    }
+}
+
+void task_lose(struct layer *layer, uint32_t i)
+{
+    layer->job->sched->worker[layer->owner[i]]->partitions--;
+    result_cancel(layer, i);
+    task_move(layer, i, TASK_WAITING);
+    inputs_count(layer, i, true);
+    dependents_miss(layer, i);
+    task_wait(layer, i);
+    task_unsettle(layer, i);
+}
+
+void task_unwant(struct layer *layer, uint32_t i)
+{
+    if ((layer->state[i] & TASK_KEEP) != 0) {
+        layer->state[i] &= (uint8_t)~TASK_KEEP;
+        result_cancel(layer, i);
+        task_unsettle(layer, i);
+    }
+}
+
+static void task_release(struct layer *layer, uint32_t i)
+{
+    task_move(layer, i, TASK_RELEASED);
+    layer->job->sched->worker[layer->owner[i]]->partitions--;
+    result_cancel(layer, i);
+    bits_set(&layer->released, i);
+    layer_mark_dirty(layer);
+}
+
+// Needed again.  A partition whose release has not been sent is simply kept.
+static void task_revive(struct layer *layer, uint32_t i)
+{
+    if (bits_test(&layer->released, i)) {
+        bits_clear(&layer->released, i);
+        task_move(layer, i, TASK_HELD);
+        layer->job->sched->worker[layer->owner[i]]->partitions++;
+        dependents_gain(layer, i);
+        return;
+    }
+    task_move(layer, i, TASK_WAITING);
+    inputs_count(layer, i, true);
+    task_wait(layer, i);
+}
+
+// Nobody needs it any more, and it is not done.
+static void task_abandon(struct layer *layer, uint32_t i)
+{
+    struct sched *sched = layer->job->sched;
+
+    if (task_state(layer, i) == TASK_ASSIGNED) {
+        struct worker *worker = sched->worker[layer->owner[i]];
+
+        worker_unassign(worker, layer, i);
+        worker_reload(sched, worker);
+        outbox_drop(sched, worker, layer, i, true);
+    }
+    layer->state[i] &= (uint8_t)~TASK_RECALL;
+    task_move(layer, i, (layer->state[i] & TASK_RAN) != 0 ? TASK_RELEASED : TASK_IDLE);
+    inputs_count(layer, i, false);
+}
+
+static void task_settle(struct layer *layer, uint32_t i)
+{
+    bool needed = task_needed(layer, i);
+
+    switch (task_state(layer, i)) {
+    case TASK_IDLE:
+    case TASK_RELEASED:
+        if (needed) {
+            task_revive(layer, i);
+        }
+        break;
+    case TASK_HELD:
+        if (!needed) {
+            task_release(layer, i);
+        }
+        break;
+    default:
+        if (!needed) {
+            task_abandon(layer, i);
+        }
+        break;
+    }
+}
+
+static void job_settle(struct job *job)
+{
+    uint32_t back;
+
+    // What a layer's tasks do unsettles earlier layers only, which come later here.
+    while ((back = bits_next(&job->unsettled, 0)) != BITS_NONE) {
+        struct layer *layer = &job->layer[job->layers - 1 - back];
+        uint32_t i = 0;
+
+        bits_clear(&job->unsettled, back);
+        while ((i = bits_next(&layer->unsettled, i)) != BITS_NONE) {
+            bits_clear(&layer->unsettled, i);
+            task_settle(layer, i);
+        }
+    }
+}
+
+void lineage_settle(struct sched *sched)
+{
+    while (sched->unsettled != NULL) {
+        struct job *job = sched->unsettled;
+
+        sched->unsettled = job->unsettled_next;
+        job->is_unsettled = false;
+        job_settle(job);
+    }
+}
+
+static void layer_lose(struct layer *layer, struct worker *worker)
+{
+    uint32_t i = 0;
+
+    for (i = 0; i < layer->tasks; i++) {
+        if (layer->owner[i] != worker->number) {
+            continue;
+        }
+        if (task_state(layer, i) == TASK_ASSIGNED) {
+            worker_unassign(worker, layer, i);
+            task_requeue(layer, i);
+        } else if (task_state(layer, i) == TASK_HELD) {
+            task_lose(layer, i);
+        }
+    }
+    for (i = 0; (i = bits_next(&layer->released, i)) != BITS_NONE; i++) {
+        if (layer->owner[i] == worker->number) {
+            bits_clear(&layer->released, i);
+        }
+    }
+}
+
+// Costs a look at each task of the layers that it had to do with, one or three bytes each.
+void worker_lose(struct sched *sched, struct worker *worker)
+{
+    for (struct knows *knows = worker->knows; knows != NULL; knows = knows->worker_next) {
+        struct job *job = knows->job;
+
+        for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
+            if (knows_test(knows->holds, l)) {
+                layer_lose(&job->layer[l], worker);
+            }
+        }
+    }
+    (void)sched;
+}

@@ -1,0 +1,21 @@
+// Tasks' lives: done, given back, lost, needed again.  Private to broker/core.
+#ifndef DRAY_BROKER_CORE_LINEAGE_H
+#define DRAY_BROKER_CORE_LINEAGE_H
+
+#include "broker/core/state.h"
+
+// The partition of an unfinished task is at this worker now.
+void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t bytes);
+// An assigned task goes back to the queue.  The caller has unassigned it.
+void task_requeue(struct layer *layer, uint32_t i);
+// A held partition is gone: the task runs again, with all of its lineage that is gone too.
+void task_lose(struct layer *layer, uint32_t i);
+// The client needs this partition no more.
+void task_unwant(struct layer *layer, uint32_t i);
+// All that the worker had goes back, is recomputed, or was not needed any more.
+void worker_lose(struct sched *sched, struct worker *worker);
+
+// Brings states in line with need, later layers first; at the end of every event.
+void lineage_settle(struct sched *sched);
+
+#endif

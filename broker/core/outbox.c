@@ -1,0 +1,475 @@
+#include "broker/core/outbox.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/core/job.h"
+#include "broker/core/worker.h"
+
+void sched_actions_init(struct sched_actions *actions)
+{
+    memset(actions, 0, sizeof(*actions));
+}
+
+void sched_actions_fini(struct sched_actions *actions)
+{
+    free(actions->action);
+    sched_actions_init(actions);
+}
+
+bool outbox_reserve(struct sched *sched, size_t count)
+{
+    struct sched_actions *out = sched->out;
+
+    if (out->capacity - out->count >= count) {
+        return true;
+    }
+    size_t capacity = out->capacity > 0 ? out->capacity * 2 : 64;
+
+    while (capacity - out->count < count) {
+        capacity *= 2;
+    }
+    struct sched_action *grown = realloc(out->action, capacity * sizeof(*grown));
+
+    if (grown == NULL) {
+        return false;
+    }
+    out->action = grown;
+    out->capacity = capacity;
+    return true;
+}
+
+struct sched_action *outbox_push(struct sched *sched, enum sched_action_type type, uint32_t peer, uint32_t job)
+{
+    struct sched_action *action;
+
+    if (!outbox_reserve(sched, 1)) {
+        return NULL;
+    }
+    action = &sched->out->action[sched->out->count++];
+    memset(action, 0, sizeof(*action));
+    action->type = type;
+    action->peer = peer;
+    action->range.job = job;
+    action->layer_at = action->index_at = UINT32_MAX;
+    return action;
+}
+
+// One more task for the last action when it continues that one's range.
+static bool range_push(struct sched *sched, enum sched_action_type type, uint32_t peer,
+                       const struct layer *layer, uint32_t i, bool kill)
+{
+    struct sched_actions *out = sched->out;
+    struct sched_action *last = out->count > 0 ? &out->action[out->count - 1] : NULL;
+
+    if (last != NULL && last->type == type && last->peer == peer && last->range.job == layer->job->number &&
+        last->range.layer == layer->number && last->range.first + last->range.count == i &&
+        last->kill == kill) {
+        last->range.count++;
+        return true;
+    }
+    last = outbox_push(sched, type, peer, layer->job->number);
+    if (last == NULL) {
+        return false;
+    }
+    last->range.layer = layer->number;
+    last->range.first = i;
+    last->range.count = 1;
+    last->kill = kill;
+    return true;
+}
+
+bool outbox_drop(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i,
+                 bool kill)
+{
+    return range_push(sched, ACTION_DROP, worker->peer, layer, i, kill);
+}
+
+void outbox_release(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i)
+{
+    range_push(sched, ACTION_RELEASE, worker->peer, layer, i, false);
+}
+
+void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t job)
+{
+    struct sched_actions *out = sched->out;
+    struct sched_action *last = out->count > 0 ? &out->action[out->count - 1] : NULL;
+
+    if (last != NULL && last->type == ACTION_FORGET_JOB && last->peer == worker->peer &&
+        last->range.job == job) {
+        return;
+    }
+    outbox_push(sched, ACTION_FORGET_JOB, worker->peer, job);
+}
+
+static const char *why_waiting(const struct sched *sched, const struct job *job)
+{
+    if (job->assigned > 0 || job->state > JOB_RUNNING) {
+        return NULL;
+    }
+    if (sched->worker_count == 0) {
+        return "no workers are connected";
+    }
+    if (sched->load_head[LOAD_FULL] != NULL && sched->in[TASK_ASSIGNED] > 0) {
+        return "the workers are busy with other jobs";
+    }
+    return "workers have not yet said which files they can read";
+}
+
+void outbox_progress(struct sched *sched, struct job *job)
+{
+    struct sched_action *action = outbox_push(sched, ACTION_PROGRESS, job->client->peer, job->number);
+
+    if (action != NULL) {
+        action->text = why_waiting(sched, job);
+        action->tasks = job->tasks;
+        action->done = job->done;
+        action->rows = job->rows;
+        action->source_bytes = job->source_bytes;
+        action->workers = sched->worker_count;
+        action->state = job->state;
+        job->progress_at = sched->now_us;
+    }
+}
+
+static bool results_flush(struct layer *layer)
+{
+    struct job *job = layer->job;
+    struct sched *sched = job->sched;
+
+    for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE; i++) {
+        if (job->client != NULL) {
+            struct sched_action *action =
+                outbox_push(sched, ACTION_RESULT, job->client->peer, job->number);
+
+            if (action == NULL) {
+                return false;
+            }
+            action->range.layer = layer->number;
+            action->range.first = i;
+            action->range.count = 1;
+            action->worker = sched->worker[layer->owner[i]]->peer;
+            action->bytes = layer->value[i];
+        }
+        bits_clear(&layer->results, i);
+    }
+    return true;
+}
+
+// Copies of partitions that whole layers read stay with those who had such tasks.
+static bool copies_flush(struct layer *layer, uint32_t first, uint32_t count)
+{
+    struct job *job = layer->job;
+
+    for (struct knows *knows = job->knows; knows != NULL; knows = knows->job_next) {
+        bool reader = false;
+
+        if (knows->worker->number == layer->owner[first]) {
+            continue;
+        }
+        for (size_t k = 0; !reader && k < layer->dependents; k++) {
+            reader = layer->dependent[k]->whole && knows_test(knows->told, layer->dependent[k]->target->number);
+        }
+        struct sched_action *action =
+            reader ? outbox_push(job->sched, ACTION_RELEASE, knows->worker->peer, job->number) : NULL;
+
+        if (action != NULL) {
+            action->range.layer = layer->number;
+            action->range.first = first;
+            action->range.count = count;
+        } else if (reader) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool releases_flush(struct layer *layer)
+{
+    struct job *job = layer->job;
+    struct sched *sched = job->sched;
+    bool whole = false;
+
+    for (size_t k = 0; k < layer->dependents; k++) {
+        whole = whole || layer->dependent[k]->whole;
+    }
+    for (uint32_t i = 0; (i = bits_next(&layer->released, i)) != BITS_NONE;) {
+        uint16_t owner = layer->owner[i];
+        uint32_t run = bits_run(&layer->released, i, UINT32_MAX);
+        uint32_t count = 1;
+
+        while (count < run && layer->owner[i + count] == owner) {
+            count++;
+        }
+        // Sent twice after a failure half-way: that does no harm.
+        struct sched_action *action =
+            whole && !copies_flush(layer, i, count)
+                ? NULL
+                : outbox_push(sched, ACTION_RELEASE, sched->worker[owner]->peer, job->number);
+
+        if (action == NULL) {
+            return false;
+        }
+        action->range.layer = layer->number;
+        action->range.first = i;
+        action->range.count = count;
+        for (; count > 0; count--) {
+            bits_clear(&layer->released, i++);
+        }
+    }
+    return true;
+}
+
+static bool layers_flush(struct job *job)
+{
+    for (uint32_t l = 0; (l = bits_next(&job->dirty, l)) != BITS_NONE; l++) {
+        struct layer *layer = &job->layer[l];
+
+        if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer)) {
+            return false;
+        }
+        bits_clear(&job->dirty, l);
+    }
+    return true;
+}
+
+static bool end_flush(struct job *job)
+{
+    if (job->told_end || job->client == NULL) {
+        return true;
+    }
+    struct sched_action *action =
+        outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);
+
+    if (action == NULL) {
+        return false;
+    }
+    action->state = job->state;
+    action->code = job->code;
+    action->text = job->text;
+    action->layer_at = job->layer_at;
+    action->index_at = job->index_at;
+    action->worker_name = job->worker_name;
+    action->tasks = job->tasks;
+    action->done = job->done;
+    action->rows = job->rows;
+    action->source_bytes = job->source_bytes;
+    job->told_end = true;
+    return true;
+}
+
+static bool forget_flush(struct job *job)
+{
+    while (job->knows != NULL) {
+        if (outbox_push(job->sched, ACTION_FORGET_JOB, job->knows->worker->peer, job->number) == NULL) {
+            return false;
+        }
+        knows_destroy(job->sched, job->knows);
+    }
+    return true;
+}
+
+static bool job_flush(struct job *job)
+{
+    if (job->has_tasks) {
+        if (!layers_flush(job)) {
+            return false;
+        }
+        if (job->open == 0 && (job->state == JOB_QUEUED || job->state == JOB_RUNNING)) {
+            job->state = JOB_DONE;
+            job->told_end = false;
+        }
+    }
+    return end_flush(job) && (job->has_tasks || forget_flush(job));
+}
+
+static void jobs_flush(struct sched *sched)
+{
+    struct job *todo = NULL;
+
+    // First marked, first out.
+    while (sched->dirty != NULL) {
+        struct job *job = sched->dirty;
+
+        sched->dirty = job->dirty_next;
+        job->dirty_next = todo;
+        todo = job;
+    }
+    while (todo != NULL) {
+        struct job *job = todo;
+
+        todo = job->dirty_next;
+        job->is_dirty = false;
+        if (!job_flush(job)) {
+            job_mark_dirty(job);
+        } else if (job->forgotten) {
+            job_detach(job);
+            job->dirty_next = sched->graveyard;
+            sched->graveyard = job;
+        }
+    }
+}
+
+static bool location_push(struct sched *sched, const struct layer *layer, uint32_t p, uint32_t worker,
+                          size_t *count)
+{
+    struct sched_location *last = *count > 0 ? &sched->location[sched->locations - 1] : NULL;
+
+    if (last != NULL && last->range.layer == layer->number && last->worker == worker &&
+        last->range.first + last->range.count == p) {
+        last->range.count++;
+        return true;
+    }
+    if (sched->locations == sched->location_capacity) {
+        size_t capacity = sched->location_capacity > 0 ? sched->location_capacity * 2 : 64;
+        struct sched_location *grown = realloc(sched->location, capacity * sizeof(*grown));
+
+        if (grown == NULL) {
+            return false;
+        }
+        sched->location = grown;
+        sched->location_capacity = capacity;
+    }
+    sched->location[sched->locations++] =
+        (struct sched_location){{layer->job->number, layer->number, p, 1}, worker};
+    ++*count;
+    return true;
+}
+
+// Where the inputs of these tasks are that the worker itself does not hold.
+static bool locations_push(struct worker *worker, struct layer *layer, uint32_t first, uint32_t tasks,
+                           size_t *count)
+{
+    struct sched *sched = layer->job->sched;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+        struct layer *source = edge->source;
+        uint32_t after = 0;  // partitions below were written for an earlier task of the range
+
+        for (uint32_t t = first; t < first + (edge->whole ? 1 : tasks); t++) {
+            struct span span = input_needs(edge->input, layer->tasks, source->tasks, t);
+
+            for (uint32_t n = 0; n < span.count; n++) {
+                uint32_t p = span_at(&span, n);
+                struct worker *owner = sched->worker[source->owner[p]];
+
+                if (task_state(source, p) != TASK_HELD || owner == worker || (span.list == NULL && p < after)) {
+                    continue;
+                }
+                if (!location_push(sched, source, p, owner->peer, count)) {
+                    return false;
+                }
+            }
+            after = span.list == NULL ? span.first + span.count : 0;
+        }
+    }
+    return true;
+}
+
+static bool layer_flush(struct worker *worker, struct layer *layer)
+{
+    struct knows *knows = worker_knows(worker, layer->job);
+
+    if (knows == NULL) {
+        return false;
+    }
+    if (!knows_test(knows->told, layer->number)) {
+        struct sched_action *action =
+            outbox_push(layer->job->sched, ACTION_LAYER, worker->peer, layer->job->number);
+
+        if (action == NULL) {
+            return false;
+        }
+        action->range.layer = layer->number;
+        action->layer = layer->graph;
+        action->input_tasks = layer->input_tasks;
+        knows_set(knows->told, layer->number);
+    }
+    return true;
+}
+
+static bool run_flush(struct worker *worker, struct layer *layer, uint32_t first, uint32_t tasks)
+{
+    struct sched *sched = layer->job->sched;
+    size_t before = sched->locations;
+    size_t count = 0;
+
+    if (!layer_flush(worker, layer) || !outbox_reserve(sched, 1)) {
+        return false;
+    }
+    if (!locations_push(worker, layer, first, tasks, &count)) {
+        sched->locations = before;
+        return false;
+    }
+    struct sched_action *action = outbox_push(sched, ACTION_RUN, worker->peer, layer->job->number);
+
+    action->range.layer = layer->number;
+    action->range.first = first;
+    action->range.count = tasks;
+    action->locations = count;
+    return true;
+}
+
+static bool worker_flush(struct worker *worker)
+{
+    while (worker->queue_told < worker->queue_count) {
+        const struct slot *slot = &worker->queue[worker->queue_told];
+        uint32_t run = 0;
+
+        if (!worker_has(worker, slot)) {
+            worker->queue_told++;
+            continue;
+        }
+        while (worker->queue_told + run < worker->queue_count && slot[run].layer == slot->layer &&
+               slot[run].index == slot->index + run && worker_has(worker, &slot[run])) {
+            run++;
+        }
+        if (!run_flush(worker, slot->layer, slot->index, run)) {
+            return false;
+        }
+        worker->queue_told += run;
+    }
+    return true;
+}
+
+static void workers_flush(struct sched *sched)
+{
+    struct worker *todo = NULL;
+
+    while (sched->dirty_workers != NULL) {
+        struct worker *worker = sched->dirty_workers;
+
+        sched->dirty_workers = worker->dirty_next;
+        worker->dirty_next = todo;
+        todo = worker;
+    }
+    while (todo != NULL) {
+        struct worker *worker = todo;
+
+        todo = worker->dirty_next;
+        worker->is_dirty = false;
+        if (!worker_flush(worker)) {
+            worker_mark_dirty(sched, worker);
+        }
+    }
+}
+
+void outbox_flush(struct sched *sched)
+{
+    size_t used = 0;
+    size_t begin;
+
+    jobs_flush(sched);
+    begin = sched->out->count;
+    workers_flush(sched);
+    // The array of locations has stopped moving.
+    for (size_t k = begin; k < sched->out->count; k++) {
+        struct sched_action *action = &sched->out->action[k];
+
+        if (action->type == ACTION_RUN) {
+            action->location = action->locations > 0 ? sched->location + used : NULL;
+            used += action->locations;
+        }
+    }
+}

@@ -1,0 +1,238 @@
+#include "broker/core/state.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+// Row: from.  A bit for each state that may follow.
+#define TO(state) (1U << TASK_##state)
+static const uint8_t legal[TASK_STATES] = {
+    // needed for the first time
+    [TASK_IDLE] = TO(WAITING),
+    // inputs held; a worker turns out to hold it; need has gone (never ran / ran before)
+    [TASK_WAITING] = TO(READY) | TO(HELD) | TO(IDLE) | TO(RELEASED),
+    // given to a worker; an input was lost; as above
+    [TASK_READY] = TO(ASSIGNED) | TO(WAITING) | TO(HELD) | TO(IDLE) | TO(RELEASED),
+    // done; back to the queue (worker lost, dropped, input missing); need has gone
+    [TASK_ASSIGNED] = TO(HELD) | TO(WAITING) | TO(IDLE) | TO(RELEASED),
+    // nobody needs it; lost, so run it again
+    [TASK_HELD] = TO(RELEASED) | TO(WAITING),
+    // needed again; needed again before the release was sent
+    [TASK_RELEASED] = TO(WAITING) | TO(HELD),
+};
+#undef TO
+
+static const char *const names[TASK_STATES] = {"idle", "waiting", "ready", "assigned", "held", "released"};
+
+const char *task_state_name(enum task_state state)
+{
+    return names[state];
+}
+
+bool task_needed(const struct layer *layer, uint32_t i)
+{
+    return (layer->state[i] & TASK_KEEP) != 0 || layer->whole_active > 0 ||
+           (layer->consumers != NULL && layer->consumers[i] > 0);
+}
+
+static bool is_unfinished(enum task_state state)
+{
+    return state == TASK_WAITING || state == TASK_READY || state == TASK_ASSIGNED;
+}
+
+static bool is_done(enum task_state state)
+{
+    return state == TASK_HELD || state == TASK_RELEASED;
+}
+
+void job_mark_dirty(struct job *job)
+{
+    if (!job->is_dirty) {
+        job->is_dirty = true;
+        job->dirty_next = job->sched->dirty;
+        job->sched->dirty = job;
+    }
+}
+
+void layer_mark_dirty(struct layer *layer)
+{
+    bits_set(&layer->job->dirty, layer->number);
+    job_mark_dirty(layer->job);
+}
+
+static void layer_mark_unsettled(struct layer *layer)
+{
+    struct job *job = layer->job;
+
+    bits_set(&job->unsettled, job->layers - 1 - layer->number);
+    if (!job->is_unsettled) {
+        job->is_unsettled = true;
+        job->unsettled_next = job->sched->unsettled;
+        job->sched->unsettled = job;
+    }
+}
+
+void task_unsettle(struct layer *layer, uint32_t i)
+{
+    bits_set(&layer->unsettled, i);
+    layer_mark_unsettled(layer);
+}
+
+static bool runs_before(const struct job *a, const struct job *b)
+{
+    return a->priority > b->priority || (a->priority == b->priority && a->number < b->number);
+}
+
+// Jobs mostly come in order, so the place is looked for from the tail.
+static void job_run_insert(struct job *job)
+{
+    struct sched *sched = job->sched;
+    struct job *after = sched->run_tail;
+
+    while (after != NULL && runs_before(job, after)) {
+        after = after->run_prev;
+    }
+    job->run_prev = after;
+    job->run_next = after != NULL ? after->run_next : sched->run_head;
+    if (job->run_next != NULL) {
+        job->run_next->run_prev = job;
+    } else {
+        sched->run_tail = job;
+    }
+    if (after != NULL) {
+        after->run_next = job;
+    } else {
+        sched->run_head = job;
+    }
+    job->is_runnable = true;
+}
+
+static void job_run_remove(struct job *job)
+{
+    struct sched *sched = job->sched;
+
+    if (job->run_prev != NULL) {
+        job->run_prev->run_next = job->run_next;
+    } else {
+        sched->run_head = job->run_next;
+    }
+    if (job->run_next != NULL) {
+        job->run_next->run_prev = job->run_prev;
+    } else {
+        sched->run_tail = job->run_prev;
+    }
+    job->run_prev = job->run_next = NULL;
+    job->is_runnable = false;
+}
+
+void layer_wake(struct layer *layer)
+{
+    struct job *job = layer->job;
+    bool runnable = layer->in[TASK_READY] > 0 && layer->blocked == 0;
+
+    if (runnable == bits_test(&job->runnable, layer->position)) {
+        return;
+    }
+    if (runnable) {
+        bits_set(&job->runnable, layer->position);
+        if (!job->is_runnable) {
+            job_run_insert(job);
+        }
+    } else {
+        bits_clear(&job->runnable, layer->position);
+        if (bits_next(&job->runnable, 0) == BITS_NONE) {
+            job_run_remove(job);
+        }
+    }
+}
+
+// The layer got its first unfinished task or lost its last: its whole inputs are needed or not.
+static void whole_inputs_follow(struct layer *layer, bool active)
+{
+    for (size_t k = 0; k < layer->inputs; k++) {
+        struct layer *source = layer->input[k].source;
+
+        if (!layer->input[k].whole) {
+            continue;
+        }
+        if (active ? source->whole_active++ == 0 : --source->whole_active == 0) {
+            bits_set_range(&source->unsettled, 0, source->tasks);
+            layer_mark_unsettled(source);
+        }
+    }
+}
+
+// The layer became held entirely or stopped being so.
+static void whole_dependents_follow(struct layer *layer, bool held)
+{
+    for (size_t k = 0; k < layer->dependents; k++) {
+        struct layer *target = layer->dependent[k]->target;
+
+        if (!layer->dependent[k]->whole) {
+            continue;
+        }
+        if (held) {
+            target->blocked--;
+        } else {
+            target->blocked++;
+        }
+        layer_wake(target);
+    }
+}
+
+void task_move(struct layer *layer, uint32_t i, enum task_state to)
+{
+    struct job *job = layer->job;
+    struct sched *sched = job->sched;
+    enum task_state from = task_state(layer, i);
+
+    if ((legal[from] >> to & 1) == 0) {
+        fprintf(stderr, "scheduler: task j%u:t%u.%u may not go from %s to %s\n", job->number, layer->number, i,
+                names[from], names[to]);
+        abort();
+    }
+    layer->state[i] = (uint8_t)((layer->state[i] & ~TASK_STATE) | (int)to);
+    layer->in[from]--;
+    layer->in[to]++;
+    sched->in[from]--;
+    sched->in[to]++;
+    if (from == TASK_READY) {
+        bits_clear(&layer->ready, i);
+        if (layer->in[TASK_READY] == 0) {
+            layer_wake(layer);
+        }
+    } else if (to == TASK_READY) {
+        bits_set(&layer->ready, i);
+        layer->ready_stamp = ++sched->ready_stamp;
+        sched->check_sources = sched->check_sources || layer->graph->n_source > 0;
+        if (layer->in[TASK_READY] == 1) {
+            layer_wake(layer);
+        }
+    }
+    if (from == TASK_ASSIGNED) {
+        job->assigned--;
+    } else if (to == TASK_ASSIGNED) {
+        job->assigned++;
+    }
+    if (is_done(from) != is_done(to)) {
+        job->done += is_done(to) ? 1 : UINT64_MAX;
+    }
+    if (is_unfinished(from) != is_unfinished(to)) {
+        bool active = is_unfinished(to);
+        uint32_t unfinished = layer_unfinished(layer);
+
+        if (layer->goal) {
+            job->open += active ? 1 : UINT64_MAX;
+            if (job->open == 0) {
+                job_mark_dirty(job);
+            }
+        }
+        if (unfinished == (active ? 1 : 0)) {
+            whole_inputs_follow(layer, active);
+        }
+    }
+    if (from == TASK_HELD && layer->in[TASK_HELD] == layer->tasks - 1) {
+        whole_dependents_follow(layer, false);
+    } else if (to == TASK_HELD && layer->in[TASK_HELD] == layer->tasks) {
+        whole_dependents_follow(layer, true);
+    }
+}

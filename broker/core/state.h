@@ -1,0 +1,237 @@
+// What the scheduler knows: jobs of layers of tasks, workers, clients.  Private to
+// broker/core.  Tasks are no objects: each layer keeps parallel arrays,
+//   state 1 byte, owner 2, consumers 4, value 8, four bitmaps 0.5
+// so that a waiting task costs under 16 bytes (11.5 when nothing depends on it).
+//
+// Edges are computed from patterns.  Two kinds are told apart:
+//   local  ONE_TO_ONE, FAN_IN, WINDOW, EXPLICIT: counted for each task
+//   whole  ALL, BROADCAST: every task needs every partition, so counted for each layer
+//
+// Invariants (sched_check proves all of them from the states alone):
+//   needed    a partition is needed when the client wants it (KEEP), a local
+//             dependent is unfinished (consumers > 0), or a whole dependent layer has
+//             unfinished tasks (whole_active > 0).  Unfinished: waiting, ready, assigned.
+//   settled   between events, needed partitions are held or unfinished; others are
+//             idle or released.  Nothing else exists.
+//   waiting   value = number of local input partitions that are not held, > 0
+//   ready     all local inputs are held.  Whole inputs are checked at the layer:
+//             blocked = number of whole inputs whose layer is not held entirely
+//   assigned  owner is the worker; an input may be lost meanwhile: then the worker
+//             either has a copy already or reports a missing input
+//   held      owner is the worker with the partition, value its bytes
+#ifndef DRAY_BROKER_CORE_STATE_H
+#define DRAY_BROKER_CORE_STATE_H
+
+#include "broker/core/bits.h"
+#include "broker/core/sched.h"
+#include "proto/arena.h"
+#include "proto/hash.h"
+
+enum task_state {
+    TASK_IDLE,      // never needed so far
+    TASK_WAITING,   // needs inputs that are not held
+    TASK_READY,     // may be assigned (once its layer is not blocked)
+    TASK_ASSIGNED,  // a worker has it queued or runs it
+    TASK_HELD,      // done, its partition is at the owner
+    TASK_RELEASED,  // done, its partition is gone
+    TASK_STATES
+};
+enum {
+    TASK_STATE = 0x07,
+    TASK_KEEP = 0x08,    // the client wants the partition and has not freed it
+    TASK_RAN = 0x10,     // was done once: running it again is a recomputation
+    TASK_RECALL = 0x20,  // assigned: asked back.  Ready: came back, so it goes to whoever starves
+    TASK_SEEN = 0x40,    // scratch, clear between calls
+};
+#define OWNER_NONE UINT16_MAX
+#define WORKERS_MAX 65000U
+
+struct layer;
+
+struct edge {
+    const Dray__Input *input;
+    struct layer *source;
+    struct layer *target;         // the layer that has the input
+    struct edge_index *reverse;   // EXPLICIT only
+    bool whole;
+};
+
+struct layer {
+    struct job *job;
+    const Dray__Layer *graph;
+    uint32_t number;
+    uint32_t tasks;
+    uint32_t position;            // in the job's order
+    uint32_t group;               // roots of one group are handed out in step with one another
+    bool wanted;
+    bool goal;                    // wanted, or nothing in the job is and this is where it ends
+    bool local;                   // has a local input
+    bool root;                    // has no input
+    struct edge *input;
+    size_t inputs;
+    uint32_t *input_tasks;        // of each input's layer
+    struct edge **dependent;
+    size_t dependents;
+    uint32_t in[TASK_STATES];     // tasks in each state
+    uint32_t whole_active;        // whole edges to layers with unfinished tasks
+    uint32_t blocked;             // whole inputs that are not held entirely
+    uint64_t ready_stamp;         // changes when a task becomes ready; no two layers have the same
+    uint8_t *state;
+    uint16_t *owner;              // slot of the worker, when assigned or held
+    uint32_t *consumers;          // unfinished local dependents; NULL without such edges
+    uint64_t *value;
+    struct bits ready;
+    struct bits unsettled;        // look at need again
+    struct bits released;         // RELEASE not sent yet
+    struct bits results;          // RESULT not sent yet; only in wanted layers
+};
+
+// Faults of a task: rare, so apart from the arrays.
+struct blame {
+    struct hash_node node;
+    uint32_t layer, index;
+    uint32_t deaths, losses;
+};
+
+struct job {
+    struct hash_node by_number;
+    struct hash_node by_key;
+    struct sched *sched;
+    uint32_t number;
+    uint64_t key_hi, key_lo;
+    struct client *client;        // NULL: detached and nobody attached
+    struct job *client_prev, *client_next;
+    bool detached;
+    int32_t priority;
+    enum job_state state;
+    bool told_end;                // JOB_ENDED was sent (or the job is not ended)
+    bool forgotten;               // out of all indexes; lives until its last actions are out
+    bool has_tasks;               // arrays and graph exist: until the end, or DONE until freed
+    Dray__Graph *graph;
+    struct arena arena;           // graph, layers, edges
+    void *slab;                   // all arrays of all layers
+    struct layer *layer;
+    uint32_t layers;
+    struct layer **order;
+    uint64_t tasks;               // needed at some time
+    uint64_t done;                // held or released
+    uint64_t open;                // unfinished tasks of goal layers
+    uint64_t assigned;
+    uint64_t rows, source_bytes;
+    struct bits runnable;         // positions in order of layers with tasks that may be assigned
+    struct bits unsettled;        // layers - 1 - number, so that the latest comes first
+    struct bits dirty;            // layers with something in released or results
+    bool is_runnable, is_dirty, is_unsettled;
+    struct job *run_prev, *run_next;
+    struct job *dirty_next, *unsettled_next;
+    struct hash blames;
+    struct knows *knows;
+    uint64_t progress_at;
+    // why it ended
+    int code;
+    char *text;
+    uint32_t layer_at, index_at;
+    char *worker_name;
+};
+
+// A worker and a job that has to do with it.
+struct knows {
+    struct hash_node node;
+    struct worker *worker;
+    struct job *job;
+    struct knows *job_prev, *job_next;
+    struct knows *worker_prev, *worker_next;
+    uint64_t *told;               // layers whose operation it has
+    uint64_t *holds;              // layers of which it had tasks or partitions
+};
+
+struct slot {                     // a task that was given to a worker
+    struct layer *layer;
+    uint32_t index;
+};
+
+enum { LOAD_FULL = 16 };
+
+struct worker {
+    struct hash_node node;
+    uint32_t peer;
+    uint16_t number;              // slot in sched->worker, reused
+    uint32_t threads;
+    uint32_t slots;               // tasks that it may have
+    uint64_t memory, memory_used;
+    bool shared_files;
+    bool sources_known;
+    char *name;
+    struct hash sources;          // names and paths that it can read
+    void *sources_block;
+    uint32_t assigned;
+    uint32_t recalled;
+    uint64_t partitions;
+    uint8_t load;                 // 0 idle .. LOAD_FULL
+    struct worker *load_prev, *load_next;
+    // Tasks in the order they were given; those that are over stay until the next
+    // compaction.  The first `told` ones have been sent.
+    struct slot *queue;
+    uint32_t queue_count, queue_told, queue_capacity;
+    bool is_dirty;
+    struct worker *dirty_next;
+    struct knows *knows;
+    uint64_t barren_stamp;        // ready_stamp of the layer in which it last found nothing that it can read
+};
+
+struct client {
+    struct hash_node node;
+    uint32_t peer;
+    struct job *jobs;
+};
+
+struct sched {
+    struct sched_options options;
+    uint64_t now_us;
+    struct hash jobs, keys, workers, clients, knows;
+    struct worker **worker;       // by slot
+    uint32_t worker_slots, worker_count, worker_capacity;
+    uint32_t unshared;            // workers that see only their own files
+    struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
+    struct job *run_head, *run_tail;  // jobs with something to assign, most urgent first
+    struct job *dirty, *unsettled;
+    struct worker *dirty_workers;
+    struct job *graveyard;        // forgotten and flushed: freed with the next step
+    uint32_t job_last;
+    uint32_t job_count;
+    uint64_t tasks;               // of all jobs with tasks
+    uint64_t in[TASK_STATES];
+    uint64_t recomputed;
+    uint64_t ready_stamp;
+    bool check_sources;
+    struct arena arena;           // texts of this step
+    struct sched_location *location;
+    size_t locations, location_capacity;
+    struct sched_actions *out;    // of this step
+};
+
+// ---- state.c: the table of moves, counters that follow from a state ------------
+
+const char *task_state_name(enum task_state state);
+
+static inline enum task_state task_state(const struct layer *layer, uint32_t i)
+{
+    return (enum task_state)(layer->state[i] & TASK_STATE);
+}
+static inline uint32_t layer_unfinished(const struct layer *layer)
+{
+    return layer->in[TASK_WAITING] + layer->in[TASK_READY] + layer->in[TASK_ASSIGNED];
+}
+bool task_needed(const struct layer *layer, uint32_t i);
+
+// Makes a legal move or aborts; keeps all counters of layer, job and scheduler, the ready set,
+// and blocked / whole_active of neighbours.
+void task_move(struct layer *layer, uint32_t i, enum task_state to);
+// Looks at need again before the event is over.
+void task_unsettle(struct layer *layer, uint32_t i);
+void layer_mark_dirty(struct layer *layer);
+void job_mark_dirty(struct job *job);
+// Puts the layer into or out of what may be assigned, and its job too.
+void layer_wake(struct layer *layer);
+
+#endif

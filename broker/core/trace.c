@@ -1,0 +1,190 @@
+// Events and actions as prose.  Golden traces compare this to the byte.
+#include "broker/core/sched.h"
+
+static void print_range(const struct task_range *range, FILE *out)
+{
+    fprintf(out, "j%u:t%u.%u", range->job, range->layer, range->first);
+    if (range->count != 1) {
+        fprintf(out, "-%u", range->first + range->count - 1);
+    }
+}
+
+static void print_ranges(const struct task_range *range, size_t count, FILE *out)
+{
+    for (size_t k = 0; k < count; k++) {
+        fputs(k > 0 ? ", " : "", out);
+        print_range(&range[k], out);
+    }
+}
+
+static void print_holding(const struct sched_event *event, FILE *out)
+{
+    fprintf(out, "w%u holds", event->u.holding.worker);
+    if (event->u.holding.full) {
+        fputs(event->u.holding.adds > 0 ? " all of " : " nothing", out);
+    } else if (event->u.holding.adds > 0) {
+        fputs(" also ", out);
+    }
+    print_ranges(event->u.holding.add, event->u.holding.adds, out);
+    if (event->u.holding.gones > 0) {
+        fputs(" no more ", out);
+        print_ranges(event->u.holding.gone, event->u.holding.gones, out);
+    }
+}
+
+static void print_failed(const struct sched_event *event, FILE *out)
+{
+    fprintf(out, "w%u could not do j%u:t%u.%u", event->u.failed.worker, event->u.failed.job,
+            event->u.failed.layer, event->u.failed.index);
+    if (event->u.failed.missing_input) {
+        fprintf(out, ": no t%u.%u at w%u", event->u.failed.missing_layer, event->u.failed.missing_index,
+                event->u.failed.missing_worker);
+    } else {
+        fprintf(out, ": %s", event->u.failed.text != NULL ? event->u.failed.text : "");
+    }
+}
+
+static void print_sources(const struct sched_event *event, FILE *out)
+{
+    fprintf(out, "w%u can read", event->u.sources.worker);
+    for (size_t k = 0; k < event->u.sources.count; k++) {
+        fprintf(out, "%s '%s'", k > 0 ? "," : "", event->u.sources.name[k]);
+    }
+    fputs(event->u.sources.count == 0 ? " no files" : "", out);
+}
+
+void sched_event_print(const struct sched_event *event, FILE *out)
+{
+    switch (event->type) {
+    case EVENT_TICK:
+        fputs("time passes", out);
+        break;
+    case EVENT_WORKER_JOINED:
+        fprintf(out, "w%u joined (%u thread%s%s)", event->u.joined.worker, event->u.joined.threads,
+                event->u.joined.threads == 1 ? "" : "s", event->u.joined.shared_files ? "" : ", own files");
+        break;
+    case EVENT_WORKER_LEFT:
+        fprintf(out, "w%u %s (%s)", event->u.left.worker, event->u.left.on_purpose ? "left" : "lost",
+                event->u.left.why != NULL ? event->u.left.why : "no reason given");
+        break;
+    case EVENT_WORKER_STATUS:
+        fprintf(out, "w%u runs %u, has %u queued", event->u.status.worker, event->u.status.running,
+                event->u.status.queued);
+        break;
+    case EVENT_SOURCES:
+        print_sources(event, out);
+        break;
+    case EVENT_HOLDING:
+        print_holding(event, out);
+        break;
+    case EVENT_TASKS_DONE:
+        fprintf(out, "w%u has done ", event->u.done.worker);
+        print_ranges(event->u.done.range, event->u.done.ranges, out);
+        break;
+    case EVENT_TASK_FAILED:
+        print_failed(event, out);
+        break;
+    case EVENT_TASKS_DROPPED:
+        fprintf(out, "w%u gives back ", event->u.dropped.worker);
+        print_ranges(event->u.dropped.range, event->u.dropped.ranges, out);
+        break;
+    case EVENT_CLIENT_JOINED:
+        fprintf(out, "c%u joined", event->u.client.client);
+        break;
+    case EVENT_CLIENT_LEFT:
+        fprintf(out, "c%u left", event->u.client.client);
+        break;
+    case EVENT_SUBMIT:
+        fprintf(out, "c%u submits %zu layer%s%s", event->u.submit.client, event->u.submit.graph->n_layer,
+                event->u.submit.graph->n_layer == 1 ? "" : "s", event->u.submit.detached ? ", detached" : "");
+        break;
+    case EVENT_CANCEL:
+        fprintf(out, "c%u cancels j%u", event->u.job.client, event->u.job.job);
+        break;
+    case EVENT_FREE:
+        fprintf(out, "c%u needs no more of j%u", event->u.job.client, event->u.job.job);
+        if (event->u.job.ranges > 0) {
+            fputs(" than without ", out);
+            print_ranges(event->u.job.range, event->u.job.ranges, out);
+        }
+        break;
+    case EVENT_RESULT_LOST:
+        print_range(&event->u.lost.range, out);
+        fprintf(out, " could not be had from w%u", event->u.lost.worker);
+        break;
+    }
+}
+
+static void print_run(const struct sched_action *action, FILE *out)
+{
+    fprintf(out, "w%u: run ", action->peer);
+    print_range(&action->range, out);
+    for (size_t k = 0; k < action->locations; k++) {
+        const struct sched_location *at = &action->location[k];
+
+        fprintf(out, "%s t%u.%u", k == 0 ? ", get" : ",", at->range.layer, at->range.first);
+        if (at->range.count != 1) {
+            fprintf(out, "-%u", at->range.first + at->range.count - 1);
+        }
+        fprintf(out, " from w%u", at->worker);
+    }
+}
+
+static void print_ended(const struct sched_action *action, FILE *out)
+{
+    static const char *const how[] = {"", "queued", "running", "done", "failed", "cancelled"};
+
+    fprintf(out, "c%u: j%u is %s", action->peer, action->range.job, how[action->state]);
+    if (action->text != NULL) {
+        fprintf(out, ": %s", action->text);
+    }
+    if (action->layer_at != UINT32_MAX) {
+        fprintf(out, " (t%u.%u%s%s)", action->layer_at, action->index_at,
+                action->worker_name != NULL ? " at " : "",
+                action->worker_name != NULL ? action->worker_name : "");
+    }
+}
+
+void sched_action_print(const struct sched_action *action, FILE *out)
+{
+    switch (action->type) {
+    case ACTION_LAYER:
+        fprintf(out, "w%u: learn layer j%u:t%u", action->peer, action->range.job, action->range.layer);
+        break;
+    case ACTION_RUN:
+        print_run(action, out);
+        break;
+    case ACTION_DROP:
+        fprintf(out, "w%u: %s ", action->peer, action->kill ? "stop" : "give back");
+        print_range(&action->range, out);
+        break;
+    case ACTION_RELEASE:
+        fprintf(out, "w%u: release ", action->peer);
+        print_range(&action->range, out);
+        break;
+    case ACTION_FORGET_JOB:
+        fprintf(out, "w%u: forget j%u", action->peer, action->range.job);
+        break;
+    case ACTION_ACCEPTED:
+        fprintf(out, "c%u: accepted as j%u", action->peer, action->range.job);
+        break;
+    case ACTION_REJECTED:
+        fprintf(out, "c%u: rejected: %s", action->peer, action->text);
+        break;
+    case ACTION_PROGRESS:
+        fprintf(out, "c%u: j%u has done %llu of %llu", action->peer, action->range.job,
+                (unsigned long long)action->done, (unsigned long long)action->tasks);
+        if (action->text != NULL) {
+            fprintf(out, ": %s", action->text);
+        }
+        break;
+    case ACTION_RESULT:
+        fprintf(out, "c%u: result ", action->peer);
+        print_range(&action->range, out);
+        fprintf(out, " at w%u", action->worker);
+        break;
+    case ACTION_JOB_ENDED:
+        print_ended(action, out);
+        break;
+    }
+}

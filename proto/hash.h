@@ -25,10 +25,10 @@ struct hash {
 #define hash_entry(node, type, member) ((type *)(void *)((char *)(node)-offsetof(type, member)))
 
 void hash_init(struct hash *hash);
-void hash_fini(struct hash *hash);  // the nodes are the caller's
+void hash_fini(struct hash *hash); // the nodes are the caller's
 
 void hash_add(struct hash *hash, struct hash_node *node, uint64_t value);
-void hash_remove(struct hash *hash, struct hash_node *node);  // must be in it
+void hash_remove(struct hash *hash, struct hash_node *node); // must be in it
 
 // All nodes with this hash value, newest first; the caller compares the rest.
 struct hash_node *hash_first(const struct hash *hash, uint64_t value);

@@ -11,11 +11,11 @@
 #define BITS_NONE UINT32_MAX
 
 struct bits {
-    uint64_t *word;  // level 0, then level 1 (a bit for a word below), then level 2
-    uint32_t size;   // members are 0 .. size - 1
+    uint64_t *word; // level 0, then level 1 (a bit for a word below), then level 2
+    uint32_t size;  // members are 0 .. size - 1
 };
 
-size_t bits_words(uint32_t size);  // words that a set of this size needs
+size_t bits_words(uint32_t size); // words that a set of this size needs
 
 static inline bool bits_test(const struct bits *bits, uint32_t i)
 {

@@ -8,11 +8,11 @@
 #include "broker/core/state.h"
 #include "broker/core/worker.h"
 
-#define MUST(truth, layer, i)                                                                                  \
-    do {                                                                                                       \
-        if (!(truth)) {                                                                                        \
-            fail(#truth, __LINE__, layer, i);                                                                  \
-        }                                                                                                      \
+#define MUST(truth, layer, i)                                                                                \
+    do {                                                                                                     \
+        if (!(truth)) {                                                                                      \
+            fail(#truth, __LINE__, layer, i);                                                                \
+        }                                                                                                    \
     } while (0)
 
 static void fail(const char *what, int line, const struct layer *layer, uint32_t i)
@@ -29,7 +29,7 @@ static void fail(const char *what, int line, const struct layer *layer, uint32_t
 struct tally {
     uint64_t in[TASK_STATES];
     uint64_t tasks;
-    uint32_t *assigned, *recalled;  // by slot
+    uint32_t *assigned, *recalled; // by slot
     uint64_t *partitions;
 };
 

@@ -39,7 +39,8 @@ bool outbox_reserve(struct sched *sched, size_t count)
     return true;
 }
 
-struct sched_action *outbox_push(struct sched *sched, enum sched_action_type type, uint32_t peer, uint32_t job)
+struct sched_action *outbox_push(struct sched *sched, enum sched_action_type type, uint32_t peer,
+                                 uint32_t job)
 {
     struct sched_action *action;
 
@@ -139,8 +140,7 @@ static bool results_flush(struct layer *layer)
 
     for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE; i++) {
         if (job->client != NULL) {
-            struct sched_action *action =
-                outbox_push(sched, ACTION_RESULT, job->client->peer, job->number);
+            struct sched_action *action = outbox_push(sched, ACTION_RESULT, job->client->peer, job->number);
 
             if (action == NULL) {
                 return false;
@@ -168,7 +168,8 @@ static bool copies_flush(struct layer *layer, uint32_t first, uint32_t count)
             continue;
         }
         for (size_t k = 0; !reader && k < layer->dependents; k++) {
-            reader = layer->dependent[k]->whole && knows_test(knows->told, layer->dependent[k]->target->number);
+            reader =
+                layer->dependent[k]->whole && knows_test(knows->told, layer->dependent[k]->target->number);
         }
         struct sched_action *action =
             reader ? outbox_push(job->sched, ACTION_RELEASE, knows->worker->peer, job->number) : NULL;
@@ -238,8 +239,7 @@ static bool end_flush(struct job *job)
     if (job->told_end || job->client == NULL) {
         return true;
     }
-    struct sched_action *action =
-        outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);
+    struct sched_action *action = outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);
 
     if (action == NULL) {
         return false;
@@ -345,7 +345,7 @@ static bool locations_push(struct worker *worker, struct layer *layer, uint32_t 
     for (size_t k = 0; k < layer->inputs; k++) {
         const struct edge *edge = &layer->input[k];
         struct layer *source = edge->source;
-        uint32_t after = 0;  // partitions below were written for an earlier task of the range
+        uint32_t after = 0; // partitions below were written for an earlier task of the range
 
         for (uint32_t t = first; t < first + (edge->whole ? 1 : tasks); t++) {
             struct span span = input_needs(edge->input, layer->tasks, source->tasks, t);
@@ -354,7 +354,8 @@ static bool locations_push(struct worker *worker, struct layer *layer, uint32_t 
                 uint32_t p = span_at(&span, n);
                 struct worker *owner = sched->worker[source->owner[p]];
 
-                if (task_state(source, p) != TASK_HELD || owner == worker || (span.list == NULL && p < after)) {
+                if (task_state(source, p) != TASK_HELD || owner == worker ||
+                    (span.list == NULL && p < after)) {
                     continue;
                 }
                 if (!location_push(sched, source, p, owner->peer, count)) {

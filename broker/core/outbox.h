@@ -10,7 +10,8 @@
 // Room for `count` more actions of this step; false: no memory.
 bool outbox_reserve(struct sched *sched, size_t count);
 // A zeroed action; NULL: no memory.
-struct sched_action *outbox_push(struct sched *sched, enum sched_action_type type, uint32_t peer, uint32_t job);
+struct sched_action *outbox_push(struct sched *sched, enum sched_action_type type, uint32_t peer,
+                                 uint32_t job);
 
 // Takes one task back; neighbours are joined to one range.  False: not sent.
 bool outbox_drop(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i,

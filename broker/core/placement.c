@@ -8,7 +8,7 @@
 #include "broker/core/worker.h"
 
 enum {
-    CANDIDATES = 8,      // holders of inputs that are compared
+    CANDIDATES = 8, // holders of inputs that are compared
     INPUTS_LOOKED_AT = 64,
     MUCH_BUSIER = 8,     // of LOAD_FULL: half a queue
     STEPS_TOGETHER = 16, // roots of one group that are kept in step
@@ -179,8 +179,7 @@ static bool place_portion(struct layer *layer)
         return false;
     }
     first = bits_next(&layer->ready, 0);
-    return hand_out(worker, layer, first,
-                    bits_run(&layer->ready, first, portion(layer->job->sched, worker)));
+    return hand_out(worker, layer, first, bits_run(&layer->ready, first, portion(layer->job->sched, worker)));
 }
 
 // The first ready task that this worker can read, and how many follow in the same source.
@@ -347,7 +346,8 @@ static bool anyone_reads(const struct sched *sched, const Dray__Source *source)
         const struct worker *worker = sched->worker[s];
 
         // One that has not said what it has may still turn out to have it.
-        if (worker != NULL && ((!worker->shared_files && !worker->sources_known) || worker_reads(worker, source))) {
+        if (worker != NULL &&
+            ((!worker->shared_files && !worker->sources_known) || worker_reads(worker, source))) {
             return true;
         }
     }
@@ -373,9 +373,10 @@ static void fail_unreadable(struct layer *layer, uint32_t i, const Dray__Source 
             named++;
         }
     }
-    snprintf(text + used, sizeof(text) - used,
-             "%s); start a worker with a --data-dir that holds it, or one without --data-dir that sees the path",
-             named < sched->worker_count ? ", ..." : "");
+    snprintf(
+        text + used, sizeof(text) - used,
+        "%s); start a worker with a --data-dir that holds it, or one without --data-dir that sees the path",
+        named < sched->worker_count ? ", ..." : "");
     job_end(layer->job, JOB_FAILED, ENOENT, text, layer->number, i, NULL);
 }
 

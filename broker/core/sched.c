@@ -14,7 +14,7 @@
 enum {
     QUEUE_DEPTH = 2,
     ATTEMPTS_MAX = 3,
-    LOSSES_MAX = 20,  // partitions of one task that went missing without a dead worker
+    LOSSES_MAX = 20, // partitions of one task that went missing without a dead worker
 };
 
 void sched_options_default(struct sched_options *options)
@@ -152,10 +152,11 @@ static bool is_lost_too_often(struct layer *layer, uint32_t i)
         return false;
     }
     task_describe(layer, i, what, sizeof(what));
-    char *text = arena_printf(&layer->job->sched->arena,
-                              "the partition of %s could not be fetched %u times in a row of attempts; is the "
-                              "network between the workers whole?",
-                              what, blame->losses);
+    char *text =
+        arena_printf(&layer->job->sched->arena,
+                     "the partition of %s could not be fetched %u times in a row of attempts; is the "
+                     "network between the workers whole?",
+                     what, blame->losses);
 
     job_end(layer->job, JOB_FAILED, EIO, text, layer->number, i, NULL);
     return true;
@@ -390,7 +391,7 @@ static void lose_at(struct sched *sched, uint32_t peer, struct layer *layer, uin
     struct worker *holder = worker_find(sched, peer);
 
     if (holder == NULL || task_state(layer, i) != TASK_HELD || layer->owner[i] != holder->number) {
-        return;  // that is known already
+        return; // that is known already
     }
     if (!is_lost_too_often(layer, i)) {
         outbox_release(sched, holder, layer, i);
@@ -420,7 +421,9 @@ static int on_task_failed(struct sched *sched, const struct sched_event *event)
     task_requeue(layer, range.first);
     // The task's own count as well: a worker may blame a partition that it never needed.
     if (!is_lost_too_often(layer, range.first) && source != NULL) {
-        lose_at(sched, event->u.failed.missing_worker, source, missing.first);
+        uint32_t holder = event->u.failed.missing_worker;
+
+        lose_at(sched, holder != 0 ? holder : worker->peer, source, missing.first);
     }
     return 0;
 }
@@ -547,11 +550,12 @@ static int on_submit(struct sched *sched, const struct sched_event *event)
         if (sched->job_count >= sched->options.jobs_max || tasks > sched->options.tasks_max ||
             sched->tasks > sched->options.tasks_max - tasks) {
             reject(sched, event, ENOSPC,
-                   arena_printf(&sched->arena,
-                                "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limits of %u "
-                                "jobs and %llu tasks",
-                                sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)tasks,
-                                sched->options.jobs_max, (unsigned long long)sched->options.tasks_max));
+                   arena_printf(
+                       &sched->arena,
+                       "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limits of %u "
+                       "jobs and %llu tasks",
+                       sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)tasks,
+                       sched->options.jobs_max, (unsigned long long)sched->options.tasks_max));
             return 0;
         }
         rc = job_create(sched, event->u.submit.graph, &job, &err);

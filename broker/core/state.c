@@ -186,8 +186,8 @@ void task_move(struct layer *layer, uint32_t i, enum task_state to)
     enum task_state from = task_state(layer, i);
 
     if ((legal[from] >> to & 1) == 0) {
-        fprintf(stderr, "scheduler: task j%u:t%u.%u may not go from %s to %s\n", job->number, layer->number, i,
-                names[from], names[to]);
+        fprintf(stderr, "scheduler: task j%u:t%u.%u may not go from %s to %s\n", job->number, layer->number,
+                i, names[from], names[to]);
         abort();
     }
     layer->state[i] = (uint8_t)((layer->state[i] & ~TASK_STATE) | (int)to);

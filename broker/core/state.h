@@ -28,20 +28,20 @@
 #include "proto/hash.h"
 
 enum task_state {
-    TASK_IDLE,      // never needed so far
-    TASK_WAITING,   // needs inputs that are not held
-    TASK_READY,     // may be assigned (once its layer is not blocked)
-    TASK_ASSIGNED,  // a worker has it queued or runs it
-    TASK_HELD,      // done, its partition is at the owner
-    TASK_RELEASED,  // done, its partition is gone
+    TASK_IDLE,     // never needed so far
+    TASK_WAITING,  // needs inputs that are not held
+    TASK_READY,    // may be assigned (once its layer is not blocked)
+    TASK_ASSIGNED, // a worker has it queued or runs it
+    TASK_HELD,     // done, its partition is at the owner
+    TASK_RELEASED, // done, its partition is gone
     TASK_STATES
 };
 enum {
     TASK_STATE = 0x07,
-    TASK_KEEP = 0x08,    // the client wants the partition and has not freed it
-    TASK_RAN = 0x10,     // was done once: running it again is a recomputation
-    TASK_RECALL = 0x20,  // assigned: asked back.  Ready: came back, so it goes to whoever starves
-    TASK_SEEN = 0x40,    // scratch, clear between calls
+    TASK_KEEP = 0x08,   // the client wants the partition and has not freed it
+    TASK_RAN = 0x10,    // was done once: running it again is a recomputation
+    TASK_RECALL = 0x20, // assigned: asked back.  Ready: came back, so it goes to whoever starves
+    TASK_SEEN = 0x40,   // scratch, clear between calls
 };
 #define OWNER_NONE UINT16_MAX
 #define WORKERS_MAX 65000U
@@ -51,8 +51,8 @@ struct layer;
 struct edge {
     const Dray__Input *input;
     struct layer *source;
-    struct layer *target;         // the layer that has the input
-    struct edge_index *reverse;   // EXPLICIT only
+    struct layer *target;       // the layer that has the input
+    struct edge_index *reverse; // EXPLICIT only
     bool whole;
 };
 
@@ -61,29 +61,29 @@ struct layer {
     const Dray__Layer *graph;
     uint32_t number;
     uint32_t tasks;
-    uint32_t position;            // in the job's order
-    uint32_t group;               // roots of one group are handed out in step with one another
+    uint32_t position; // in the job's order
+    uint32_t group;    // roots of one group are handed out in step with one another
     bool wanted;
-    bool goal;                    // wanted, or nothing in the job is and this is where it ends
-    bool local;                   // has a local input
-    bool root;                    // has no input
+    bool goal;  // wanted, or nothing in the job is and this is where it ends
+    bool local; // has a local input
+    bool root;  // has no input
     struct edge *input;
     size_t inputs;
-    uint32_t *input_tasks;        // of each input's layer
+    uint32_t *input_tasks; // of each input's layer
     struct edge **dependent;
     size_t dependents;
-    uint32_t in[TASK_STATES];     // tasks in each state
-    uint32_t whole_active;        // whole edges to layers with unfinished tasks
-    uint32_t blocked;             // whole inputs that are not held entirely
-    uint64_t ready_stamp;         // changes when a task becomes ready; no two layers have the same
+    uint32_t in[TASK_STATES]; // tasks in each state
+    uint32_t whole_active;    // whole edges to layers with unfinished tasks
+    uint32_t blocked;         // whole inputs that are not held entirely
+    uint64_t ready_stamp;     // changes when a task becomes ready; no two layers have the same
     uint8_t *state;
-    uint16_t *owner;              // slot of the worker, when assigned or held
-    uint32_t *consumers;          // unfinished local dependents; NULL without such edges
+    uint16_t *owner;     // slot of the worker, when assigned or held
+    uint32_t *consumers; // unfinished local dependents; NULL without such edges
     uint64_t *value;
     struct bits ready;
-    struct bits unsettled;        // look at need again
-    struct bits released;         // RELEASE not sent yet
-    struct bits results;          // RESULT not sent yet; only in wanted layers
+    struct bits unsettled; // look at need again
+    struct bits released;  // RELEASE not sent yet
+    struct bits results;   // RESULT not sent yet; only in wanted layers
 };
 
 // Faults of a task: rare, so apart from the arrays.
@@ -99,28 +99,28 @@ struct job {
     struct sched *sched;
     uint32_t number;
     uint64_t key_hi, key_lo;
-    struct client *client;        // NULL: detached and nobody attached
+    struct client *client; // NULL: detached and nobody attached
     struct job *client_prev, *client_next;
     bool detached;
     int32_t priority;
     enum job_state state;
-    bool told_end;                // JOB_ENDED was sent (or the job is not ended)
-    bool forgotten;               // out of all indexes; lives until its last actions are out
-    bool has_tasks;               // arrays and graph exist: until the end, or DONE until freed
+    bool told_end;  // JOB_ENDED was sent (or the job is not ended)
+    bool forgotten; // out of all indexes; lives until its last actions are out
+    bool has_tasks; // arrays and graph exist: until the end, or DONE until freed
     Dray__Graph *graph;
-    struct arena arena;           // graph, layers, edges
-    void *slab;                   // all arrays of all layers
+    struct arena arena; // graph, layers, edges
+    void *slab;         // all arrays of all layers
     struct layer *layer;
     uint32_t layers;
     struct layer **order;
-    uint64_t tasks;               // needed at some time
-    uint64_t done;                // held or released
-    uint64_t open;                // unfinished tasks of goal layers
+    uint64_t tasks; // needed at some time
+    uint64_t done;  // held or released
+    uint64_t open;  // unfinished tasks of goal layers
     uint64_t assigned;
     uint64_t rows, source_bytes;
-    struct bits runnable;         // positions in order of layers with tasks that may be assigned
-    struct bits unsettled;        // layers - 1 - number, so that the latest comes first
-    struct bits dirty;            // layers with something in released or results
+    struct bits runnable;  // positions in order of layers with tasks that may be assigned
+    struct bits unsettled; // layers - 1 - number, so that the latest comes first
+    struct bits dirty;     // layers with something in released or results
     bool is_runnable, is_dirty, is_unsettled;
     struct job *run_prev, *run_next;
     struct job *dirty_next, *unsettled_next;
@@ -141,11 +141,11 @@ struct knows {
     struct job *job;
     struct knows *job_prev, *job_next;
     struct knows *worker_prev, *worker_next;
-    uint64_t *told;               // layers whose operation it has
-    uint64_t *holds;              // layers of which it had tasks or partitions
+    uint64_t *told;  // layers whose operation it has
+    uint64_t *holds; // layers of which it had tasks or partitions
 };
 
-struct slot {                     // a task that was given to a worker
+struct slot { // a task that was given to a worker
     struct layer *layer;
     uint32_t index;
 };
@@ -155,19 +155,19 @@ enum { LOAD_FULL = 16 };
 struct worker {
     struct hash_node node;
     uint32_t peer;
-    uint16_t number;              // slot in sched->worker, reused
+    uint16_t number; // slot in sched->worker, reused
     uint32_t threads;
-    uint32_t slots;               // tasks that it may have
+    uint32_t slots; // tasks that it may have
     uint64_t memory, memory_used;
     bool shared_files;
     bool sources_known;
     char *name;
-    struct hash sources;          // names and paths that it can read
+    struct hash sources; // names and paths that it can read
     void *sources_block;
     uint32_t assigned;
     uint32_t recalled;
     uint64_t partitions;
-    uint8_t load;                 // 0 idle .. LOAD_FULL
+    uint8_t load; // 0 idle .. LOAD_FULL
     struct worker *load_prev, *load_next;
     // Tasks in the order they were given; those that are over stay until the next
     // compaction.  The first `told` ones have been sent.
@@ -176,7 +176,7 @@ struct worker {
     bool is_dirty;
     struct worker *dirty_next;
     struct knows *knows;
-    uint64_t barren_stamp;        // ready_stamp of the layer in which it last found nothing that it can read
+    uint64_t barren_stamp; // ready_stamp of the layer in which it last found nothing that it can read
 };
 
 struct client {
@@ -189,25 +189,25 @@ struct sched {
     struct sched_options options;
     uint64_t now_us;
     struct hash jobs, keys, workers, clients, knows;
-    struct worker **worker;       // by slot
+    struct worker **worker; // by slot
     uint32_t worker_slots, worker_count, worker_capacity;
-    uint32_t unshared;            // workers that see only their own files
+    uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
-    struct job *run_head, *run_tail;  // jobs with something to assign, most urgent first
+    struct job *run_head, *run_tail; // jobs with something to assign, most urgent first
     struct job *dirty, *unsettled;
     struct worker *dirty_workers;
-    struct job *graveyard;        // forgotten and flushed: freed with the next step
+    struct job *graveyard; // forgotten and flushed: freed with the next step
     uint32_t job_last;
     uint32_t job_count;
-    uint64_t tasks;               // of all jobs with tasks
+    uint64_t tasks; // of all jobs with tasks
     uint64_t in[TASK_STATES];
     uint64_t recomputed;
     uint64_t ready_stamp;
     bool check_sources;
-    struct arena arena;           // texts of this step
+    struct arena arena; // texts of this step
     struct sched_location *location;
     size_t locations, location_capacity;
-    struct sched_actions *out;    // of this step
+    struct sched_actions *out; // of this step
 };
 
 // ---- state.c: the table of moves, counters that follow from a state ------------

@@ -11,7 +11,7 @@ enum {
     TURN_MESSAGES_MAX = 2000, // then the scheduler has its say
     TURN_BYTES_MAX = 64 << 20,
     STEPS_MAX = 16,        // of the scheduler in one turn of the loop
-    QUEUE_MESSAGES = 1000, // ZeroMQ's, to one peer; the outbox is behind it
+    QUEUE_MESSAGES = 1000, // ZeroMQ's, to one peer; the backlog is behind it
     LINGER_MS = 200,
 };
 
@@ -117,7 +117,7 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
     const struct session_options session_options = {
         .heartbeat_ms = broker->options.heartbeat_ms,
         .timeout_ms = broker->options.timeout_ms,
-        .outbox_bytes = broker->options.outbox_bytes,
+        .backlog_max = broker->options.backlog_max,
         .log = broker->options.log,
     };
     const struct session_handler handler = {broker, on_joined, on_received, on_left};

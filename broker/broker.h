@@ -17,7 +17,7 @@ struct broker_options {
     size_t listens;
     unsigned heartbeat_ms;
     unsigned timeout_ms;
-    size_t outbox_bytes; // unsent bytes that a slow peer may pile up
+    size_t backlog_max; // unsent bytes that a slow peer may pile up
     const struct log *log;
 };
 

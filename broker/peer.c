@@ -35,7 +35,7 @@ static void peer_destroy(struct peer *peer)
 {
     free_strings(peer->endpoint, peer->endpoints);
     free_strings(peer->file, 2 * peer->files);
-    outbox_destroy(peer->outbox);
+    backlog_destroy(peer->backlog);
     batch_destroy(peer->batch);
     free(peer->told);
     free(peer);
@@ -83,7 +83,7 @@ struct peer *peers_by_incarnation(const struct peers *peers, uint64_t incarnatio
 }
 
 struct peer *peers_add(struct peers *peers, enum frame_sender role, const void *route, size_t route_size,
-                       size_t outbox_bytes)
+                       size_t backlog_max)
 {
     uint32_t *next = role == FROM_WORKER ? &peers->next_worker : &peers->next_client;
     struct peer *peer;
@@ -100,9 +100,9 @@ struct peer *peers_add(struct peers *peers, enum frame_sender role, const void *
     peer->role = role;
     peer->route_size = (uint8_t)route_size;
     memcpy(peer->route, route, route_size);
-    peer->outbox = outbox_create(outbox_bytes);
+    peer->backlog = backlog_create(backlog_max);
     peer->next_route = map_get(&peers->by_route, route_key(route, route_size));
-    if (peer->outbox == NULL || map_put(&peers->by_number, number_key(peer->number), peer) != 0) {
+    if (peer->backlog == NULL || map_put(&peers->by_number, number_key(peer->number), peer) != 0) {
         peer_destroy(peer);
         return NULL;
     }

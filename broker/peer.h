@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "broker/outbox.h"
+#include "broker/backlog.h"
 #include "proto/frame.h"
 #include "proto/map.h"
 #include "proto/socket.h"
@@ -29,7 +29,7 @@ struct peer {
     uint64_t incarnation;
     uint64_t heard_us;
     char name[PEER_NAME_MAX];
-    struct outbox *outbox;
+    struct backlog *backlog;
     struct peer *next;       // all that are here, in order of arrival
     struct peer **link;      // what points here
     struct peer *next_route; // same hash
@@ -65,7 +65,7 @@ void peers_fini(struct peers *peers);
 // With the next number of its role; everything else is the caller's to fill in.
 // NULL: no memory, or numbers have run out.
 struct peer *peers_add(struct peers *peers, enum frame_sender role, const void *route, size_t route_size,
-                       size_t outbox_bytes);
+                       size_t backlog_max);
 struct peer *peers_by_number(const struct peers *peers, uint32_t number); // NULL: not here
 struct peer *peers_by_route(const struct peers *peers, const void *route, size_t route_size);
 struct peer *peers_by_incarnation(const struct peers *peers, uint64_t incarnation);

@@ -111,8 +111,8 @@ static int post(struct sessions *sessions, struct peer *peer, enum frame_type ty
     if (bytes == NULL) {
         return -ENOMEM;
     }
-    rc = outbox_post(peer->outbox, sessions->socket, peer->route, peer->route_size, bytes, size, buffers,
-                     count);
+    rc = backlog_post(peer->backlog, sessions->socket, peer->route, peer->route_size, bytes, size, buffers,
+                      count);
     if (rc == 0) {
         peer->sent++;
     }
@@ -157,7 +157,7 @@ void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type
     case -ENOBUFS:
         error_set(&why, ENOBUFS,
                   "too slow: more than %zu MB wait for it (it does not read what it asked for)",
-                  sessions->options.outbox_bytes >> 20);
+                  sessions->options.backlog_max >> 20);
         break;
     default:
         error_set(&why, -rc, "cannot send %s to it: %s", frame_info(type)->name, strerror(-rc));
@@ -295,7 +295,7 @@ static void welcome(struct sessions *sessions, const void *route, size_t route_s
     if (before != NULL) {
         forget(sessions, before, "it connected anew");
     }
-    peer = peers_add(sessions->peers, role, route, route_size, sessions->options.outbox_bytes);
+    peer = peers_add(sessions->peers, role, route, route_size, sessions->options.backlog_max);
     if (peer == NULL || fill_peer(peer, hello) != 0) {
         refuse(sessions, route, route_size, ENOMEM, "this broker is out of memory: try again later");
         if (peer != NULL) {
@@ -473,7 +473,7 @@ void sessions_flush(struct sessions *sessions)
 {
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
         if (!peer->gone &&
-            outbox_flush(peer->outbox, sessions->socket, peer->route, peer->route_size) == -EHOSTUNREACH) {
+            backlog_flush(peer->backlog, sessions->socket, peer->route, peer->route_size) == -EHOSTUNREACH) {
             forget(sessions, peer, "the connection is gone");
         }
     }

@@ -17,7 +17,7 @@ struct sessions;
 struct session_options {
     unsigned heartbeat_ms;
     unsigned timeout_ms; // nothing heard for so long: lost
-    size_t outbox_bytes; // more than that unsent: the peer is too slow
+    size_t backlog_max;  // more than that unsent: the peer is too slow
     const struct log *log;
 };
 

@@ -1,4 +1,4 @@
-#include "broker/outbox.h"
+#include "broker/backlog.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -12,7 +12,7 @@ enum {
     MESSAGE_BYTES = 128,      // what a queued message costs besides its bytes
 };
 
-// Counts payload bytes that ZeroMQ holds.  It outlives the outbox: the last word
+// Counts payload bytes that ZeroMQ holds.  It outlives the backlog: the last word
 // on a payload comes from ZeroMQ's thread.
 struct meter {
     _Atomic size_t bytes;
@@ -33,7 +33,7 @@ struct letter {
     struct buffer *buffer[];
 };
 
-struct outbox {
+struct backlog {
     struct letter *head;
     struct letter **tail;
     size_t bytes;
@@ -115,45 +115,45 @@ static struct letter *letter_create(const void *frame, size_t size, struct buffe
     return letter;
 }
 
-struct outbox *outbox_create(size_t bytes_max)
+struct backlog *backlog_create(size_t bytes_max)
 {
-    struct outbox *outbox = calloc(1, sizeof(*outbox));
+    struct backlog *backlog = calloc(1, sizeof(*backlog));
     struct meter *meter = calloc(1, sizeof(*meter));
 
-    if (outbox == NULL || meter == NULL) {
-        free(outbox);
+    if (backlog == NULL || meter == NULL) {
+        free(backlog);
         free(meter);
         return NULL;
     }
     atomic_init(&meter->refs, 1);
-    outbox->meter = meter;
-    outbox->tail = &outbox->head;
-    outbox->bytes_max = bytes_max;
-    return outbox;
+    backlog->meter = meter;
+    backlog->tail = &backlog->head;
+    backlog->bytes_max = bytes_max;
+    return backlog;
 }
 
-void outbox_destroy(struct outbox *outbox)
+void backlog_destroy(struct backlog *backlog)
 {
-    if (outbox == NULL) {
+    if (backlog == NULL) {
         return;
     }
-    while (outbox->head != NULL) {
-        struct letter *letter = outbox->head;
+    while (backlog->head != NULL) {
+        struct letter *letter = backlog->head;
 
-        outbox->head = letter->next;
+        backlog->head = letter->next;
         letter_destroy(letter);
     }
-    meter_unref(outbox->meter);
-    free(outbox);
+    meter_unref(backlog->meter);
+    free(backlog);
 }
 
-static bool may_send(const struct outbox *outbox)
+static bool may_send(const struct backlog *backlog)
 {
-    return atomic_load(&outbox->meter->bytes) <= UNDER_WAY_MAX;
+    return atomic_load(&backlog->meter->bytes) <= UNDER_WAY_MAX;
 }
 
 // -EAGAIN: not now.
-static int send_now(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size,
+static int send_now(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size,
                     const void *frame, size_t size, struct buffer *const *buffers, size_t count)
 {
     struct buffer *few[4];
@@ -161,7 +161,7 @@ static int send_now(struct outbox *outbox, struct socket *socket, const void *ro
     int rc = -ENOMEM;
     size_t made = 0;
 
-    if (!may_send(outbox)) {
+    if (!may_send(backlog)) {
         return -EAGAIN;
     }
     if (count > sizeof(few) / sizeof(few[0])) {
@@ -171,7 +171,7 @@ static int send_now(struct outbox *outbox, struct socket *socket, const void *ro
         }
     }
     for (; made < count; made++) {
-        metered[made] = meter_buffer(outbox->meter, buffers[made]);
+        metered[made] = meter_buffer(backlog->meter, buffers[made]);
         if (metered[made] == NULL) {
             goto out;
         }
@@ -187,33 +187,33 @@ out:
     return rc;
 }
 
-int outbox_flush(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size)
+int backlog_flush(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size)
 {
-    while (outbox->head != NULL) {
-        struct letter *letter = outbox->head;
-        int rc = send_now(outbox, socket, route, route_size, letter->frame, letter->size, letter->buffer,
+    while (backlog->head != NULL) {
+        struct letter *letter = backlog->head;
+        int rc = send_now(backlog, socket, route, route_size, letter->frame, letter->size, letter->buffer,
                           letter->count);
 
         if (rc != 0) {
             return rc == -EAGAIN || rc == -ENOMEM ? 0 : rc;
         }
-        outbox->head = letter->next;
-        if (outbox->head == NULL) {
-            outbox->tail = &outbox->head;
+        backlog->head = letter->next;
+        if (backlog->head == NULL) {
+            backlog->tail = &backlog->head;
         }
-        outbox->bytes -= letter->bytes;
+        backlog->bytes -= letter->bytes;
         letter_destroy(letter);
     }
     return 0;
 }
 
-int outbox_post(struct outbox *outbox, struct socket *socket, const void *route, size_t route_size,
-                const void *frame, size_t size, struct buffer *const *buffers, size_t count)
+int backlog_post(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size,
+                 const void *frame, size_t size, struct buffer *const *buffers, size_t count)
 {
-    int rc = outbox_flush(outbox, socket, route, route_size);
+    int rc = backlog_flush(backlog, socket, route, route_size);
 
-    if (rc == 0 && outbox->head == NULL) {
-        rc = send_now(outbox, socket, route, route_size, frame, size, buffers, count);
+    if (rc == 0 && backlog->head == NULL) {
+        rc = send_now(backlog, socket, route, route_size, frame, size, buffers, count);
         if (rc != -EAGAIN) {
             return rc;
         }
@@ -235,17 +235,17 @@ int outbox_post(struct outbox *outbox, struct socket *socket, const void *route,
     if (letter == NULL) {
         return -ENOMEM;
     }
-    if (outbox->bytes + letter->bytes > outbox->bytes_max) {
+    if (backlog->bytes + letter->bytes > backlog->bytes_max) {
         letter_destroy(letter);
         return -ENOBUFS;
     }
-    *outbox->tail = letter;
-    outbox->tail = &letter->next;
-    outbox->bytes += letter->bytes;
+    *backlog->tail = letter;
+    backlog->tail = &letter->next;
+    backlog->bytes += letter->bytes;
     return 0;
 }
 
-size_t outbox_bytes(const struct outbox *outbox)
+size_t backlog_bytes(const struct backlog *backlog)
 {
-    return outbox->bytes + atomic_load(&outbox->meter->bytes);
+    return backlog->bytes + atomic_load(&backlog->meter->bytes);
 }

@@ -1,0 +1,35 @@
+// The worker: the broker's messages and what executors and the exchange report go into the
+// agent as events, and its actions come out as work for them and as messages.
+#ifndef DRAY_WORKER_DAEMON_H
+#define DRAY_WORKER_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/error.h"
+#include "proto/log.h"
+#include "proto/socket.h"
+
+struct daemon;
+
+struct daemon_options {
+    const char *broker;
+    const char *listen; // of the exchange; NULL: chosen to go with the broker's address
+    const char *name;
+    uint32_t threads;
+    uint64_t memory;             // budget in bytes
+    const char *const *data_dir; // NULL-terminated; NULL: the file system that all see
+    unsigned reconnect_ms;
+    const struct log *log;
+};
+
+int daemon_create(const struct daemon_options *options, struct loop *loop, struct daemon **out,
+                  struct error *err);
+// Says goodbye and stops its threads.  False: one of them is stuck; nothing can be freed, end the
+// process.
+bool daemon_destroy(struct daemon *daemon);
+// After the loop has stopped: 0, or why the worker cannot go on.
+int daemon_outcome(const struct daemon *daemon, struct error *err);
+
+#endif

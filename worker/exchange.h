@@ -1,0 +1,33 @@
+// The exchange: bulk bytes between workers (and to clients), on a thread and sockets of its
+// own, so that they never hold up the control messages.
+#ifndef DRAY_WORKER_EXCHANGE_H
+#define DRAY_WORKER_EXCHANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "proto/error.h"
+#include "worker/encoding.h"
+#include "worker/fetch.h"
+
+struct exchange;
+
+struct exchange_options {
+    const char *listen;
+    uint64_t incarnation; // of this process: who asks for another is told so
+    struct encodings *encodings;
+    struct budget *budget;
+};
+
+// Listens, and starts its thread.
+int exchange_create(const struct exchange_options *options, struct exchange **out, struct error *err);
+void exchange_destroy(struct exchange *exchange);
+const char *exchange_endpoint(const struct exchange *exchange);
+
+// Orders go in and outcomes come out on the owner's thread; the file descriptor is readable when
+// there is one.
+void exchange_fetch(struct exchange *exchange, struct fetch *fetch); // takes over
+int exchange_fd(const struct exchange *exchange);
+struct fetch *exchange_take(struct exchange *exchange); // NULL: none
+
+#endif

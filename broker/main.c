@@ -187,7 +187,7 @@ static int serve(const struct arguments *arguments)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    signal(SIGPIPE, SIG_IGN);
+    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     sockets_init();
     stopper.loop = loop_create();
     stopper.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -247,7 +247,7 @@ static int step(struct daemon *daemon, struct error *err)
         daemon->event = NULL;
         daemon->events = daemon->events_max = 0;
         rc = agent_step(daemon->agent, event, events, &daemon->actions, err);
-        for (size_t j = 0; rc == 0 && j < daemon->actions.count; j++) {
+        for (size_t j = 0; j < daemon->actions.count; j++) {
             act(daemon, &daemon->actions.action[j]);
         }
         if (daemon->event == NULL) {

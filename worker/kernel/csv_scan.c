@@ -152,6 +152,7 @@ static int finish_line(struct csv_scan *scan, struct csv_scratch *scratch, uint3
 {
     const struct csv_dialect *d = &scan->dialect;
     struct csv_index *index = &scan->index;
+    bool whole = true;
 
     for (;;) {
         uint32_t end = held_end(scan);
@@ -176,7 +177,8 @@ static int finish_line(struct csv_scan *scan, struct csv_scratch *scratch, uint3
             }
         }
         if (ended) {
-            return end_text(scan, err);
+            whole = false;
+            break;
         }
         uint32_t before = index->place[0];
 
@@ -189,12 +191,12 @@ static int finish_line(struct csv_scan *scan, struct csv_scratch *scratch, uint3
     enum csv_state state = CSV_LINE;
     uint32_t at = index->place[0] + 1;
 
-    for (; at < border || !csv_is_border(d, scan->reader.base[at - 1]); at++) {
+    for (; at < scan->indexed && (at < border || !csv_is_border(d, scan->reader.base[at - 1])); at++) {
         state = csv_next(d, state, scan->reader.base[at]);
     }
     scan->env->note.ends_quoted = state == CSV_QUOTED;
     scan->env->note.has_ends_quoted = state == CSV_QUOTED;
-    return csv_lines_push(scan, err);
+    return whole ? csv_lines_push(scan, err) : end_text(scan, err);
 }
 
 static int scan_lines(struct csv_scan *scan, struct csv_scratch *scratch, struct error *err)

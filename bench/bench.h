@@ -3,6 +3,7 @@
 #define DRAY_BENCH_BENCH_H
 
 // argv[0] is the subcommand's name; the return value is the exit code.
+int bench_aggregate(int argc, char **argv);
 int bench_gen_sales(int argc, char **argv);
 int bench_read_floor(int argc, char **argv);
 

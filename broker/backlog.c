@@ -27,10 +27,8 @@ struct ticket {
 struct letter {
     struct letter *next;
     size_t bytes;
-    uint8_t *frame;
-    size_t size;
     size_t count;
-    struct buffer *buffer[];
+    struct buffer *buffer[]; // frame 0 and what follows it
 };
 
 struct backlog {
@@ -88,28 +86,27 @@ static void letter_destroy(struct letter *letter)
     for (size_t i = 0; i < letter->count; i++) {
         buffer_unref(letter->buffer[i]);
     }
-    free(letter->frame);
     free(letter);
 }
 
-// Takes over the buffers' references, also on failure.
-static struct letter *letter_create(const void *frame, size_t size, struct buffer **buffers, size_t count)
+static struct letter *letter_create(const void *frame, size_t size, struct buffer *const *buffers,
+                                    size_t count)
 {
-    struct letter *letter = malloc(sizeof(*letter) + count * sizeof(struct buffer *));
-    uint8_t *copy = malloc(size);
+    struct letter *letter = malloc(sizeof(*letter) + (count + 1) * sizeof(struct buffer *));
+    uint8_t *copy;
 
-    if (letter == NULL || copy == NULL) {
-        for (size_t i = 0; i < count; i++) {
-            buffer_unref(buffers[i]);
-        }
+    if (letter == NULL) {
+        return NULL;
+    }
+    *letter = (struct letter){.count = 1, .bytes = MESSAGE_BYTES + size};
+    letter->buffer[0] = buffer_create(size, &copy);
+    if (letter->buffer[0] == NULL) {
         free(letter);
-        free(copy);
         return NULL;
     }
     memcpy(copy, frame, size);
-    *letter = (struct letter){.frame = copy, .size = size, .count = count, .bytes = MESSAGE_BYTES + size};
     for (size_t i = 0; i < count; i++) {
-        letter->buffer[i] = buffers[i];
+        letter->buffer[letter->count++] = buffer_ref(buffers[i]);
         letter->bytes += buffers[i]->size;
     }
     return letter;
@@ -152,7 +149,7 @@ static bool may_send(const struct backlog *backlog)
     return atomic_load(&backlog->meter->bytes) <= UNDER_WAY_MAX;
 }
 
-// -EAGAIN: not now.
+// -EAGAIN: not now.  `frame` NULL: buffers[0] is frame 0.
 static int send_now(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size,
                     const void *frame, size_t size, struct buffer *const *buffers, size_t count)
 {
@@ -191,8 +188,7 @@ int backlog_flush(struct backlog *backlog, struct socket *socket, const void *ro
 {
     while (backlog->head != NULL) {
         struct letter *letter = backlog->head;
-        int rc = send_now(backlog, socket, route, route_size, letter->frame, letter->size, letter->buffer,
-                          letter->count);
+        int rc = send_now(backlog, socket, route, route_size, NULL, 0, letter->buffer, letter->count);
 
         if (rc != 0) {
             return rc == -EAGAIN || rc == -ENOMEM ? 0 : rc;
@@ -210,39 +206,31 @@ int backlog_flush(struct backlog *backlog, struct socket *socket, const void *ro
 int backlog_post(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size,
                  const void *frame, size_t size, struct buffer *const *buffers, size_t count)
 {
+    struct letter *letter;
     int rc = backlog_flush(backlog, socket, route, route_size);
 
-    if (rc == 0 && backlog->head == NULL) {
+    if (rc != 0) {
+        return rc;
+    }
+    // A large frame 0 goes by way of the queue, where it becomes a buffer that is metered.
+    if (backlog->head == NULL && size < METERED_FROM) {
         rc = send_now(backlog, socket, route, route_size, frame, size, buffers, count);
         if (rc != -EAGAIN) {
             return rc;
         }
-    } else if (rc != 0) {
-        return rc;
     }
-
-    struct buffer **refs = malloc((count + 1) * sizeof(*refs));
-    struct letter *letter;
-
-    if (refs == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < count; i++) {
-        refs[i] = buffer_ref(buffers[i]);
-    }
-    letter = letter_create(frame, size, refs, count);
-    free(refs);
+    letter = letter_create(frame, size, buffers, count);
     if (letter == NULL) {
         return -ENOMEM;
     }
-    if (backlog->bytes + letter->bytes > backlog->bytes_max) {
+    if (backlog->head != NULL && backlog->bytes + letter->bytes > backlog->bytes_max) {
         letter_destroy(letter);
         return -ENOBUFS;
     }
     *backlog->tail = letter;
     backlog->tail = &letter->next;
     backlog->bytes += letter->bytes;
-    return 0;
+    return size < METERED_FROM ? 0 : backlog_flush(backlog, socket, route, route_size);
 }
 
 size_t backlog_bytes(const struct backlog *backlog)

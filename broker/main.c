@@ -1,4 +1,249 @@
-int main(void)
+#include <argp.h>
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "broker/broker.h"
+#include "proto/number.h"
+
+enum {
+    EXIT_USAGE = 2,
+    LISTENS_MAX = 16,
+    OPTION_LISTEN = 'l',
+    OPTION_HEARTBEAT = 0x100,
+    OPTION_TIMEOUT,
+    OPTION_BACKLOG,
+    OPTION_READY_FD,
+    OPTION_LIFELINE,
+};
+
+struct arguments {
+    const char *listen[LISTENS_MAX];
+    size_t listens;
+    unsigned heartbeat_ms;
+    unsigned timeout_ms;
+    size_t backlog_max;
+    int ready_fd;
+    int lifeline;
+    struct log log;
+};
+
+static const struct argp_option OPTIONS[] = {
+    {"listen", OPTION_LISTEN, "ENDPOINT", 0,
+     "Listen at tcp://HOST:PORT or ipc://PATH (may be given several times; tcp://127.0.0.1:8786 by default)",
+     0},
+    {"heartbeat", OPTION_HEARTBEAT, "SECONDS", 0, "Interval of signs of life, both ways (1)", 0},
+    {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "Nothing heard for so long: a peer is lost (10)", 0},
+    {"backlog", OPTION_BACKLOG, "MB", 0, "A peer with more than that unread is disconnected (64)", 0},
+    {"ready-fd", OPTION_READY_FD, "FD", 0, "Write the bound endpoints there, in one line, when ready", 0},
+    {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
+    {"quiet", 'q', NULL, 0, "Log warnings and errors only", 0},
+    {"verbose", 'v', NULL, 0, "Log more", 0},
+    {0},
+};
+
+static double parse_seconds(const char *text, const char *option, struct argp_state *state)
 {
-    return 0;
+    double seconds = 0;
+
+    if (!number_parse_float64(text, strlen(text), &seconds) || !(seconds >= 0.01 && seconds <= 86400)) {
+        argp_error(state, "--%s is a time of 0.01 to 86400 seconds, not \"%s\"", option, text);
+    }
+    return seconds;
+}
+
+static long parse_whole(const char *text, const char *option, long least, long most, struct argp_state *state)
+{
+    int64_t value = 0;
+
+    if (!number_parse_int64(text, strlen(text), &value) || value < least || value > most) {
+        argp_error(state, "--%s is a number from %ld to %ld, not \"%s\"", option, least, most, text);
+    }
+    return (long)value;
+}
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+
+    switch (key) {
+    case OPTION_LISTEN:
+        if (arguments->listens == LISTENS_MAX) {
+            argp_error(state, "--listen may be given %d times at most", LISTENS_MAX);
+        }
+        arguments->listen[arguments->listens++] = value;
+        return 0;
+    case OPTION_HEARTBEAT:
+        arguments->heartbeat_ms = (unsigned)(parse_seconds(value, "heartbeat", state) * 1000);
+        return 0;
+    case OPTION_TIMEOUT:
+        arguments->timeout_ms = (unsigned)(parse_seconds(value, "timeout", state) * 1000);
+        return 0;
+    case OPTION_BACKLOG:
+        arguments->backlog_max = (size_t)parse_whole(value, "backlog", 1, 1 << 20, state) << 20;
+        return 0;
+    case OPTION_READY_FD:
+        arguments->ready_fd = (int)parse_whole(value, "ready-fd", 0, 1 << 20, state);
+        return 0;
+    case OPTION_LIFELINE:
+        arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
+        return 0;
+    case 'q':
+        arguments->log.level = LEVEL_WARNING;
+        return 0;
+    case 'v':
+        arguments->log.level = LEVEL_DEBUG;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "\"%s\" is one argument too many: addresses go with --listen", value);
+        return 0;
+    case ARGP_KEY_END:
+        if (arguments->timeout_ms <= arguments->heartbeat_ms) {
+            argp_error(state, "--timeout must be longer than --heartbeat (%.2f s)",
+                       arguments->heartbeat_ms / 1000.0);
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp ARGP = {
+    .options = OPTIONS,
+    .parser = parse_option,
+    .doc = "Dray's broker: takes jobs from clients and hands out their tasks to workers.\v"
+           "SIGTERM and SIGINT: says goodbye to everybody and exits.\n"
+           "Exit codes: 0 asked to stop; 1 could not start or go on; 2 wrong options.",
+};
+
+static void print_version(FILE *out, struct argp_state *state)
+{
+    (void)state;
+    fprintf(out, "dray-broker %s\n", DRAY_VERSION);
+}
+
+struct stopper {
+    struct loop *loop;
+    const struct log *log;
+    int signals;
+};
+
+static void on_signal(void *arg, short revents)
+{
+    struct stopper *stopper = arg;
+    struct signalfd_siginfo info;
+
+    (void)revents;
+    if (read(stopper->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        log_write(stopper->log, LEVEL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
+        loop_stop(stopper->loop);
+    }
+}
+
+static void on_lifeline(void *arg, short revents)
+{
+    struct stopper *stopper = arg;
+
+    (void)revents;
+    log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
+    loop_stop(stopper->loop);
+}
+
+static void say_ready(int fd, const char *endpoints)
+{
+    // Who asked for it and does not read it has a problem of its own.
+    if (fd >= 0 && dprintf(fd, "%s\n", endpoints) >= 0 && fd > STDERR_FILENO) {
+        close(fd);
+    }
+}
+
+static int serve(const struct arguments *arguments)
+{
+    const struct broker_options options = {
+        .listen = arguments->listen,
+        .listens = arguments->listens,
+        .heartbeat_ms = arguments->heartbeat_ms,
+        .timeout_ms = arguments->timeout_ms,
+        .backlog_max = arguments->backlog_max,
+        .log = &arguments->log,
+    };
+    struct stopper stopper = {.log = &arguments->log, .signals = -1};
+    struct broker *broker = NULL;
+    char *endpoints = NULL;
+    struct error err = {0};
+    sigset_t signals;
+    int rc = -ENOMEM;
+
+    // Blocked in all threads (libzmq's too): they arrive at the loop.
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    sockets_init();
+    stopper.loop = loop_create();
+    stopper.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (stopper.loop == NULL || stopper.signals < 0 ||
+        loop_add_fd(stopper.loop, stopper.signals, POLLIN, on_signal, &stopper) != 0) {
+        error_set(&err, ENOMEM, "cannot set up: %s", strerror(errno));
+        goto out;
+    }
+    if (arguments->lifeline >= 0) {
+        rc = loop_add_fd(stopper.loop, arguments->lifeline, POLLIN, on_lifeline, &stopper);
+        if (rc != 0) {
+            error_set(&err, -rc, "cannot watch file descriptor %d: %s", arguments->lifeline, strerror(-rc));
+            goto out;
+        }
+    }
+    rc = broker_create(&options, stopper.loop, &broker, &endpoints, &err);
+    if (rc != 0) {
+        goto out;
+    }
+    log_write(&arguments->log, LEVEL_INFO, "listening at %s", endpoints);
+    say_ready(arguments->ready_fd, endpoints);
+    rc = loop_run(stopper.loop);
+    if (rc != 0) {
+        error_set(&err, -rc, "cannot wait for messages: %s", strerror(-rc));
+    }
+out:
+    if (rc != 0) {
+        log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
+    }
+    broker_destroy(broker, "the broker stops");
+    loop_destroy(stopper.loop);
+    sockets_fini();
+    free(endpoints);
+    if (stopper.signals >= 0) {
+        close(stopper.signals);
+    }
+    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {
+        .heartbeat_ms = 1000,
+        .timeout_ms = 10000,
+        .backlog_max = (size_t)64 << 20,
+        .ready_fd = -1,
+        .lifeline = -1,
+        .log = {.program = "dray-broker", .level = LEVEL_INFO},
+    };
+
+    mallopt(M_ARENA_MAX, 1);
+    argp_err_exit_status = EXIT_USAGE;
+    argp_program_version_hook = print_version;
+    argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
+    if (arguments.listens == 0) {
+        arguments.listen[arguments.listens++] = "tcp://127.0.0.1:8786";
+    }
+    return serve(&arguments);
 }

@@ -518,9 +518,19 @@ int socket_send(struct socket *socket, const void *route, size_t route_size, con
     zmq_msg_t part;
     int rc;
 
+    if (frame == NULL && count == 0) {
+        return -EINVAL;
+    }
+
     // What can fail for lack of memory comes before the first frame leaves, as far as
     // possible: a message cannot be taken back once begun.
-    rc = init_frame(&head[1], frame, frame_size);
+    if (frame == NULL) {
+        rc = init_buffer_frame(&head[1], buffers[0]);
+        buffers++;
+        count--;
+    } else {
+        rc = init_frame(&head[1], frame, frame_size);
+    }
     if (rc != 0) {
         return rc;
     }

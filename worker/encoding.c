@@ -56,6 +56,15 @@ void encodings_destroy(struct encodings *encodings)
     free(encodings);
 }
 
+void encodings_clear(struct encodings *encodings)
+{
+    pthread_mutex_lock(&encodings->lock);
+    for (int i = 0; i < KEPT_MAX; i++) {
+        forget(encodings, &encodings->kept[i]);
+    }
+    pthread_mutex_unlock(&encodings->lock);
+}
+
 void encodings_tick(struct encodings *encodings)
 {
     uint64_t now = monotonic_us();

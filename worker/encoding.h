@@ -13,6 +13,7 @@ struct encodings;
 
 struct encodings *encodings_create(struct store *store, struct budget *budget);
 void encodings_destroy(struct encodings *encodings);
+void encodings_clear(struct encodings *encodings);
 
 // A payload frame with bytes [offset, offset + length) of a partition's encoding, cut at its
 // end; *total is the size of the whole.  -ENOENT: not held here.  -EINVAL: beyond the end.  -EAGAIN: no

@@ -1,4 +1,359 @@
-int main(void)
+#include <argp.h>
+#include <errno.h>
+#include <malloc.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "proto/number.h"
+#include "worker/daemon.h"
+
+enum {
+    EXIT_USAGE = 2,
+    DATA_DIRS_MAX = 64,
+    THREADS_MAX = 1024,
+    MEMORY_MIN = 16 << 20,
+    OPTION_MEMORY = 'm',
+    OPTION_THREADS = 't',
+    OPTION_DATA_DIR = 'd',
+    OPTION_NAME = 'n',
+    OPTION_LISTEN = 'l',
+    OPTION_LIFELINE = 0x100,
+    OPTION_RECONNECT,
+    OPTION_WAIT,
+};
+
+struct arguments {
+    const char *broker;
+    const char *listen;
+    const char *name;
+    uint32_t threads;
+    uint64_t memory;
+    const char *data_dir[DATA_DIRS_MAX + 1];
+    size_t data_dirs;
+    unsigned reconnect_ms;
+    int lifeline;
+    struct log log;
+};
+
+static const struct argp_option OPTIONS[] = {
+    {"threads", OPTION_THREADS, "N", 0, "Tasks that run at once (as many as processors)", 0},
+    {"memory", OPTION_MEMORY, "SIZE", 0,
+     "What tasks and partitions may take: 256M, 1.5G (half of the machine's)", 0},
+    {"data-dir", OPTION_DATA_DIR, "DIR", 0,
+     "Only files below it are read here (may be given several times; by default all workers are taken to see "
+     "the "
+     "same files)",
+     0},
+    {"name", OPTION_NAME, "NAME", 0, "For people (HOST-PID)", 0},
+    {"listen", OPTION_LISTEN, "ENDPOINT", 0,
+     "Where other workers fetch partitions: tcp://HOST:PORT (* for any port) or ipc://PATH (by default it "
+     "goes with "
+     "the broker's address)",
+     0},
+    {"reconnect", OPTION_RECONNECT, "SECONDS", 0, "Without a broker for so long: give up (60)", 0},
+    {"wait", OPTION_WAIT, "SECONDS", OPTION_HIDDEN, "The same", 0},
+    {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
+    {"quiet", 'q', NULL, 0, "Log warnings and errors only", 0},
+    {"verbose", 'v', NULL, 0, "Log more", 0},
+    {0},
+};
+
+// ---- options ----------------------------------------------------------------------
+
+static uint64_t parse_size(const char *text, struct argp_state *state)
 {
-    return 0;
+    static const char UNITS[] = "KMGT";
+    size_t size = strlen(text);
+    double value = 0, scale = 1;
+
+    if (size > 1 && (text[size - 1] == 'B' || text[size - 1] == 'b')) {
+        size--;
+    }
+    if (size > 1 && (text[size - 1] == 'i')) {
+        size--;
+    }
+    for (size_t i = 0; i < sizeof(UNITS) - 1; i++) {
+        scale *= 1024;
+        if (size > 1 && (text[size - 1] == UNITS[i] || text[size - 1] == UNITS[i] + ('a' - 'A'))) {
+            size--;
+            value = scale;
+            break;
+        }
+    }
+    scale = value == 0 ? 1 : value;
+    if (!number_parse_float64(text, size, &value) || !(value > 0 && value * scale < 1e18)) {
+        argp_error(state, "--memory is a size as 256M or 1.5G, not \"%s\"", text);
+    }
+    value *= scale;
+    if (value < MEMORY_MIN) {
+        argp_error(state, "--memory %s is too little: a worker needs %d MB at least", text, MEMORY_MIN >> 20);
+    }
+    return (uint64_t)value;
+}
+
+static long parse_whole(const char *text, const char *option, long least, long most, struct argp_state *state)
+{
+    int64_t value = 0;
+
+    if (!number_parse_int64(text, strlen(text), &value) || value < least || value > most) {
+        argp_error(state, "--%s is a number from %ld to %ld, not \"%s\"", option, least, most, text);
+    }
+    return (long)value;
+}
+
+static unsigned parse_seconds(const char *text, const char *option, struct argp_state *state)
+{
+    double seconds = 0;
+
+    if (!number_parse_float64(text, strlen(text), &seconds) || !(seconds >= 0 && seconds <= 1e6)) {
+        argp_error(state, "--%s is a time in seconds, not \"%s\"", option, text);
+    }
+    return (unsigned)(seconds * 1000);
+}
+
+static void check_broker(const struct arguments *arguments, struct argp_state *state)
+{
+    if (arguments->broker == NULL) {
+        argp_error(state, "the broker's address is missing, for example tcp://127.0.0.1:8786");
+    }
+    if (strncmp(arguments->broker, "tcp://", 6) != 0 && strncmp(arguments->broker, "ipc://", 6) != 0) {
+        argp_error(state, "\"%s\" is no address of a broker: expected tcp://HOST:PORT or ipc://PATH",
+                   arguments->broker);
+    }
+}
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+
+    switch (key) {
+    case OPTION_THREADS:
+        arguments->threads = (uint32_t)parse_whole(value, "threads", 1, THREADS_MAX, state);
+        return 0;
+    case OPTION_MEMORY:
+        arguments->memory = parse_size(value, state);
+        return 0;
+    case OPTION_DATA_DIR:
+        if (arguments->data_dirs == DATA_DIRS_MAX) {
+            argp_error(state, "--data-dir may be given %d times at most", DATA_DIRS_MAX);
+        }
+        arguments->data_dir[arguments->data_dirs++] = value;
+        return 0;
+    case OPTION_NAME:
+        if (value[0] == '\0' || strlen(value) > 100) {
+            argp_error(state, "--name has 1 to 100 characters");
+        }
+        arguments->name = value;
+        return 0;
+    case OPTION_LISTEN:
+        arguments->listen = value;
+        return 0;
+    case OPTION_RECONNECT:
+    case OPTION_WAIT:
+        arguments->reconnect_ms = parse_seconds(value, "reconnect", state);
+        return 0;
+    case OPTION_LIFELINE:
+        arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
+        return 0;
+    case 'q':
+        arguments->log.level = LEVEL_WARNING;
+        return 0;
+    case 'v':
+        arguments->log.level = LEVEL_DEBUG;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (arguments->broker != NULL) {
+            argp_error(state, "\"%s\" is one argument too many", value);
+        }
+        arguments->broker = value;
+        return 0;
+    case ARGP_KEY_END:
+        check_broker(arguments, state);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp ARGP = {
+    .options = OPTIONS,
+    .parser = parse_option,
+    .args_doc = "BROKER",
+    .doc = "Dray's worker: runs tasks for the broker at BROKER, tcp://HOST:PORT or ipc://PATH.\v"
+           "SIGTERM and SIGINT: says goodbye and exits.\n"
+           "Exit codes: 0 asked to stop, by a signal or the broker; 1 could not start or go on; 2 wrong "
+           "options; "
+           "3 the broker was away for too long or refused.",
+};
+
+static void print_version(FILE *out, struct argp_state *state)
+{
+    (void)state;
+    fprintf(out, "dray-worker %s\n", DRAY_VERSION);
+}
+
+// ---- the machine ------------------------------------------------------------------
+
+static uint32_t count_processors(void)
+{
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+
+    return count < 1 ? 1 : count > THREADS_MAX ? THREADS_MAX : (uint32_t)count;
+}
+
+// Half of the memory that this machine or its control group has.
+static uint64_t choose_memory(void)
+{
+    uint64_t total = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    FILE *file = fopen("/sys/fs/cgroup/memory.max", "re");
+    unsigned long long limit;
+
+    if (file != NULL) {
+        if (fscanf(file, "%llu", &limit) == 1 && limit < total) {
+            total = limit;
+        }
+        fclose(file);
+    }
+    return total / 2 < MEMORY_MIN ? MEMORY_MIN : total / 2;
+}
+
+// ---- run --------------------------------------------------------------------------
+
+struct stopper {
+    struct loop *loop;
+    const struct log *log;
+    int signals;
+};
+
+static void on_signal(void *arg, short revents)
+{
+    struct stopper *stopper = arg;
+    struct signalfd_siginfo info;
+
+    (void)revents;
+    if (read(stopper->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+        log_write(stopper->log, LEVEL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
+        loop_stop(stopper->loop);
+    }
+}
+
+static void on_lifeline(void *arg, short revents)
+{
+    struct stopper *stopper = arg;
+
+    (void)revents;
+    log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
+    loop_stop(stopper->loop);
+}
+
+static int work_until_stopped(const struct arguments *arguments, struct stopper *stopper, struct error *err)
+{
+    const struct daemon_options options = {
+        .broker = arguments->broker,
+        .listen = arguments->listen,
+        .name = arguments->name,
+        .threads = arguments->threads,
+        .memory = arguments->memory,
+        .data_dir = arguments->data_dirs == 0 ? NULL : arguments->data_dir,
+        .reconnect_ms = arguments->reconnect_ms,
+        .log = &arguments->log,
+    };
+    struct daemon *daemon = NULL;
+    int rc = daemon_create(&options, stopper->loop, &daemon, err);
+    int code = EXIT_FAILURE;
+
+    if (rc == 0) {
+        rc = loop_run(stopper->loop);
+        if (rc != 0) {
+            error_set(err, -rc, "cannot wait for messages: %s", strerror(-rc));
+        } else {
+            rc = daemon_outcome(daemon, err);
+        }
+    }
+    if (rc != 0) {
+        log_write(&arguments->log, LEVEL_ERROR, "%s", err->text);
+        code = rc == -ETIMEDOUT || rc == -EPROTO ? 3 : EXIT_FAILURE;
+    } else {
+        code = EXIT_SUCCESS;
+    }
+    if (!daemon_destroy(daemon)) {
+        log_write(&arguments->log, LEVEL_WARNING, "a task does not stop: ending without it");
+        _exit(code);
+    }
+    return code;
+}
+
+static int serve(const struct arguments *arguments)
+{
+    struct stopper stopper = {.log = &arguments->log, .signals = -1};
+    struct error err = {0};
+    sigset_t signals;
+    int code = EXIT_FAILURE, rc;
+
+    // Blocked in all threads: they arrive at the loop.
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    sockets_init();
+    stopper.loop = loop_create();
+    stopper.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    rc = stopper.loop == NULL || stopper.signals < 0 ? -ENOMEM : 0;
+    if (rc == 0) {
+        rc = loop_add_fd(stopper.loop, stopper.signals, POLLIN, on_signal, &stopper);
+    }
+    if (rc == 0 && arguments->lifeline >= 0) {
+        rc = loop_add_fd(stopper.loop, arguments->lifeline, POLLIN, on_lifeline, &stopper);
+    }
+    if (rc == 0) {
+        code = work_until_stopped(arguments, &stopper, &err);
+    } else {
+        log_write(&arguments->log, LEVEL_ERROR, "cannot set up: %s", strerror(-rc));
+    }
+    loop_destroy(stopper.loop);
+    sockets_fini();
+    if (stopper.signals >= 0) {
+        close(stopper.signals);
+    }
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {
+        .reconnect_ms = 60000,
+        .lifeline = -1,
+        .log = {.program = "dray-worker", .level = LEVEL_INFO},
+    };
+    char host[64] = "worker", name[100];
+
+    // One heap for all threads, and large blocks go back to the system when they are freed.
+    mallopt(M_ARENA_MAX, 2);
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    argp_err_exit_status = EXIT_USAGE;
+    argp_program_version_hook = print_version;
+    argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
+    if (arguments.name == NULL) {
+        gethostname(host, sizeof(host) - 1);
+        snprintf(name, sizeof(name), "%s-%ld", host, (long)getpid());
+        arguments.name = name;
+    }
+    if (arguments.threads == 0) {
+        arguments.threads = count_processors();
+    }
+    if (arguments.memory == 0) {
+        arguments.memory = choose_memory();
+    }
+    return serve(&arguments);
 }

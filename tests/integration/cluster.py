@@ -1,0 +1,124 @@
+"""Brokers and workers as processes, for the tests of this folder."""
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("DRAY_BIN", ROOT / "build/debug/bin"))
+SANITIZED = bool(os.environ.get("DRAY_SANITIZE"))
+SLOW = 5 if SANITIZED else 1  # sanitizers make everything slower
+
+
+class Process:
+    """A child whose standard error is read as it comes."""
+
+    def __init__(self, *argv, **kwargs):
+        self.argv = [str(a) for a in argv]
+        self.child = subprocess.Popen(self.argv, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stdin=subprocess.DEVNULL, **kwargs)
+        self.pid = self.child.pid
+        self.text = ""
+        self.changed = threading.Condition()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        for line in iter(self.child.stderr.readline, b""):
+            with self.changed:
+                self.text += line.decode("utf-8", "replace")
+                self.changed.notify_all()
+
+    def wait_text(self, pattern, timeout=10, count=1):
+        """Waits until standard error has `count` matches."""
+        deadline = time.monotonic() + timeout * SLOW
+        with self.changed:
+            while len(re.findall(pattern, self.text)) < count:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self.changed.wait(left):
+                    raise AssertionError(f"no {pattern!r} on standard error of {self.argv[0]} within {timeout} s:\n"
+                                         f"{self.text}")
+
+    def wait_exit(self, timeout=10):
+        try:
+            code = self.child.wait(timeout * SLOW)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.argv} does not end:\n{self.text}") from None
+        self.reader.join(5)
+        return code
+
+    def signal(self, number):
+        self.child.send_signal(number)
+
+    def fds(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def rss(self):
+        status = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status).group(1)) * 1024
+
+    def kill(self):
+        if self.child.poll() is None:
+            self.child.kill()
+        self.child.wait()
+        self.reader.join(5)
+        self.child.stdout.close()
+        self.child.stderr.close()
+
+
+class ClusterTest(unittest.TestCase):
+    """Each test has a folder and processes of its own, which end with it."""
+
+    def setUp(self):
+        self.processes = []
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dray-test-", dir="/tmp"))
+
+    def tearDown(self):
+        for process in self.processes:
+            process.kill()
+        result = getattr(self, "_outcome", None)
+        errors = getattr(getattr(result, "result", None), "failures", []) if result else []
+        if any(test is self for test, _ in errors):
+            for process in self.processes:
+                print(f"---- {process.argv}\n{process.text}", file=sys.stderr)
+        for process in self.processes:
+            self.assertNotIn("Sanitizer", process.text)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self, *argv, **kwargs):
+        process = Process(*argv, **kwargs)
+        self.processes.append(process)
+        return process
+
+    def broker(self, *options, listen=None):
+        """Started and listening; its endpoint is in .endpoint."""
+        reading, writing = os.pipe()
+        listen = listen or f"ipc://{self.folder}/b"
+        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *options,
+                             pass_fds=[writing])
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            process.endpoint = pipe.readline().strip()
+        self.assertTrue(process.endpoint, process.text)
+        return process
+
+    def worker(self, endpoint, *options, connected=True):
+        process = self.start(BIN / "dray-worker", endpoint, "--threads", "1", "--memory", "256M", *options)
+        if connected:
+            process.wait_text("connected to the broker")
+        return process
+
+    def stop(self, process, number=signal.SIGTERM, code=0):
+        process.signal(number)
+        self.assertEqual(process.wait_exit(), code, process.text)
+
+    def assert_no_files(self):
+        """No local sockets are left behind."""
+        self.assertEqual([str(p) for p in self.folder.iterdir() if p.is_socket()], [])

@@ -10,7 +10,7 @@
 
 #include "worker/kernel/step.h"
 
-enum { RING = 64, ROUNDS = 7, COLUMNS = 6 };
+enum { RING = 8, ROUNDS = 7, COLUMNS = 6 };
 
 // category (6 strings), price, quantity 1..4, and integers of growing range
 struct data {
@@ -244,11 +244,12 @@ out:
 int bench_aggregate(int argc, char **argv)
 {
     uint32_t batches = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) / BATCH_ROWS : 2048;
+    size_t only = argc > 2 ? strtoul(argv[2], NULL, 10) : SIZE_MAX;
     struct data *d = malloc(sizeof(*d));
     int code = 1;
 
     if (d == NULL || batches == 0) {
-        fputs("usage: dray-bench aggregate [ROWS]\n", stderr);
+        fputs("usage: dray-bench aggregate [ROWS [JOB]]\n", stderr);
         goto out;
     }
     fill(d);
@@ -256,6 +257,9 @@ int bench_aggregate(int argc, char **argv)
     for (size_t j = 0; j < sizeof(jobs) / sizeof(jobs[0]); j++) {
         double round[ROUNDS];
 
+        if (only != SIZE_MAX && only != j) {
+            continue;
+        }
         for (int i = 0; i < ROUNDS; i++) {
             struct error err = {0};
 

@@ -5,8 +5,8 @@
 
 enum {
     WIDE = 64,
-    LOCAL_BITS = 8, // the cell is the local number
-    CELL_BITS = 16, // the cell is looked up
+    LOCAL_BITS = 10, // the cell is the local number
+    CELL_BITS = 16,  // the cell is looked up
     TABLE = 2 * BATCH_ROWS,
     SLOTS_MIN = 64,
     AHEAD = 8, // rows between prefetch and use
@@ -246,6 +246,10 @@ static int encode_dict(struct group_key *key, const struct vector *v, const stru
     if (rc < 0) {
         return rc;
     }
+    if (rows->row == NULL && key->remap.identity) {
+        key->id = code;
+        return 0;
+    }
     if (rows->row == NULL) {
         for (uint32_t j = 0; j < n; j++) {
             out[j] = id[code[j]];
@@ -274,6 +278,7 @@ static int encode_dict(struct group_key *key, const struct vector *v, const stru
         }
         out[j] = id[c];
     }
+    remap_added(&key->remap);
     return 0;
 }
 

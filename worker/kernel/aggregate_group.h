@@ -3,7 +3,7 @@
 //
 // A batch is numbered in two steps.  Its rows get local numbers, 0 to 4,095, without leaving the
 // cache; then each local number is looked up once among all groups.  Local numbers come from
-//   - the keys put together as a few bits (at most 8: the local number itself; at most 16: through
+//   - the keys put together as a few bits (at most 10: the local number itself; at most 16: through
 //     a table), when all keys are strings of a small set, bools, or integers of a small range;
 //   - else a hash table of the batch.
 // The way taken changes speed, never the groups' contents.

@@ -10,6 +10,7 @@ struct state_room {
     const int64_t *word; // INT64, BOOL; FLOAT64: bits
     const double *real;  // FLOAT64, or made from word
     bool any_missing;
+    bool summed;           // FLOAT64: `sum` below is that of the values
     const uint32_t *count; // values of each local number
     // room
     int64_t word_room[BATCH_ROWS];
@@ -18,6 +19,7 @@ struct state_room {
     uint32_t count_room[BATCH_ROWS];
     // results for each local number
     double sum[BATCH_ROWS];
+    double mean[BATCH_ROWS];
     double square[BATCH_ROWS];
     double squares[BATCH_ROWS];
     int64_t low[BATCH_ROWS];
@@ -47,23 +49,60 @@ static uint32_t row_of(const struct grouping *g, uint32_t j)
 
 // ---- loading a column ----------------------------------------------------------------
 
+// v - v is 0 unless v is NaN or infinite, and what is not 0 stays: eight chains of plain arithmetic.
 static bool any_nan(const double *value, uint32_t rows)
 {
-    int nan = 0;
+    double odd[8] = {0};
+    uint32_t j = 0;
 
-    for (uint32_t j = 0; j < rows; j++) {
-        nan |= value[j] != value[j];
+    for (; j + 8 <= rows; j += 8) {
+        for (uint32_t k = 0; k < 8; k++) {
+            odd[k] += value[j + k] - value[j + k];
+        }
     }
-    return nan != 0;
+    for (; j < rows; j++) {
+        odd[0] += value[j] - value[j];
+    }
+    for (uint32_t k = 1; k < 8; k++) {
+        odd[0] += odd[k];
+    }
+    if (odd[0] == 0.0) {
+        return false;
+    }
+    for (j = 0; j < rows; j++) {
+        if (value[j] != value[j]) {
+            return true;
+        }
+    }
+    return false;
 }
 
-static void load_present(struct state_room *r, const struct vector *v, const struct grouping *g)
+// The sums that are wanted anyway tell whether there is a NaN among the values.
+static bool any_nan_sum(struct state_room *r, const struct grouping *g)
+{
+    sums_float64(&r->sums, g, r->real, r->sum);
+    for (uint32_t l = 0; l < g->locals; l++) {
+        if (r->sum[l] != r->sum[l]) {
+            return any_nan(r->real, g->rows);
+        }
+    }
+    return false;
+}
+
+static void load_present(struct state_room *r, const struct vector *v, const struct grouping *g, bool sums)
 {
     uint32_t present = 0;
 
     r->any_missing = false;
-    if (v->validity == NULL && (v->type != TYPE_FLOAT64 || !any_nan(r->real, g->rows))) {
-        return;
+    r->summed = false;
+    if (v->validity == NULL) {
+        if (v->type != TYPE_FLOAT64) {
+            return;
+        }
+        if (!(sums ? any_nan_sum(r, g) : any_nan(r->real, g->rows))) {
+            r->summed = sums;
+            return;
+        }
     }
     for (uint32_t j = 0; j < g->rows; j++) {
         bool value = vector_present(v, row_of(g, j)) && (v->type != TYPE_FLOAT64 || r->real[j] == r->real[j]);
@@ -74,7 +113,7 @@ static void load_present(struct state_room *r, const struct vector *v, const str
     r->any_missing = present < g->rows;
 }
 
-static void load(struct state_room *r, const struct vector *v, const struct grouping *g)
+static void load(struct state_room *r, const struct vector *v, const struct grouping *g, bool sums)
 {
     r->vector = v;
     r->word = NULL;
@@ -107,7 +146,7 @@ static void load(struct state_room *r, const struct vector *v, const struct grou
             r->real = r->real_room;
         }
     }
-    load_present(r, v, g);
+    load_present(r, v, g, sums);
     r->count = g->size;
     if (r->any_missing) {
         sums_count(&r->sums, g, r->present, r->count_room);
@@ -180,11 +219,14 @@ static void update_squares(struct states *s, const struct accumulator *a, const 
     struct state_room *r = s->room;
     const double *value = as_real(r, g);
     double *square = r->square;
-    double *mean = r->sum;
+    double *mean = r->mean;
 
-    sums_float64(&r->sums, g, value, mean);
+    if (!r->summed) {
+        sums_float64(&r->sums, g, value, r->sum);
+        r->summed = true;
+    }
     for (uint32_t l = 0; l < g->locals; l++) {
-        mean[l] = r->count[l] > 0 ? mean[l] / (double)r->count[l] : 0.0;
+        mean[l] = r->count[l] > 0 ? r->sum[l] / (double)r->count[l] : 0.0;
     }
     for (uint32_t j = 0; j < g->rows; j++) {
         double d = value[j] - mean[g->local[j]];
@@ -394,7 +436,10 @@ static int update(struct states *s, const struct accumulator *a, const struct gr
         }
         break;
     case ACC_FLOAT_SUM:
-        sums_float64(&r->sums, g, r->real, r->sum);
+        if (!r->summed) {
+            sums_float64(&r->sums, g, r->real, r->sum);
+            r->summed = true;
+        }
         for (uint32_t l = 0; l < g->locals; l++) {
             if (g->size[l] > 0) {
                 add_real(cell(s, a, g->group[l]), r->sum[l]);
@@ -418,6 +463,18 @@ static int update(struct states *s, const struct accumulator *a, const struct gr
     return 0;
 }
 
+// Whether one of the accumulators of this input, from the i-th on, adds up float64.
+static bool wants_sums(const struct states *s, uint32_t i)
+{
+    for (uint32_t k = i; k < s->count && s->accumulator[k].column == s->accumulator[i].column; k++) {
+        if (s->accumulator[k].kind == ACC_FLOAT_SUM ||
+            (s->accumulator[k].kind == ACC_SQUARES && s->accumulator[k].type == TYPE_FLOAT64)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int states_update(struct states *s, const struct batch *batch, const struct grouping *g, struct error *err)
 {
     uint32_t loaded = STATE_NONE;
@@ -428,7 +485,7 @@ int states_update(struct states *s, const struct batch *batch, const struct grou
 
         // Accumulators of one column stand together.
         if (a->kind != ACC_SIZE && a->column != loaded) {
-            load(s->room, &batch->column[a->column], g);
+            load(s->room, &batch->column[a->column], g, wants_sums(s, i));
             loaded = a->column;
         }
         int rc = update(s, a, g, err);

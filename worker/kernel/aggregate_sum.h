@@ -6,7 +6,7 @@
 #include "worker/kernel/aggregate_group.h"
 
 // Up to here every group has its lanes side by side; beyond, rows are put in order of group first.
-#define FEW_GROUPS 256
+#define FEW_GROUPS 1024
 
 struct sums {
     bool ordered; // of this batch

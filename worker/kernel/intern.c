@@ -173,9 +173,22 @@ int remap_open(struct remap *remap, struct memory *memory, const struct vector *
             ids[i] = REMAP_NONE;
         }
         remap->known = count;
+        remap->identity = false;
     }
     *id = remap->id.data;
     return 0;
+}
+
+void remap_added(struct remap *remap)
+{
+    const uint32_t *id = remap->id.data;
+    uint32_t i = 0;
+
+    // Only worth looking at when there are few.
+    while (i < remap->known && i < 256 && id[i] == i) {
+        i++;
+    }
+    remap->identity = i == remap->known;
 }
 
 void remap_free(struct remap *remap, struct memory *memory)

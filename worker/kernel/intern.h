@@ -38,12 +38,15 @@ struct remap {
     const struct dictionary *dictionary; // of the last batch
     struct block id;                     // uint32_t[known], REMAP_NONE where not added yet
     uint32_t known;
+    bool identity; // every id is its code
 };
 #define REMAP_NONE UINT32_MAX
 
 // Makes room for the codes of this vector's dictionary; *id is valid until the next call.
 int remap_open(struct remap *remap, struct memory *memory, const struct vector *vector, uint32_t **id,
                struct error *err);
+// To be called when ids were added: whether codes can be taken for ids.
+void remap_added(struct remap *remap);
 void remap_free(struct remap *remap, struct memory *memory);
 
 #endif

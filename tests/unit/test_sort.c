@@ -139,12 +139,12 @@ static void test_limit(void **state)
         }
         build_head(&whole, 5000);
         out[0] = run_table(&whole, t);
-        assert_true(run_limited(&limited, &t, 1, 12 << 20, &out[1], &err) == 0);
+        assert_true(run_limited(&limited, &t, 1, 8 << 20, &out[1], &err) == 0);
         assert_same_table(out[0], out[1], "limited");
         // All rows would not have fitted.
         struct table *none = NULL;
 
-        assert_int_equal(run_limited(&whole, &t, 1, 12 << 20, &none, &err), -ENOMEM);
+        assert_int_equal(run_limited(&whole, &t, 1, 8 << 20, &none, &err), -ENOMEM);
         table_unref(out[0]);
         table_unref(out[1]);
         table_unref(t);

@@ -186,9 +186,9 @@ static void check_worker(const struct sched *sched, const struct worker *worker,
         worker->queue[k].layer->state[worker->queue[k].index] &= (uint8_t)~TASK_SEEN;
     }
     MUST(mine == worker->assigned, NULL, 0);
-    uint8_t load = worker->assigned >= worker->slots
-                       ? LOAD_FULL
-                       : (uint8_t)((uint64_t)worker->assigned * LOAD_FULL / worker->slots);
+    uint8_t load = (uint8_t)(worker->assigned >= worker->slots
+                                 ? LOAD_FULL
+                                 : (uint64_t)worker->assigned * LOAD_FULL / worker->slots);
 
     MUST(load == worker->load, NULL, 0);
     (void)sched;

@@ -110,7 +110,7 @@ static int keep_text(struct csv_dict *d, const uint8_t *text, size_t size, const
 static int add_entry(struct csv_dict *d, const uint8_t *text, size_t size, uint32_t *code, struct error *err)
 {
     uint32_t count = d->dictionary.count;
-    const char *kept;
+    const char *kept = NULL;
 
     if (count == d->room) {
         uint32_t room = d->room == 0 ? 64 : d->room * 2;

@@ -72,7 +72,7 @@ int csv_record_read(const struct csv_dialect *d, const uint8_t *text, size_t at,
 {
     struct maker m = {.arena = arena};
     enum csv_state state = CSV_LINE;
-    size_t end;
+    size_t end = 0;
 
     if (!find_end(d, text, at, size, whole, &end, &m.record.next)) {
         return 1;

@@ -302,7 +302,7 @@ static int row_count(struct binder *b, const struct value *v, uint64_t otherwise
 static int run_head(struct binder *b, const struct call *call, const struct value **out)
 {
     const struct value *self = call->self;
-    uint64_t rows;
+    uint64_t rows = 0;
     int rc = row_count(b, call->arg[0], 5, &rows);
 
     if (rc < 0) {
@@ -389,7 +389,7 @@ static int run_nlargest(struct binder *b, const struct call *call, const struct 
     const struct node *node;
     struct sort_key *key;
     uint32_t keys;
-    uint64_t rows;
+    uint64_t rows = 0;
     int rc = row_count(b, call->arg[0], 0, &rows);
 
     if (rc == 0) {

@@ -184,7 +184,7 @@ static int choose(struct binder *b, const struct frame *frame, const struct valu
 {
     const char *const *name;
     const struct place *at;
-    const struct node *node;
+    const struct node *node = NULL;
     struct selection s;
     uint32_t count;
     int rc = bind_names(b, key, &name, &at, &count);
@@ -274,7 +274,7 @@ static int filter_series(struct binder *b, const struct value *column, const str
                          struct place at, const struct value **out)
 {
     const struct series *x = &column->series;
-    const struct node *node;
+    const struct node *node = NULL;
     struct selection s;
     uint32_t last = x->index;
     int rc;
@@ -334,7 +334,7 @@ static int choose_groups(struct binder *b, const struct value *self, const struc
 int bind_subscript(struct binder *b, const struct value *table, const struct value *key, struct place at,
                    const struct value **out)
 {
-    const struct node *node;
+    const struct node *node = NULL;
     const char *name;
     int rc;
 

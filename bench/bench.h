@@ -6,5 +6,6 @@
 int bench_aggregate(int argc, char **argv);
 int bench_gen_sales(int argc, char **argv);
 int bench_read_floor(int argc, char **argv);
+int bench_scan(int argc, char **argv);
 
 #endif

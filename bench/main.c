@@ -12,6 +12,7 @@ static const struct {
     {"aggregate", bench_aggregate, "the groupby kernel alone, in cache: aggregate [ROWS]"},
     {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
     {"read-floor", bench_read_floor, "how fast the bytes of FILE arrive: read-floor FILE [THREADS]"},
+    {"scan", bench_scan, "what the CSV scanner costs, by stage and instruction set: scan FILE [COLUMN...]"},
 };
 
 static void usage(FILE *out)

@@ -1,0 +1,41 @@
+// sim: many small worlds, each made from its seed.  See README.md.
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/world.h"
+
+static int usage(FILE *out, int code)
+{
+    fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
+          "       sim --trace SEED     run one and tell what happens\n",
+          out);
+    return code;
+}
+
+static void run(uint64_t seed, FILE *trace)
+{
+    struct world_options options = {.seed = seed, .faults = seed % 4 != 0, .trace = trace};
+
+    world_run(&options);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t first = 0;
+    uint64_t last = 0;
+
+    if (argc == 3 && strcmp(argv[1], "--trace") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1) {
+        run(first, stdout);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
+        sscanf(argv[2], "%" SCNu64 "..%" SCNu64, &first, &last) == 2 && first <= last) {
+        for (uint64_t seed = first; seed <= last; seed++) {
+            run(seed, NULL);
+        }
+        printf("%" PRIu64 " worlds, all well\n", last - first + 1);
+        return 0;
+    }
+    return usage(stderr, 2);
+}

@@ -337,7 +337,7 @@ static int dtypes_table(const struct frame *f, struct table **out, struct error 
 
     for (uint32_t i = 0; i < count && rc == 0; i++) {
         const struct field *field = &f->node->field[f->index + i];
-        const char *type = field->type == TYPE_STRING ? "object" : type_name(field->type);
+        const char *type = field->type == TYPE_STRING || field->type == TYPE_ANY ? "object" : type_name(field->type);
 
         rc = column_builder_string(names, field->name, strlen(field->name));
         if (rc == 0) {

@@ -2,10 +2,15 @@
 
 #include <errno.h>
 
+#include "client/plan/expr.h"
+
 enum type type_join(enum type a, enum type b)
 {
-    if (a == b) {
+    if (a == b || b == TYPE_ANY) {
         return a;
+    }
+    if (a == TYPE_ANY) {
+        return b;
     }
     if ((a == TYPE_INT64 && b == TYPE_FLOAT64) || (a == TYPE_FLOAT64 && b == TYPE_INT64)) {
         return TYPE_FLOAT64;

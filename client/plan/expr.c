@@ -186,6 +186,12 @@ const struct expr *expr_cast(struct arena *arena, const struct expr *a, enum typ
 const struct expr *expr_unary(struct arena *arena, Dray__ExprKind kind, const struct expr *a,
                               struct expr_fault *fault)
 {
+    if (a->type == TYPE_ANY && kind != KIND(IS_NULL) && kind != KIND(NOT_NULL)) {
+        a = expr_cast(arena, a, kind == KIND(NOT) ? TYPE_BOOL : TYPE_FLOAT64);
+        if (a == NULL) {
+            return NULL;
+        }
+    }
     switch (kind) {
     case KIND(NOT):
         if (a->type != TYPE_BOOL && a->type != TYPE_INT64) {
@@ -225,8 +231,9 @@ static const struct expr *comparison(struct arena *arena, Dray__ExprKind kind, c
 {
     if (a->type != b->type) {
         if (a->type == TYPE_STRING || b->type == TYPE_STRING) {
-            return fail(fault, arena_printf(arena, "'%s' compares %s with %s", kind_symbol(kind),
-                                            type_words(a->type), type_words(b->type)));
+            return fail(fault, arena_printf(arena,
+                                            "'%s' compares %s with %s (read_csv(dtype={...}) says how a column is read)",
+                                            kind_symbol(kind), type_words(a->type), type_words(b->type)));
         }
         enum type wide = a->type == TYPE_FLOAT64 || b->type == TYPE_FLOAT64 ? TYPE_FLOAT64 : TYPE_INT64;
 
@@ -271,6 +278,20 @@ static const struct expr *arithmetic(struct arena *arena, Dray__ExprKind kind, c
 const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const struct expr *a,
                                const struct expr *b, struct expr_fault *fault)
 {
+    if (a->type == TYPE_ANY || b->type == TYPE_ANY) {
+        enum type type = a->type == TYPE_ANY ? b->type : a->type;
+
+        if (kind >= KIND(AND)) {
+            type = TYPE_BOOL;
+        } else if (type == TYPE_ANY || (kind < KIND(EQ) && type != TYPE_STRING)) {
+            type = TYPE_FLOAT64;
+        }
+        a = a->type == TYPE_ANY ? expr_cast(arena, a, type) : a;
+        b = b->type == TYPE_ANY ? expr_cast(arena, b, type) : b;
+        if (a == NULL || b == NULL) {
+            return NULL;
+        }
+    }
     switch (kind) {
     case KIND(AND):
     case KIND(OR):
@@ -480,17 +501,19 @@ static bool never_null(const struct expr *e)
     return e->kind != KIND(COLUMN) && e->kind != KIND(CAST);
 }
 
-static const struct expr *fold_logical(struct arena *arena, const struct expr *e)
+static const struct expr *fold_not(struct arena *arena, const struct expr *e)
+{
+    if (is_literal(e->a)) {
+        return expr_bool(arena, !e->a->boolean);
+    }
+    return e->a->kind == KIND(NOT) && never_null(e->a->a) ? e->a->a : e;
+}
+
+static const struct expr *fold_logical(const struct expr *e)
 {
     const struct expr *known = is_literal(e->a) ? e->a : is_literal(e->b) ? e->b : NULL;
     const struct expr *other = known == e->a ? e->b : e->a;
 
-    if (e->kind == KIND(NOT)) {
-        if (known != NULL) {
-            return expr_bool(arena, !known->boolean);
-        }
-        return e->a->kind == KIND(NOT) && never_null(e->a->a) ? e->a->a : e;
-    }
     if (known == NULL || !never_null(other)) {
         return e;
     }
@@ -508,8 +531,11 @@ static const struct expr *fold_one(struct arena *arena, const struct expr *e)
     if (e->a == NULL) {
         return e;
     }
-    if (e->type == TYPE_BOOL && (e->kind == KIND(NOT) || e->kind == KIND(AND) || e->kind == KIND(OR) || e->kind == KIND(XOR))) {
-        return e->b == NULL && !is_literal(e->a) && e->a->kind != KIND(NOT) ? e : fold_logical(arena, e);
+    if (e->type == TYPE_BOOL && e->kind == KIND(NOT)) {
+        return fold_not(arena, e);
+    }
+    if (e->type == TYPE_BOOL && (e->kind == KIND(AND) || e->kind == KIND(OR) || e->kind == KIND(XOR))) {
+        return fold_logical(e);
     }
     if (!is_literal(e->a) || (e->b != NULL && !is_literal(e->b))) {
         return e;

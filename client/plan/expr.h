@@ -8,12 +8,15 @@
 #include "proto/op.pb-c.h"
 #include "proto/table.h"
 
+// Of a column of a file without rows: it takes whatever type is asked of it.  On the wire it is float64.
+#define TYPE_ANY ((enum type)(TYPE_DICT + 1))
+
 #define EXPR_NODES_MAX 1000U  // what the op catalogue allows
 #define EXPR_STACK_MAX 64U
 
 struct expr {
     Dray__ExprKind kind;
-    enum type type;        // never DICT
+    enum type type;        // never DICT, may be ANY
     const struct expr *a;  // operands
     const struct expr *b;
     uint32_t column;  // COLUMN

@@ -214,6 +214,11 @@ static void add_sort(struct lowering *l, const struct node *node)
     step->sort = sort;
 }
 
+static Dray__Type wire_type(enum type type)
+{
+    return type == TYPE_ANY ? DRAY__TYPE__FLOAT64 : (Dray__Type)type;
+}
+
 static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *node)
 {
     uint32_t keys = node->aggregate.keys;
@@ -233,7 +238,7 @@ static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *no
     for (uint32_t i = 0; i < keys; i++) {
         key[i] = node->aggregate.key[i];
         key_name[i] = (char *)(uintptr_t)node->field[i].name;
-        key_type[i] = (Dray__Type)node->field[i].type;
+        key_type[i] = wire_type(node->field[i].type);
     }
     for (uint32_t i = 0; i < aggs; i++) {
         const struct aggregate *from = &node->aggregate.agg[i];
@@ -247,7 +252,7 @@ static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *no
         agg[i]->column = from->column;
         agg[i]->name = (char *)(uintptr_t)node->field[keys + i].name;
         agg_type[i] = from->fn == DRAY__AGG_FN__SIZE ? DRAY__TYPE__INT64
-                                                     : (Dray__Type)node->input->field[from->column].type;
+                                                     : wire_type(node->input->field[from->column].type);
     }
     out->key = key;
     out->n_key = keys;
@@ -392,7 +397,7 @@ static void scan_columns(struct lowering *l, const struct node *scan, enum type 
     (*type)[0] = TYPE_STRING;
     for (uint32_t i = 0; i < scan->columns; i++) {
         column[i] = scan->scan.column[i];
-        (*type)[i] = scan->field[i].type;
+        (*type)[i] = (enum type)wire_type(scan->field[i].type);
     }
     l->out->scan_column = column;
     l->out->scan_columns = columns;

@@ -198,7 +198,7 @@ static int run_dtype(struct binder *b, const struct call *call, const struct val
     if (v == NULL) {
         return bind_no_memory(b);
     }
-    v->text = type == TYPE_STRING ? "object" : type_name(type);
+    v->text = type == TYPE_STRING || type == TYPE_ANY ? "object" : type_name(type);
     v->size = (uint32_t)strlen(v->text);
     *out = v;
     return 0;

@@ -89,7 +89,7 @@ enum type aggregate_type(Dray__AggFn fn, enum type type)
     case DRAY__AGG_FN__VAR:
         return type == TYPE_STRING ? (enum type)0 : TYPE_FLOAT64;
     case DRAY__AGG_FN__SUM:
-        return type == TYPE_STRING ? (enum type)0 : type == TYPE_BOOL ? TYPE_INT64 : type;
+        return type == TYPE_STRING ? (enum type)0 : type == TYPE_BOOL ? TYPE_INT64 : type == TYPE_ANY ? TYPE_FLOAT64 : type;
     default:
         return type;
     }
@@ -234,7 +234,8 @@ static char *print_scan(const struct node *node, struct arena *arena)
 
     for (uint32_t i = 0; i < node->columns; i++) {
         add(&text, i == 0 ? "" : ", ",
-            arena_printf(arena, "%s: %s", node->field[i].name, type_name(node->field[i].type)));
+            arena_printf(arena, "%s: %s", node->field[i].name,
+                         node->field[i].type == TYPE_ANY ? "any" : type_name(node->field[i].type)));
     }
     add(&text, "", "]");
     return text.out;

@@ -9,6 +9,12 @@
 // An expression that is true or false, never missing: what &, |, ~ and filters take.
 static const struct expr *condition(struct binder *b, const struct expr *e, struct expr_fault *fault)
 {
+    if (e->type == TYPE_ANY) {
+        e = expr_cast(b->arena, e, TYPE_BOOL);
+        if (e == NULL) {
+            return NULL;
+        }
+    }
     if (e->type != TYPE_BOOL || (e->kind != DRAY__EXPR_KIND__COLUMN && e->kind != DRAY__EXPR_KIND__CAST)) {
         return e;
     }

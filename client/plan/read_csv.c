@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client/plan/csv.h"
+#include "client/plan/expr.h"
 
 enum {
     PATH, SEP, DELIMITER, HEADER, NAMES, USECOLS, DTYPE, NA_VALUES, KEEP_DEFAULT_NA, NA_FILTER, SKIPROWS, COMMENT,
@@ -441,6 +442,17 @@ static int given_name(struct reader *r, uint32_t field, const char **out)
     return bind_name(r->b, many ? names->item[field] : names, out);
 }
 
+// What the probe says of a field; ANY for a file without rows.
+static enum type file_type(const struct csv_file *file, uint32_t field)
+{
+    enum type type = (enum type)file->probe->type[field];
+
+    if (file->probe->codec == DRAY__CODEC__PLAIN && file->probe->size <= file->probe->data_start) {
+        return TYPE_ANY;
+    }
+    return type < TYPE_BOOL || type >= TYPE_DICT ? TYPE_STRING : type;
+}
+
 // The table's columns are those of the first file, by its order.
 static int name_columns(struct reader *r)
 {
@@ -450,7 +462,10 @@ static int name_columns(struct reader *r)
     bool many = names != NULL && (names->kind == VALUE_LIST || names->kind == VALUE_TUPLE);
     uint32_t given = names == NULL ? 0 : many ? names->items : 1;
 
-    if (names != NULL && given != first->fields && first->fields > 0) {
+    if (first->fields == 0) {
+        return bind_fail(r->b, r->call->arg[PATH]->at, "%s is empty: there are no columns", first->probe->name);
+    }
+    if (names != NULL && given != first->fields) {
         return bind_fail(r->b, names->at, "%u names, but the lines of %s have %u fields", given, first->probe->name,
                          first->fields);
     }
@@ -458,9 +473,6 @@ static int name_columns(struct reader *r)
     source->column = arena_zalloc(r->b->arena, (source->columns + (size_t)1) * sizeof(*source->column));
     if (source->column == NULL) {
         return bind_no_memory(r->b);
-    }
-    if (source->columns == 0) {
-        return bind_fail(r->b, r->call->arg[PATH]->at, "%s is empty: there are no columns", first->probe->name);
     }
     for (uint32_t c = 0; c < source->columns; c++) {
         struct csv_column *column = &source->column[c];
@@ -484,10 +496,7 @@ static int name_columns(struct reader *r)
             return rc;
         }
         column->field[0] = c;
-        column->type = c < first->fields ? (enum type)first->probe->type[c] : TYPE_FLOAT64;
-        if (column->type == TYPE_DICT || column->type < TYPE_BOOL || column->type > TYPE_DICT) {
-            column->type = TYPE_STRING;
-        }
+        column->type = file_type(first, c);
     }
     return 0;
 }
@@ -590,12 +599,7 @@ static int match_file(struct reader *r, uint32_t index)
             }
         }
         column->field[index] = f;
-        enum type type = (enum type)file->probe->type[f];
-
-        if (type < TYPE_BOOL || type >= TYPE_DICT) {
-            type = TYPE_STRING;
-        }
-        column->type = type_join(column->type, type);
+        column->type = type_join(column->type, file_type(file, f));
     }
     return 0;
 }

@@ -218,6 +218,12 @@ static int as_condition(struct binder *b, const struct expr *expr, struct place 
 {
     struct expr_fault fault = {0};
 
+    if (expr->type == TYPE_ANY) {
+        expr = expr_cast(b->arena, expr, TYPE_BOOL);
+        if (expr == NULL) {
+            return bind_no_memory(b);
+        }
+    }
     if (expr->type != TYPE_BOOL) {
         return bind_fail(b, at, "rows are chosen by a condition such as df.x > 5, these are %s values",
                          type_name(expr->type));

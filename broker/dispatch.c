@@ -327,8 +327,7 @@ static int on_task_failed(struct broker *broker, struct peer *peer, const Protob
     event->u.failed.missing_layer = failed->missing_layer;
     event->u.failed.missing_index = failed->missing_index;
     event->u.failed.missing_worker = failed->missing_worker;
-    log_write(broker->options.log, failed->missing_input ? LEVEL_INFO : LEVEL_WARNING, "job %" PRIu32 ": %s",
-              failed->job, failed->why->text);
+    log_write(broker->options.log, LEVEL_INFO, "job %" PRIu32 ": %s", failed->job, failed->why->text);
     return 0;
 }
 

@@ -242,11 +242,20 @@ static int begin(void *context, const struct shape *shape, struct error *err)
     return run->printer != NULL ? 0 : error_no_memory(err);
 }
 
+// The printer does not know where it writes.
+static int name_output(const struct run *run, int rc, struct error *err)
+{
+    if (rc != 0 && run->arguments->output != NULL) {
+        error_prefix(err, "%s: ", run->arguments->output);
+    }
+    return rc;
+}
+
 static int print(void *context, struct table *table, struct error *err)
 {
     struct run *run = context;
 
-    return printer_table(run->printer, table, err);
+    return name_output(run, printer_table(run->printer, table, err), err);
 }
 
 // ---- the whole ---------------------------------------------------------------------------------
@@ -270,7 +279,7 @@ static int produce(struct run *run, struct query_run *query, enum query_outcome 
         rc = query_run_value(query, outcome, err);
         if (rc == 0) {
             *outcome = QUERY_OUTPUT;
-            rc = printer_finish(run->printer, err);
+            rc = name_output(run, printer_finish(run->printer, err), err);
         }
     }
     progress_clear(run->progress);

@@ -52,7 +52,7 @@ class Embed(TestCase):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         lines = done.stdout.splitlines()
         self.assertRegex(lines[0], r"^version: \d")
-        self.assertTrue(lines[1].startswith("job: ") and len(lines[1]) > 10, lines[1])
+        self.assertEqual(lines[1], "job: done, 3 partitions")
         self.assertEqual(sum(int(line.split(",")[1]) for line in lines[3:]), 1000)
 
 

@@ -14,11 +14,13 @@ class Output(TestCase):
 
     def test_file(self):
         out = self.path("out.csv")
+        umask = os.umask(0)
+        os.umask(umask)
         expected = self.ok(run("run", "-f", "csv", f'read_csv("{self.csv}")'))
         self.assertEqual(self.ok(run("run", "-f", "csv", "-o", out, f'read_csv("{self.csv}")')), "")
         with open(out) as f:
             self.assertEqual(f.read(), expected)
-        self.assertEqual(os.stat(out).st_mode & 0o777, 0o666 & ~os.umask(os.umask(0)))
+        self.assertEqual(os.stat(out).st_mode & 0o777, 0o666 & ~umask)
         self.assertEqual(self.ok(run("run", "-f", "csv", "-o", "-", f'read_csv("{self.csv}")')), expected)
         # Into the folder of the client.
         self.ok(run("run", "-f", "csv", "-o", "here.csv", f'read_csv("{self.csv}")', cwd=self.dir))

@@ -9,6 +9,7 @@ enum {
     CELL_BITS = 16,  // the cell is looked up
     TABLE = 2 * BATCH_ROWS,
     SLOTS_MIN = 64,
+    SPARSE = 8192,
     AHEAD = 8, // rows between prefetch and use
 };
 
@@ -150,40 +151,53 @@ int groups_add_single(struct groups *g, struct error *err)
     return add_record(g, NULL, err);
 }
 
-static int find(struct groups *g, const uint64_t *word, uint64_t hash, uint32_t *out, struct error *err)
+// GROUP_NONE when there is none yet; *at is then where it goes.
+static inline uint32_t probe(const struct groups *g, const uint64_t *word, uint64_t hash, uint64_t *at)
 {
+    const uint64_t *slot = g->slot.data;
     uint64_t mask = g->slots - 1;
-    uint64_t *slot = g->slot.data;
-    uint64_t at = hash & mask;
+    uint64_t i = hash & mask;
 
-    for (; slot[at] != 0; at = (at + 1) & mask) {
-        if ((slot[at] ^ hash) >> 32 == 0) {
-            uint32_t group = (uint32_t)slot[at] - 1;
-            const uint64_t *record = groups_record(g, group);
+    for (; slot[i] != 0; i = (i + 1) & mask) {
+        if ((slot[i] ^ hash) >> 32 == 0) {
+            const uint64_t *record = groups_record(g, (uint32_t)slot[i] - 1);
             uint32_t k = 0;
 
             while (k < g->keys && record[k] == word[k]) {
                 k++;
             }
             if (k == g->keys) {
-                *out = group;
-                return 0;
+                return (uint32_t)slot[i] - 1;
             }
         }
     }
-    int rc = add_record(g, word, err);
+    *at = i;
+    return GROUP_NONE;
+}
 
-    if (rc == 0) {
-        *out = g->count - 1;
-        slot[at] = (hash & 0xffffffff00000000U) | g->count;
+static int find(struct groups *g, const uint64_t *word, uint64_t hash, uint32_t *out, struct error *err)
+{
+    uint64_t at = 0;
+    uint32_t group = probe(g, word, hash, &at);
+
+    if (group == GROUP_NONE) {
+        int rc = add_record(g, word, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+        group = g->count - 1;
+        ((uint64_t *)g->slot.data)[at] = (hash & 0xffffffff00000000U) | g->count;
     }
-    return rc;
+    *out = group;
+    return 0;
 }
 
 // Room in the hash table for as many new groups; find() then never needs to grow it.
 static int reserve(struct groups *g, uint32_t more, struct error *err)
 {
-    while ((uint64_t)g->count + more > g->slots / 2) {
+    // A table that lies in the cache anyway is kept sparse: a collision is a mispredicted branch.
+    while ((uint64_t)g->count + more > g->slots / (g->slots <= SPARSE ? 8 : 2)) {
         int rc = grow(g, err);
 
         if (rc < 0) {
@@ -349,12 +363,6 @@ static int encode(struct groups *g, const struct batch *batch, const struct grou
         }
     }
     return 0;
-}
-
-// The key's value of row j as a word.
-static inline uint64_t key_word(const struct group_key *key, uint32_t j)
-{
-    return key->type == TYPE_STRING || key->type == TYPE_BOOL ? key->id[j] : (uint64_t)key->value[j];
 }
 
 // ---- keys as a few bits ------------------------------------------------------------
@@ -594,32 +602,84 @@ static int assign_cells(struct groups *g, struct grouping *out, struct error *er
 
 // ---- any keys ------------------------------------------------------------------------
 
+// Numbers of strings and bools as words too, and each row's hash.
+static void hash_rows(struct groups *g, uint32_t rows)
+{
+    for (uint32_t k = 0; k < g->keys; k++) {
+        struct group_key *key = &g->key[k];
+        uint64_t *hash = g->hash;
+
+        if (key->type == TYPE_STRING || key->type == TYPE_BOOL) {
+            for (uint32_t j = 0; j < rows; j++) {
+                key->value_room[j] = key->id[j];
+            }
+            key->value = key->value_room;
+        }
+        const int64_t *value = key->value;
+
+        for (uint32_t j = 0; j < rows; j++) {
+            hash[j] = mix(k == 0 ? 0 : hash[j], (uint64_t)value[j]);
+        }
+    }
+}
+
+static inline const uint64_t *row_tuple(struct groups *g, uint32_t j)
+{
+    if (g->keys == 1) {
+        return (const uint64_t *)&g->key[0].value[j];
+    }
+    for (uint32_t k = 0; k < g->keys; k++) {
+        g->tuple[k] = (uint64_t)g->key[k].value[j];
+    }
+    return g->tuple;
+}
+
 static bool same_keys(const struct groups *g, uint32_t i, uint32_t j)
 {
     for (uint32_t k = 0; k < g->keys; k++) {
-        if (key_word(&g->key[k], i) != key_word(&g->key[k], j)) {
+        if (g->key[k].value[i] != g->key[k].value[j]) {
             return false;
         }
     }
     return true;
 }
 
-static void hash_rows(struct groups *g, uint32_t rows)
+// While there are few groups in all, their numbers are the local ones: each row is looked up where
+// it will be found, without a branch that depends on what the batch has had so far.
+// 1: too many groups by now.
+static int assign_known(struct groups *g, struct grouping *out, struct error *err)
 {
-    for (uint32_t k = 0; k < g->keys; k++) {
-        const struct group_key *key = &g->key[k];
-        bool small = key->type == TYPE_STRING || key->type == TYPE_BOOL;
+    int rc = reserve(g, 1, err);
 
-        if (k == 0) {
-            for (uint32_t j = 0; j < rows; j++) {
-                g->hash[j] = mix(0, small ? key->id[j] : (uint64_t)key->value[j]);
+    if (rc < 0) {
+        return rc;
+    }
+    for (uint32_t j = 0; j < out->rows; j++) {
+        const uint64_t *tuple = row_tuple(g, j);
+        uint64_t at = 0;
+        uint32_t group = probe(g, tuple, g->hash[j], &at);
+
+        if (group == GROUP_NONE) {
+            if (g->count == 1 << LOCAL_BITS) {
+                return 1;
             }
-        } else {
-            for (uint32_t j = 0; j < rows; j++) {
-                g->hash[j] = mix(g->hash[j], small ? key->id[j] : (uint64_t)key->value[j]);
+            rc = reserve(g, 1, err);
+            if (rc == 0) {
+                rc = find(g, tuple, g->hash[j], &group, err);
+            }
+            if (rc < 0) {
+                return rc;
             }
         }
+        g->local[j] = (uint16_t)group;
     }
+    out->local = g->local;
+    out->locals = g->count;
+    count_few(out->local, out->rows, out->locals, g->size);
+    for (uint32_t l = 0; l < out->locals; l++) {
+        g->group[l] = l;
+    }
+    return 0;
 }
 
 static int assign_any(struct groups *g, struct grouping *out, struct error *err)
@@ -627,6 +687,13 @@ static int assign_any(struct groups *g, struct grouping *out, struct error *err)
     uint32_t locals = 0;
 
     hash_rows(g, out->rows);
+    if (g->count <= 1 << LOCAL_BITS) {
+        int known = assign_known(g, out, err);
+
+        if (known <= 0) {
+            return known;
+        }
+    }
     memset(g->table, 0, TABLE * sizeof(*g->table));
     for (uint32_t j = 0; j < out->rows; j++) {
         uint64_t at = g->hash[j] & (TABLE - 1);
@@ -666,10 +733,7 @@ static int assign_any(struct groups *g, struct grouping *out, struct error *err)
                 __builtin_prefetch(groups_record(g, group - 1), 1);
             }
         }
-        for (uint32_t k = 0; k < g->keys; k++) {
-            g->tuple[k] = key_word(&g->key[k], g->first[l]);
-        }
-        rc = find(g, g->tuple, g->hash[g->first[l]], &g->group[l], err);
+        rc = find(g, row_tuple(g, g->first[l]), g->hash[g->first[l]], &g->group[l], err);
         if (rc < 0) {
             return rc;
         }

@@ -5,6 +5,7 @@
 // cache; then each local number is looked up once among all groups.  Local numbers come from
 //   - the keys put together as a few bits (at most 10: the local number itself; at most 16: through
 //     a table), when all keys are strings of a small set, bools, or integers of a small range;
+//   - else, while there are few groups in all, the groups' own numbers;
 //   - else a hash table of the batch.
 // The way taken changes speed, never the groups' contents.
 #ifndef DRAY_WORKER_KERNEL_AGGREGATE_GROUP_H

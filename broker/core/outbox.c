@@ -236,7 +236,8 @@ static bool layers_flush(struct job *job)
 
 static bool end_flush(struct job *job)
 {
-    if (job->told_end || job->client == NULL) {
+    // A job that was done before anybody asked may be repairing a result that was lost since.
+    if (job->told_end || job->client == NULL || (job->state == JOB_DONE && job->open > 0)) {
         return true;
     }
     struct sched_action *action = outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);

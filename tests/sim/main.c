@@ -3,12 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/measure.h"
 #include "tests/sim/world.h"
 
 static int usage(FILE *out, int code)
 {
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
-          "       sim --trace SEED     run one and tell what happens\n",
+          "       sim --trace SEED     run one and tell what happens\n"
+          "       sim --measure TASKS  what the scheduler alone costs a task\n",
           out);
     return code;
 }
@@ -26,6 +28,7 @@ int main(int argc, char **argv)
     uint64_t last = 0;
 
     if (argc == 3 && strcmp(argv[1], "--trace") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1) {
+        setvbuf(stdout, NULL, _IOLBF, 0);
         run(first, stdout);
         return 0;
     }
@@ -35,6 +38,11 @@ int main(int argc, char **argv)
             run(seed, NULL);
         }
         printf("%" PRIu64 " worlds, all well\n", last - first + 1);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--measure") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1 &&
+        first >= 1000 && first <= 100000000) {
+        measure_all((uint32_t)first);
         return 0;
     }
     return usage(stderr, 2);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/golden.h"
 #include "tests/sim/measure.h"
 #include "tests/sim/world.h"
 
@@ -10,6 +11,7 @@ static int usage(FILE *out, int code)
 {
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
           "       sim --trace SEED     run one and tell what happens\n"
+          "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
           "       sim --measure TASKS  what the scheduler alone costs a task\n",
           out);
     return code;
@@ -39,6 +41,13 @@ int main(int argc, char **argv)
         }
         printf("%" PRIu64 " worlds, all well\n", last - first + 1);
         return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--golden") == 0) {
+        golden_list(stdout);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--golden") == 0) {
+        return golden_tell(argv[2], stdout) ? 0 : usage(stderr, 2);
     }
     if (argc == 3 && strcmp(argv[1], "--measure") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1 &&
         first >= 1000 && first <= 100000000) {

@@ -101,6 +101,12 @@ static bool is_name(int c)
     return is_name_start(c) || isdigit(c);
 }
 
+// A no-break space, from web pages.
+static bool is_wide_space(const struct lexer *l)
+{
+    return peek(l, 0) == 0xc2 && peek(l, 1) == 0xa0;
+}
+
 static int push(struct lexer *l, struct token token)
 {
     if (l->count == l->room) {
@@ -399,7 +405,7 @@ static int lex_name(struct lexer *l)
                                               "\xc2\xab",     "\xc2\xbb"};
     uint32_t start = l->at;
 
-    while (is_name(peek(l, 0))) {
+    while (is_name(peek(l, 0)) && !is_wide_space(l)) {
         for (size_t i = 0; i < sizeof(typographic) / sizeof(typographic[0]); i++) {
             size_t n = strlen(typographic[i]);
 
@@ -515,7 +521,7 @@ static int lex_one(struct lexer *l)
         l->at++;
         return 0;
     }
-    if (c == 0xc2 && peek(l, 1) == 0xa0) {  // no-break space, from web pages
+    if (is_wide_space(l)) {
         l->at += 2;
         return 0;
     }

@@ -10,7 +10,7 @@ struct parser {
     const struct script *script;
     struct arena *arena;
     struct error *err;
-    const struct token *token;  // the next one
+    const struct token *token; // the next one
     unsigned depth;
 };
 
@@ -29,11 +29,13 @@ enum power {
 };
 
 static const enum power binary_power[] = {
-    [OP_EQ] = POWER_COMPARE,  [OP_NE] = POWER_COMPARE,  [OP_LT] = POWER_COMPARE,     [OP_LE] = POWER_COMPARE,
-    [OP_GT] = POWER_COMPARE,  [OP_GE] = POWER_COMPARE,  [OP_BITOR] = POWER_BITOR,    [OP_BITXOR] = POWER_BITXOR,
-    [OP_BITAND] = POWER_BITAND, [OP_SHL] = POWER_SHIFT, [OP_SHR] = POWER_SHIFT,      [OP_ADD] = POWER_SUM,
-    [OP_SUB] = POWER_SUM,     [OP_MUL] = POWER_TERM,    [OP_DIV] = POWER_TERM,       [OP_FLOORDIV] = POWER_TERM,
-    [OP_MOD] = POWER_TERM,    [OP_MATMUL] = POWER_TERM, [OP_POW] = POWER_POW,        [OP_ARROW] = POWER_LOWEST,
+    [OP_EQ] = POWER_COMPARE,    [OP_NE] = POWER_COMPARE,    [OP_LT] = POWER_COMPARE,
+    [OP_LE] = POWER_COMPARE,    [OP_GT] = POWER_COMPARE,    [OP_GE] = POWER_COMPARE,
+    [OP_BITOR] = POWER_BITOR,   [OP_BITXOR] = POWER_BITXOR, [OP_BITAND] = POWER_BITAND,
+    [OP_SHL] = POWER_SHIFT,     [OP_SHR] = POWER_SHIFT,     [OP_ADD] = POWER_SUM,
+    [OP_SUB] = POWER_SUM,       [OP_MUL] = POWER_TERM,      [OP_DIV] = POWER_TERM,
+    [OP_FLOORDIV] = POWER_TERM, [OP_MOD] = POWER_TERM,      [OP_MATMUL] = POWER_TERM,
+    [OP_POW] = POWER_POW,       [OP_ARROW] = POWER_LOWEST,
 };
 
 // Words of Python that are no names, and what to say about them.
@@ -163,9 +165,10 @@ static int finish(struct parser *p, struct ast *ast)
     }
     ast->depth = below + 1;
     if (ast->depth > AST_DEPTH_MAX) {
-        return script_error(p->script, ast->word, p->err,
-                            "more than %u operations inside one another: put a part into a variable of its own",
-                            AST_DEPTH_MAX);
+        return script_error(
+            p->script, ast->word, p->err,
+            "more than %u operations inside one another: put a part into a variable of its own",
+            AST_DEPTH_MAX);
     }
     return 0;
 }
@@ -245,7 +248,8 @@ static int parse_items(struct parser *p, enum op close, struct items *list, bool
         p->token++;
     }
     if (is_word(p, "for")) {
-        return script_error(p->script, p->token->at, p->err, "comprehensions are not there: write the list out");
+        return script_error(p->script, p->token->at, p->err,
+                            "comprehensions are not there: write the list out");
     }
     return expect(p, close);
 }
@@ -294,7 +298,8 @@ static int parse_dict(struct parser *p, struct ast **out)
             return rc;
         }
         if (!is_op(p, OP_COLON)) {
-            return unexpected(p, list.count == 0 ? "':' (sets are not there, a dict is {key: value})" : "':'");
+            return unexpected(p,
+                              list.count == 0 ? "':' (sets are not there, a dict is {key: value})" : "':'");
         }
         p->token++;
         rc = parse_expression(p, POWER_LOWEST, &value);
@@ -520,7 +525,8 @@ static int parse_subscript(struct parser *p, struct ast *item)
 
     p->token++;
     if (is_op(p, OP_COLON)) {
-        return script_error(p->script, p->token->at, p->err, "slices are not there yet: df.head(n) gives the first rows");
+        return script_error(p->script, p->token->at, p->err,
+                            "slices are not there yet: df.head(n) gives the first rows");
     }
     for (;;) {
         struct ast *value;
@@ -635,8 +641,9 @@ static int parse_binary(struct parser *p, int power, struct ast **out)
         }
         if (own == POWER_COMPARE && (*out)->kind == AST_BINARY && !(*out)->parenthesised &&
             (*out)->op >= OP_EQ && (*out)->op <= OP_GE) {
-            return script_error(p->script, t->at, p->err,
-                                "comparisons cannot be chained: use & between two comparisons, each in parentheses");
+            return script_error(
+                p->script, t->at, p->err,
+                "comparisons cannot be chained: use & between two comparisons, each in parentheses");
         }
         p->token++;
         ast = node(p, AST_BINARY, (*out)->at, t->at);
@@ -665,9 +672,10 @@ static int parse_expression(struct parser *p, int power, struct ast **out)
     int rc;
 
     if (p->depth == PARSER_DEPTH_MAX) {
-        return script_error(p->script, p->token->at, p->err,
-                            "more than %d expressions inside one another: put a part into a variable of its own",
-                            PARSER_DEPTH_MAX);
+        return script_error(
+            p->script, p->token->at, p->err,
+            "more than %d expressions inside one another: put a part into a variable of its own",
+            PARSER_DEPTH_MAX);
     }
     p->depth++;
     rc = parse_primary(p, &ast);
@@ -719,7 +727,8 @@ static int check_module(struct parser *p, const char *module, struct place at)
         }
     }
     return script_error(p->script, at, p->err,
-                        "there is no module '%s' here: imports of pandas and dask.dataframe are accepted", module);
+                        "there is no module '%s' here: imports of pandas and dask.dataframe are accepted",
+                        module);
 }
 
 static int parse_import_name(struct parser *p, const char *module, const char **name)
@@ -828,8 +837,8 @@ static int parse_import(struct parser *p, struct statements *list)
 
 static int check_target(struct parser *p, const struct ast *target)
 {
-    if (target->kind == AST_NAME || ((target->kind == AST_ATTRIBUTE || target->kind == AST_ITEM) &&
-                                     target->a->kind == AST_NAME)) {
+    if (target->kind == AST_NAME ||
+        ((target->kind == AST_ATTRIBUTE || target->kind == AST_ITEM) && target->a->kind == AST_NAME)) {
         return 0;
     }
     if (target->kind == AST_ATTRIBUTE || target->kind == AST_ITEM) {

@@ -217,11 +217,12 @@ static const struct expr *logical(struct arena *arena, Dray__ExprKind kind, cons
         return make(arena, kind, TYPE_INT64, a, b);
     }
     if (a->type != TYPE_BOOL || b->type != TYPE_BOOL) {
-        return fail(fault, arena_printf(arena,
-                                        "%s joins conditions, and here stands %s: put each comparison into "
-                                        "parentheses, %s binds tighter than they do",
-                                        kind_symbol(kind), type_words(a->type != TYPE_BOOL ? a->type : b->type),
-                                        kind_symbol(kind)));
+        return fail(fault,
+                    arena_printf(arena,
+                                 "%s joins conditions, and here stands %s: put each comparison into "
+                                 "parentheses, %s binds tighter than they do",
+                                 kind_symbol(kind), type_words(a->type != TYPE_BOOL ? a->type : b->type),
+                                 kind_symbol(kind)));
     }
     return make(arena, kind, TYPE_BOOL, a, b);
 }
@@ -231,9 +232,11 @@ static const struct expr *comparison(struct arena *arena, Dray__ExprKind kind, c
 {
     if (a->type != b->type) {
         if (a->type == TYPE_STRING || b->type == TYPE_STRING) {
-            return fail(fault, arena_printf(arena,
-                                            "'%s' compares %s with %s (read_csv(dtype={...}) says how a column is read)",
-                                            kind_symbol(kind), type_words(a->type), type_words(b->type)));
+            return fail(
+                fault,
+                arena_printf(arena,
+                             "'%s' compares %s with %s (read_csv(dtype={...}) says how a column is read)",
+                             kind_symbol(kind), type_words(a->type), type_words(b->type)));
         }
         enum type wide = a->type == TYPE_FLOAT64 || b->type == TYPE_FLOAT64 ? TYPE_FLOAT64 : TYPE_INT64;
 
@@ -309,6 +312,28 @@ const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const s
     }
 }
 
+bool expr_is_condition(const struct expr *e)
+{
+    return e->type == TYPE_BOOL &&
+           (e->kind == KIND(LITERAL) || e->kind == KIND(NOT) || e->kind == KIND(IS_NULL) ||
+            e->kind == KIND(NOT_NULL) || (e->kind >= KIND(EQ) && e->kind <= KIND(XOR)));
+}
+
+const struct expr *expr_condition(struct arena *arena, const struct expr *e)
+{
+    struct expr_fault fault = {0};
+
+    if (e->type == TYPE_ANY) {
+        e = expr_cast(arena, e, TYPE_BOOL);
+    }
+    if (e == NULL || e->type != TYPE_BOOL || expr_is_condition(e)) {
+        return e;
+    }
+    const struct expr *yes = expr_bool(arena, true);
+
+    return yes == NULL ? NULL : expr_binary(arena, KIND(EQ), e, yes, &fault);
+}
+
 // ---- walks -------------------------------------------------------------------------
 // All recursion here is bounded by EXPR_STACK_MAX to the right and by EXPR_NODES_MAX to the left.
 
@@ -378,7 +403,8 @@ static uint32_t substituted_nodes(const struct expr *expr, const struct expr *co
     return n > 2 * EXPR_NODES_MAX ? 2 * EXPR_NODES_MAX : n;
 }
 
-static const struct expr *substitute(struct arena *arena, const struct expr *expr, const struct expr *const *with)
+static const struct expr *substitute(struct arena *arena, const struct expr *expr,
+                                     const struct expr *const *with)
 {
     const struct expr *a = NULL;
     const struct expr *b = NULL;
@@ -401,7 +427,8 @@ static const struct expr *substitute(struct arena *arena, const struct expr *exp
     return a == expr->a && b == expr->b ? expr : make(arena, expr->kind, expr->type, a, b);
 }
 
-const struct expr *expr_substitute(struct arena *arena, const struct expr *expr, const struct expr *const *with)
+const struct expr *expr_substitute(struct arena *arena, const struct expr *expr,
+                                   const struct expr *const *with)
 {
     if (substituted_nodes(expr, with) > EXPR_NODES_MAX) {
         return NULL;
@@ -495,18 +522,12 @@ static const struct expr *fold_comparison(struct arena *arena, const struct expr
     }
 }
 
-// The value is known to be true or false, never missing.
-static bool never_null(const struct expr *e)
-{
-    return e->kind != KIND(COLUMN) && e->kind != KIND(CAST);
-}
-
 static const struct expr *fold_not(struct arena *arena, const struct expr *e)
 {
     if (is_literal(e->a)) {
         return expr_bool(arena, !e->a->boolean);
     }
-    return e->a->kind == KIND(NOT) && never_null(e->a->a) ? e->a->a : e;
+    return e->a->kind == KIND(NOT) && expr_is_condition(e->a->a) ? e->a->a : e;
 }
 
 static const struct expr *fold_logical(const struct expr *e)
@@ -514,7 +535,7 @@ static const struct expr *fold_logical(const struct expr *e)
     const struct expr *known = is_literal(e->a) ? e->a : is_literal(e->b) ? e->b : NULL;
     const struct expr *other = known == e->a ? e->b : e->a;
 
-    if (known == NULL || !never_null(other)) {
+    if (known == NULL || !expr_is_condition(other)) {
         return e;
     }
     if (e->kind == KIND(AND)) {
@@ -536,6 +557,10 @@ static const struct expr *fold_one(struct arena *arena, const struct expr *e)
     }
     if (e->type == TYPE_BOOL && (e->kind == KIND(AND) || e->kind == KIND(OR) || e->kind == KIND(XOR))) {
         return fold_logical(e);
+    }
+    if (e->kind == KIND(EQ) && is_literal(e->b) && e->b->type == TYPE_BOOL && e->b->boolean &&
+        expr_is_condition(e->a)) {
+        return e->a;
     }
     if (!is_literal(e->a) || (e->b != NULL && !is_literal(e->b))) {
         return e;
@@ -567,8 +592,7 @@ const struct expr *expr_fold(struct arena *arena, const struct expr *expr)
     if (a == NULL || (expr->b != NULL && b == NULL)) {
         return expr;
     }
-    const struct expr *out =
-        a == expr->a && b == expr->b ? expr : make(arena, expr->kind, expr->type, a, b);
+    const struct expr *out = a == expr->a && b == expr->b ? expr : make(arena, expr->kind, expr->type, a, b);
 
     if (out == NULL) {
         return expr;

@@ -10,12 +10,12 @@ struct lowering {
     struct lowered *out;
     Dray__Step *step[STEPS_MAX];
     size_t steps;
-    uint32_t tasks;      // of the layer that is open
-    Dray__Input *input;  // of the layer that is open; NULL for the scan
+    uint32_t tasks;     // of the layer that is open
+    Dray__Input *input; // of the layer that is open; NULL for the scan
     uint32_t room;
     bool ok;
-    bool has_head;  // over the scan
-    bool above_head;  // something that changes the number of rows came after the head
+    bool has_head;   // over the scan
+    bool above_head; // something that changes the number of rows came after the head
 };
 
 static Dray__Step *add_step(struct lowering *l)
@@ -303,7 +303,8 @@ static void combine(struct lowering *l, const struct node *node, Dray__Aggregate
         close_layer(l, l->out->layers == 0 ? "scan" : step_title(node));
         open_layer(l, DRAY__PATTERN__FAN_IN, tasks);
         if (node->kind == NODE_AGGREGATE) {
-            add_aggregate(l, aggregate, tasks == 1 ? DRAY__AGG_STAGE__COMBINE_FINAL : DRAY__AGG_STAGE__COMBINE);
+            add_aggregate(l, aggregate,
+                          tasks == 1 ? DRAY__AGG_STAGE__COMBINE_FINAL : DRAY__AGG_STAGE__COMBINE);
         } else if (node->kind == NODE_HEAD) {
             add_head(l, node->head.rows);
         } else {
@@ -589,7 +590,9 @@ int lower_plan(struct arena *arena, const struct node *root, const struct lower_
     out->result_layer = out->layers - 1;
     out->layer[out->result_layer]->has_wanted = true;
     out->layer[out->result_layer]->wanted = true;
-    finish_scan_layer(l, source, scan_is_result || (out->layers > 1 && out->layer[1]->input[0]->pattern == DRAY__PATTERN__ALL));
+    finish_scan_layer(l, source,
+                      scan_is_result ||
+                          (out->layers > 1 && out->layer[1]->input[0]->pattern == DRAY__PATTERN__ALL));
     if (!l->ok) {
         return error_no_memory(err);
     }

@@ -198,8 +198,9 @@ static int run_drop(struct binder *b, const struct call *call, const struct valu
         which = call->arg[DROP_LABELS];
         if (axis == NULL || !((axis->kind == VALUE_INT && axis->i == 1) ||
                               (axis->kind == VALUE_STRING && strcmp(axis->text, "columns") == 0))) {
-            return bind_fail(b, which->at, "dropping rows by label is not there: for columns write "
-                                           "drop(columns=[...]) or axis=1");
+            return bind_fail(b, which->at,
+                             "dropping rows by label is not there: for columns write "
+                             "drop(columns=[...]) or axis=1");
         }
     }
     if (which == NULL) {
@@ -226,7 +227,8 @@ static int run_drop(struct binder *b, const struct call *call, const struct valu
     s = (struct selection){.node = f->node};
     for (uint32_t i = 0; i < f->node->columns && rc == 0; i++) {
         if (!gone[i]) {
-            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type), f->node->field[i].name);
+            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type),
+                               f->node->field[i].name);
         }
     }
     if (rc == 0) {
@@ -316,8 +318,8 @@ static int run_head(struct binder *b, const struct call *call, const struct valu
     return bind_series(b, node_head(b->arena, s->node, rows), s->index, s->expr, s->name, call->at, out);
 }
 
-static int sort_keys(struct binder *b, const struct frame *f, const struct value *by, const struct value *ascending,
-                     bool nulls_first, struct sort_key **out, uint32_t *count)
+static int sort_keys(struct binder *b, const struct frame *f, const struct value *by,
+                     const struct value *ascending, bool nulls_first, struct sort_key **out, uint32_t *count)
 {
     const char *const *name;
     const struct place *at;
@@ -401,7 +403,8 @@ static int run_nlargest(struct binder *b, const struct call *call, const struct 
     for (uint32_t i = 0; i < keys; i++) {
         key[i].descending = call->method->detail != 0;
         if (f->node->field[key[i].column].type == TYPE_STRING) {
-            return bind_fail(b, call->arg[1]->at, "%s() takes columns of numbers: sort_values(...).head(n) sorts text",
+            return bind_fail(b, call->arg[1]->at,
+                             "%s() takes columns of numbers: sort_values(...).head(n) sorts text",
                              call->method->name);
         }
     }
@@ -440,7 +443,8 @@ static int run_reset_index(struct binder *b, const struct call *call, const stru
     if (!drop) {
         for (uint32_t i = 0; i < f->index; i++) {
             if (node_find(f->node, f->index, f->node->field[i].name) != UINT32_MAX) {
-                return bind_fail(b, call->at, "there is a column '%s' already: reset_index(drop=True), or rename it",
+                return bind_fail(b, call->at,
+                                 "there is a column '%s' already: reset_index(drop=True), or rename it",
                                  f->node->field[i].name);
             }
         }
@@ -478,7 +482,8 @@ static int run_set_index(struct binder *b, const struct call *call, const struct
     }
     for (uint32_t i = f->index; rc == 0 && i < f->node->columns; i++) {
         if (!taken[i]) {
-            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type), f->node->field[i].name);
+            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type),
+                               f->node->field[i].name);
         }
     }
     if (rc == 0) {
@@ -521,7 +526,8 @@ static int run_aggregate(struct binder *b, const struct call *call, const struct
             continue;
         }
         if (!can_be_taken(fn, field[i].type)) {
-            return bind_fail(b, call->at, "column '%s' is text: %s(numeric_only=True) leaves such columns out",
+            return bind_fail(b, call->at,
+                             "column '%s' is text: %s(numeric_only=True) leaves such columns out",
                              field[i].name, call->method->name);
         }
         int rc = bind_argument(b, fn, expr, field[i].name, call->at, &expr);
@@ -695,31 +701,24 @@ static const struct parameter rename_parameters[] = {{"columns", TAKES_DICT, NUL
                                                      {"errors", TAKES_NOTHING, NULL, false},
                                                      {"copy", TAKES_NOTHING, NULL, false},
                                                      {0}};
-static const struct parameter drop_parameters[] = {{"labels", TAKES_NAMES, NULL, false},
-                                                   {"axis", TAKES_ANY, NULL, false},
-                                                   {"columns", TAKES_NAMES, NULL, false},
-                                                   {"inplace", TAKES_ONLY, "False", false},
-                                                   {"errors", TAKES_ONLY, "raise", false},
-                                                   {0}};
-static const struct parameter reset_parameters[] = {{"drop", TAKES_BOOL, NULL, false},
-                                                    {"inplace", TAKES_ONLY, "False", false},
-                                                    {0}};
+static const struct parameter drop_parameters[] = {
+    {"labels", TAKES_NAMES, NULL, false},   {"axis", TAKES_ANY, NULL, false},
+    {"columns", TAKES_NAMES, NULL, false},  {"inplace", TAKES_ONLY, "False", false},
+    {"errors", TAKES_ONLY, "raise", false}, {0}};
+static const struct parameter reset_parameters[] = {
+    {"drop", TAKES_BOOL, NULL, false}, {"inplace", TAKES_ONLY, "False", false}, {0}};
 static const struct parameter set_index_parameters[] = {{"keys", TAKES_NAMES, NULL, true},
                                                         {"drop", TAKES_ONLY, "True", false},
                                                         {"inplace", TAKES_ONLY, "False", false},
                                                         {0}};
-static const struct parameter astype_parameters[] = {{"dtype", TAKES_ANY, NULL, true},
-                                                     {"copy", TAKES_NOTHING, NULL, false},
-                                                     {0}};
-static const struct parameter aggregate_parameters[] = {{"numeric_only", TAKES_ANY, NULL, false},
-                                                        {"axis", TAKES_ONLY, "0", false},
-                                                        {"skipna", TAKES_ONLY, "True", false},
-                                                        {"ddof", TAKES_ONLY, "1", false},
-                                                        {"min_count", TAKES_ONLY, "0", false},
-                                                        {0}};
-static const struct parameter agg_parameters[] = {{"func", TAKES_ANY, NULL, true},
-                                                  {"axis", TAKES_ONLY, "0", false},
-                                                  {0}};
+static const struct parameter astype_parameters[] = {
+    {"dtype", TAKES_ANY, NULL, true}, {"copy", TAKES_NOTHING, NULL, false}, {0}};
+static const struct parameter aggregate_parameters[] = {
+    {"numeric_only", TAKES_ANY, NULL, false}, {"axis", TAKES_ONLY, "0", false},
+    {"skipna", TAKES_ONLY, "True", false},    {"ddof", TAKES_ONLY, "1", false},
+    {"min_count", TAKES_ONLY, "0", false},    {0}};
+static const struct parameter agg_parameters[] = {
+    {"func", TAKES_ANY, NULL, true}, {"axis", TAKES_ONLY, "0", false}, {0}};
 static const struct parameter groupby_parameters[] = {{"by", TAKES_ANY, NULL, true},
                                                       {"as_index", TAKES_BOOL, NULL, false},
                                                       {"sort", TAKES_BOOL, NULL, false},
@@ -730,9 +729,9 @@ static const struct parameter groupby_parameters[] = {{"by", TAKES_ANY, NULL, tr
                                                       {"group_keys", TAKES_NOTHING, NULL, false},
                                                       {0}};
 
-#define REDUCTION(NAME, FN)                                                                              \
-    {                                                                                                    \
-        ON_FRAME, NAME, false, false, run_aggregate, (int)DRAY__AGG_FN__##FN, aggregate_parameters, NULL \
+#define REDUCTION(NAME, FN)                                                                                  \
+    {                                                                                                        \
+        ON_FRAME, NAME, false, false, run_aggregate, (int)DRAY__AGG_FN__##FN, aggregate_parameters, NULL     \
     }
 static const struct method methods[] = {
     {ON_FRAME | ON_SERIES | ON_SCALARS, "compute", false, false, same, 0, ignore_all, NULL},

@@ -7,8 +7,23 @@
 #include "client/plan/expr.h"
 
 enum {
-    PATH, SEP, DELIMITER, HEADER, NAMES, USECOLS, DTYPE, NA_VALUES, KEEP_DEFAULT_NA, NA_FILTER, SKIPROWS, COMMENT,
-    BLOCKSIZE, QUOTECHAR, QUOTING, NROWS, ENCODING,
+    PATH,
+    SEP,
+    DELIMITER,
+    HEADER,
+    NAMES,
+    USECOLS,
+    DTYPE,
+    NA_VALUES,
+    KEEP_DEFAULT_NA,
+    NA_FILTER,
+    SKIPROWS,
+    COMMENT,
+    BLOCKSIZE,
+    QUOTECHAR,
+    QUOTING,
+    NROWS,
+    ENCODING,
 };
 
 const struct parameter read_csv_parameters[] = {
@@ -50,10 +65,9 @@ const struct parameter read_csv_parameters[] = {
 };
 
 // pandas 2's spellings of a missing value.
-static const char *const na_default[] = {"",        "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN",
-                                         "-NaN",    "-nan", "1.#IND",   "1.#QNAN", "<NA>", "N/A",
-                                         "NA",      "NULL", "NaN",      "None", "n/a",    "nan",
-                                         "null"};
+static const char *const na_default[] = {"",     "#N/A",   "#N/A N/A", "#NA",  "-1.#IND", "-1.#QNAN", "-NaN",
+                                         "-nan", "1.#IND", "1.#QNAN",  "<NA>", "N/A",     "NA",       "NULL",
+                                         "NaN",  "None",   "n/a",      "nan",  "null"};
 
 struct reader {
     struct binder *b;
@@ -69,8 +83,8 @@ static int one_byte(struct reader *r, int option, const char *what, uint32_t *ou
 {
     const struct value *v = r->call->arg[option];
 
-    if (v->kind != VALUE_STRING || v->size != 1 || v->text[0] == '\n' || v->text[0] == '\r' || v->text[0] == '\0' ||
-        (unsigned char)v->text[0] >= 0x80) {
+    if (v->kind != VALUE_STRING || v->size != 1 || v->text[0] == '\n' || v->text[0] == '\r' ||
+        v->text[0] == '\0' || (unsigned char)v->text[0] >= 0x80) {
         return bind_fail(r->b, v->at, "%s is one ASCII character", what);
     }
     *out = (unsigned char)v->text[0];
@@ -97,7 +111,8 @@ static int read_separators(struct reader *r)
     }
     if (rc == 0 && arg[QUOTING] != NULL) {
         if (arg[QUOTING]->kind != VALUE_INT || (arg[QUOTING]->i != 0 && arg[QUOTING]->i != 3)) {
-            return bind_fail(r->b, arg[QUOTING]->at, "'quoting' can be 0 (where needed) or 3 (quotes mean nothing)");
+            return bind_fail(r->b, arg[QUOTING]->at,
+                             "'quoting' can be 0 (where needed) or 3 (quotes mean nothing)");
         }
         r->dialect->has_quote = arg[QUOTING]->i == 0;
     }
@@ -133,7 +148,8 @@ static int read_header(struct reader *r)
         return 0;
     }
     if (v->kind != VALUE_INT || v->i != 0) {
-        return bind_fail(r->b, v->at, "'header' can be 0, None or \"infer\"; skiprows passes over lines before it");
+        return bind_fail(r->b, v->at,
+                         "'header' can be 0, None or \"infer\"; skiprows passes over lines before it");
     }
     r->dialect->header = true;
     return 0;
@@ -196,7 +212,8 @@ static int read_na(struct reader *r)
         return 0;
     }
     if (given != NULL && given->kind == VALUE_DICT) {
-        return bind_fail(r->b, given->at, "'na_values' by column is not there yet: a list for all columns is");
+        return bind_fail(r->b, given->at,
+                         "'na_values' by column is not there yet: a list for all columns is");
     }
     for (size_t i = 0; i < count && rc == 0; i++) {
         rc = add_na_value(r, many ? given->item[i] : given);
@@ -224,7 +241,8 @@ static int read_lines(struct reader *r)
             ok |= strcmp(encoding->text, utf8[i]) == 0;
         }
         if (!ok) {
-            return bind_fail(r->b, encoding->at, "'encoding' can be \"utf-8\" only, others are not there yet");
+            return bind_fail(r->b, encoding->at,
+                             "'encoding' can be \"utf-8\" only, others are not there yet");
         }
     }
     return 0;
@@ -236,17 +254,9 @@ static int read_blocksize(struct reader *r)
     static const struct {
         const char *unit;
         uint64_t factor;
-    } units[] = {{"", 1},
-                 {"B", 1},
-                 {"K", 1000},
-                 {"KB", 1000},
-                 {"KIB", 1 << 10},
-                 {"M", 1000000},
-                 {"MB", 1000000},
-                 {"MIB", 1 << 20},
-                 {"G", 1000000000},
-                 {"GB", 1000000000},
-                 {"GIB", 1 << 30}};
+    } units[] = {{"", 1},           {"B", 1},           {"K", 1000},     {"KB", 1000},
+                 {"KIB", 1 << 10},  {"M", 1000000},     {"MB", 1000000}, {"MIB", 1 << 20},
+                 {"G", 1000000000}, {"GB", 1000000000}, {"GIB", 1 << 30}};
     const struct value *v = r->call->arg[BLOCKSIZE];
     uint64_t number = 0;
     size_t at = 0;
@@ -275,7 +285,8 @@ static int read_blocksize(struct reader *r)
             }
         }
     }
-    return bind_fail(r->b, v->at, "'blocksize' is a number of bytes from 1, a size such as \"64MB\", or None");
+    return bind_fail(r->b, v->at,
+                     "'blocksize' is a number of bytes from 1, a size such as \"64MB\", or None");
 }
 
 // ---- files -------------------------------------------------------------------------------
@@ -294,7 +305,9 @@ static int check_path(struct reader *r, const struct value *v)
         return bind_fail(r->b, v->at, "this is no path");
     }
     if (strstr(v->text, "://") != NULL && strncmp(v->text, "file://", 7) != 0) {
-        return bind_fail(r->b, v->at, "files from the network are not there yet: a path of this machine or of the workers");
+        return bind_fail(
+            r->b, v->at,
+            "files from the network are not there yet: a path of this machine or of the workers");
     }
     return 0;
 }
@@ -343,7 +356,8 @@ static int find_files(struct reader *r, Dray__CsvProbeResult ***out, uint32_t *c
     if (paths == 0) {
         return bind_fail(b, path->at, "an empty list: at least one path");
     }
-    r->source->label = many ? arena_printf(b->arena, "%s and %u more", path->item[0]->text, paths - 1) : path->text;
+    r->source->label =
+        many ? arena_printf(b->arena, "%s and %u more", path->item[0]->text, paths - 1) : path->text;
     if (many && paths == 1) {
         r->source->label = path->item[0]->text;
     }
@@ -364,7 +378,8 @@ static int find_files(struct reader *r, Dray__CsvProbeResult ***out, uint32_t *c
             return bind_no_memory(b);
         }
     }
-    rc = b->host->probe(b->host->context, (const Dray__ProbeCsv *const *)probe, paths, learnt->arena, result, b->err);
+    rc = b->host->probe(b->host->context, (const Dray__ProbeCsv *const *)probe, paths, learnt->arena, result,
+                        b->err);
     if (rc < 0) {
         // The host's words name the file; the caret shows where it was asked for.
         struct error why = {0};
@@ -463,11 +478,12 @@ static int name_columns(struct reader *r)
     uint32_t given = names == NULL ? 0 : many ? names->items : 1;
 
     if (first->fields == 0) {
-        return bind_fail(r->b, r->call->arg[PATH]->at, "%s is empty: there are no columns", first->probe->name);
+        return bind_fail(r->b, r->call->arg[PATH]->at, "%s is empty: there are no columns",
+                         first->probe->name);
     }
     if (names != NULL && given != first->fields) {
-        return bind_fail(r->b, names->at, "%u names, but the lines of %s have %u fields", given, first->probe->name,
-                         first->fields);
+        return bind_fail(r->b, names->at, "%u names, but the lines of %s have %u fields", given,
+                         first->probe->name, first->fields);
     }
     source->columns = names != NULL ? given : first->fields;
     source->column = arena_zalloc(r->b->arena, (source->columns + (size_t)1) * sizeof(*source->column));
@@ -538,7 +554,8 @@ static int keep_columns(struct reader *r)
             field[c].name = source->column[c].name;
         }
         if (one->kind != VALUE_STRING) {
-            return bind_fail(r->b, one->at, "'usecols' takes names or numbers of columns, this is %s", value_words(one));
+            return bind_fail(r->b, one->at, "'usecols' takes names or numbers of columns, this is %s",
+                             value_words(one));
         }
         rc = bind_column(r->b, &node, 0, one->text, one->at, &column);
         if (rc < 0) {
@@ -565,8 +582,8 @@ static int match_file(struct reader *r, uint32_t index)
     bool by_name = r->dialect->header && !r->given_names;
 
     if (!by_name && file->fields != first->fields) {
-        return bind_fail(r->b, at, "the lines of %s have %u fields, those of %s %u", file->probe->name, file->fields,
-                         first->probe->name, first->fields);
+        return bind_fail(r->b, at, "the lines of %s have %u fields, those of %s %u", file->probe->name,
+                         file->fields, first->probe->name, first->fields);
     }
     if (by_name && r->call->arg[USECOLS] == NULL && file->fields > source->columns) {
         for (uint32_t f = 0; f < file->fields; f++) {
@@ -576,7 +593,8 @@ static int match_file(struct reader *r, uint32_t index)
                 c++;
             }
             if (c == source->columns) {
-                return bind_fail(r->b, at, "%s has a column '%s' that %s has not: usecols=[...] chooses those to read",
+                return bind_fail(r->b, at,
+                                 "%s has a column '%s' that %s has not: usecols=[...] chooses those to read",
                                  file->probe->name, file->probe->column[f], first->probe->name);
             }
         }
@@ -594,8 +612,8 @@ static int match_file(struct reader *r, uint32_t index)
                 }
             }
             if (f == file->fields) {
-                return bind_fail(r->b, at, "%s has no column '%s', which %s has", file->probe->name, column->name,
-                                 first->probe->name);
+                return bind_fail(r->b, at, "%s has no column '%s', which %s has", file->probe->name,
+                                 column->name, first->probe->name);
             }
         }
         column->field[index] = f;
@@ -611,7 +629,8 @@ static int force_type(struct reader *r, struct csv_column *column, const struct 
     if (v->kind == VALUE_TYPE) {
         type = v->type;
     } else if (v->kind != VALUE_STRING || !bind_type_name(v->text, &type)) {
-        return bind_fail(r->b, v->at, "a type is one of \"int64\", \"float64\", \"str\", \"bool\", \"category\"");
+        return bind_fail(r->b, v->at,
+                         "a type is one of \"int64\", \"float64\", \"str\", \"bool\", \"category\"");
     }
     column->forced = true;
     column->category = type == TYPE_DICT;
@@ -678,7 +697,8 @@ static int limit_rows(struct reader *r, const struct node *scan, const struct va
     if (v->kind != VALUE_INT || v->i < 0) {
         return bind_fail(r->b, v->at, "'nrows' takes a number of rows");
     }
-    return bind_frame(r->b, scan == NULL ? NULL : node_head(r->b->arena, scan, (uint64_t)v->i), 0, r->call->at, out);
+    return bind_frame(r->b, scan == NULL ? NULL : node_head(r->b->arena, scan, (uint64_t)v->i), 0,
+                      r->call->at, out);
 }
 
 int read_csv(struct binder *b, const struct call *call, const struct value **out)
@@ -734,7 +754,8 @@ int read_csv(struct binder *b, const struct call *call, const struct value **out
     apply_learnt(&r);
     rc = csv_cut(r.source, b->err);
     if (rc < 0) {
-        return bind_fail(b, call->at, "this makes more than %u blocks: blocksize=... takes a larger size", CSV_TASKS_MAX);
+        return bind_fail(b, call->at, "this makes more than %u blocks: blocksize=... takes a larger size",
+                         CSV_TASKS_MAX);
     }
     all = arena_array(b->arena, r.source->columns, sizeof(*all));
     if (all == NULL) {

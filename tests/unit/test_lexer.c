@@ -71,15 +71,22 @@ static void test_tokens(void **state)
         {"9223372036854775807", "i9223372036854775807 ;"},
         {"'a' \"b\" '' \"\"", "\"a\" \"b\" \"\" \"\" ;"},
         {"'a\\'b' \"c\\\"d\" 'it''s'", "\"a'b\" \"c\"d\" \"it\" \"s\" ;"},
-        {"'\\t\\x41\\u00e9\\U0001F600\\101\\q'", "\"\tA\xc3\xa9\xf0\x9f\x98\x80" "A\\q\" ;"},
+        {"'\\t\\x41\\u00e9\\U0001F600\\101\\q'", "\"\tA\xc3\xa9\xf0\x9f\x98\x80"
+                                                 "A\\q\" ;"},
         {"r'\\n' R\"\\\"\" u'x'", "\"\\n\" \"\\\"\" \"x\" ;"},
         {"'''a\n'b'''", "\"a\n'b\" ;"},
         {"\"a\\\nb\"", "\"ab\" ;"},
         {"a**b//c<=d!=e->f:=g", "a ** b // c <= d != e -> f := g ;"},
         {"a**=b; a//=b; a<<=1", "a =** b ; a =// b ; a =<< i1 ;"},
         {"x.y.z[1](2){3:4}", "x . y . z [ i1 ] ( i2 ) { i3 : i4 } ;"},
-        {"gr\xc3\xb6\xc3\x9f" "e", "gr\xc3\xb6\xc3\x9f" "e ;"},
-        {"\xef\xbb\xbf" "a\xc2\xa0" "b", "a b ;"},
+        {"gr\xc3\xb6\xc3\x9f"
+         "e",
+         "gr\xc3\xb6\xc3\x9f"
+         "e ;"},
+        {"\xef\xbb\xbf"
+         "a\xc2\xa0"
+         "b",
+         "a b ;"},
     };
 
     (void)state;
@@ -113,16 +120,23 @@ static void test_errors(void **state)
         {"1__0", "s:1: this is not a number\n  1__0\n  ^^^^"},
         {"0x", "s:1: this is not a number\n  0x\n  ^^"},
         {"012", "s:1: a whole number does not start with 0\n  012\n  ^^^"},
-        {"9223372036854775808", "s:1: this whole number does not fit into 64 bits\n  9223372036854775808\n  ^^^^^^^^^^^^^^^^^^^"},
+        {"9223372036854775808",
+         "s:1: this whole number does not fit into 64 bits\n  9223372036854775808\n  ^^^^^^^^^^^^^^^^^^^"},
         {"f'x'", "s:1: f-strings are not there: write the text itself\n  f'x'\n  ^^"},
         {"b'x'", "s:1: 'b' before a string is not there: r\"...\" and \"...\" are\n  b'x'\n  ^"},
         {"a ? b", "s:1: '?' means nothing here\n  a ? b\n    ^"},
         {"a \\ b", "s:1: nothing may follow a backslash on its line\n  a \\ b\n    ^"},
         {"(a;b)", "s:1: ';' inside brackets\n  (a;b)\n    ^"},
-        {"\xe2\x80\x9c" "a", "s:1: a typographic quote: write ' or \" instead\n  \xe2\x80\x9c" "a\n  ^"},
+        {"\xe2\x80\x9c"
+         "a",
+         "s:1: a typographic quote: write ' or \" instead\n  \xe2\x80\x9c"
+         "a\n  ^"},
         {"'\\ud800'", "s:1: there is no such character\n  '\\ud800'\n   ^^^^^^"},
         {"'\\xg'", "s:1: this escape needs 2 hexadecimal digits\n  '\\xg'\n   ^^"},
-        {"\tgr\xc3\xb6\xc3\x9f" "e ? 1", "s:1: '?' means nothing here\n   gr\xc3\xb6\xc3\x9f" "e ? 1\n         ^"},
+        {"\tgr\xc3\xb6\xc3\x9f"
+         "e ? 1",
+         "s:1: '?' means nothing here\n   gr\xc3\xb6\xc3\x9f"
+         "e ? 1\n         ^"},
         {"a \x01", "s:1: a byte 0x01 means nothing here\n  a  \n    ^"},
     };
 
@@ -193,7 +207,7 @@ static void test_any_bytes(void **state)
     (void)state;
     for (int round = 0; round < 20000; round++) {
         size_t size = random_below(&random, 40);
-        char *text = malloc(size + 1);  // so that asan sees a read behind it
+        char *text = malloc(size + 1); // so that asan sees a read behind it
         struct error err = {0};
         struct arena arena;
         struct token *token;
@@ -226,8 +240,15 @@ static void test_spelling(void **state)
         const char *b;
         unsigned distance;
     } cases[] = {
-        {"", "", 0},           {"", "abc", 3},        {"mean", "mean", 0},  {"mean", "maen", 1}, {"groupbyy", "groupby", 1},
-        {"prise", "price", 1}, {"kitten", "sitting", 3}, {"Price", "price", 0}, {"ab", "ba", 1},
+        {"", "", 0},
+        {"", "abc", 3},
+        {"mean", "mean", 0},
+        {"mean", "maen", 1},
+        {"groupbyy", "groupby", 1},
+        {"prise", "price", 1},
+        {"kitten", "sitting", 3},
+        {"Price", "price", 0},
+        {"ab", "ba", 1},
     };
 
     (void)state;

@@ -80,7 +80,8 @@ static void test_trees(void **state)
         {"import dask.dataframe as dd, numpy as np", "import dask.dataframe as dd; import numpy as np"},
         {"import dask.dataframe", "import dask as dask"},
         {"from dask import dataframe as dd", "import dask.dataframe as dd"},
-        {"from pandas import (read_csv as r, DataFrame)", "import pandas.read_csv as r; import pandas.DataFrame as DataFrame"},
+        {"from pandas import (read_csv as r, DataFrame)",
+         "import pandas.read_csv as r; import pandas.DataFrame as DataFrame"},
         {"", ""},
         {"# nothing\n\n", ""},
         {"f(a)(b)[c].d", "f(a)(b)[c].d"},
@@ -109,16 +110,19 @@ static void test_errors(void **state)
         const char *text;
         const char *error;
     } cases[] = {
-        {"1 < x < 2",
-         "s:1: comparisons cannot be chained: use & between two comparisons, each in parentheses\n  1 < x < 2\n        ^"},
-        {"a and b", "s:1: 'and' asks for one truth value: write & between two conditions, each in parentheses\n"
-                    "  a and b\n    ^^^"},
-        {"not a", "s:1: 'not' asks for one truth value: write ~ before a condition in parentheses\n  not a\n  ^^^"},
+        {"1 < x < 2", "s:1: comparisons cannot be chained: use & between two comparisons, each in "
+                      "parentheses\n  1 < x < 2\n        ^"},
+        {"a and b",
+         "s:1: 'and' asks for one truth value: write & between two conditions, each in parentheses\n"
+         "  a and b\n    ^^^"},
+        {"not a",
+         "s:1: 'not' asks for one truth value: write ~ before a condition in parentheses\n  not a\n  ^^^"},
         {"x if y else z", "s:1: 'if' is not there: a script is a list of expressions and assignments\n"
                           "  x if y else z\n    ^^"},
-        {"f(lambda x: x)",
-         "s:1: lambda is not there yet: write the column itself, as in df.assign(z=df.x * 2)\n  f(lambda x: x)\n    ^^^^^^"},
-        {"[x for x in y]", "s:1: comprehensions are not there: write the list out\n  [x for x in y]\n     ^^^"},
+        {"f(lambda x: x)", "s:1: lambda is not there yet: write the column itself, as in df.assign(z=df.x * "
+                           "2)\n  f(lambda x: x)\n    ^^^^^^"},
+        {"[x for x in y]",
+         "s:1: comprehensions are not there: write the list out\n  [x for x in y]\n     ^^^"},
         {"for x in y:", "s:1: 'for' is not there: a script is a list of expressions and assignments\n"
                         "  for x in y:\n  ^^^"},
         {"df\n.x", "s:2: a line cannot start with '.': put the whole chain into parentheses\n  .x\n  ^"},
@@ -161,9 +165,9 @@ static void test_depth_is_bounded(void **state)
         int count;
         bool fine;
     } cases[] = {
-        {"(", "x", ")", 100, true},  {"(", "x", ")", 100000, false}, {"-", "x", "", 100, true},
-        {"-", "x", "", 100000, false}, {"[", "", "]", 100000, false},  {"f(", "", ")", 100000, false},
-        {"", "x", "+x", 300, true},  {"", "x", "+x", 50000, false},  {"", "x", ".y", 50000, false},
+        {"(", "x", ")", 100, true},     {"(", "x", ")", 100000, false},  {"-", "x", "", 100, true},
+        {"-", "x", "", 100000, false},  {"[", "", "]", 100000, false},   {"f(", "", ")", 100000, false},
+        {"", "x", "+x", 300, true},     {"", "x", "+x", 50000, false},   {"", "x", ".y", 50000, false},
         {"2**", "x", "", 50000, false}, {"{1:", "1", "}", 50000, false},
     };
 
@@ -194,9 +198,11 @@ static void test_depth_is_bounded(void **state)
 // Any sequence of words: a tree or an error that points into the script.
 static void test_any_words(void **state)
 {
-    static const char *const words[] = {"df",  ".",  "x",   "[",   "]",  "(",    ")",  "=",  "==", ">",  "&",    "-",
-                                        "**",  "1",  "2.5", "'s'", ",",  "\n",   ";",  "{",  "}",  ":",  "~",    "+=",
-                                        "import", "pandas", "as", "from", "None", "and", "lambda", "*", "read_csv", "\\\n"};
+    static const char *const words[] = {"df",   ".",   "x",      "[",      "]",        "(",   ")",
+                                        "=",    "==",  ">",      "&",      "-",        "**",  "1",
+                                        "2.5",  "'s'", ",",      "\n",     ";",        "{",   "}",
+                                        ":",    "~",   "+=",     "import", "pandas",   "as",  "from",
+                                        "None", "and", "lambda", "*",      "read_csv", "\\\n"};
     uint64_t random = 7;
 
     (void)state;

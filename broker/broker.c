@@ -180,12 +180,12 @@ void broker_destroy(struct broker *broker, const char *why)
     if (broker == NULL) {
         return;
     }
-    if (broker->sessions != NULL) {
+    if (broker->sessions != NULL && why != NULL) {
         sessions_close(broker->sessions, why);
     }
     if (broker->socket != NULL) {
         loop_remove_socket(broker->loop, broker->socket);
-        socket_destroy(broker->socket, LINGER_MS);
+        socket_destroy(broker->socket, why != NULL ? LINGER_MS : 0);
     }
     sessions_destroy(broker->sessions);
     peers_fini(&broker->peers);

@@ -361,7 +361,11 @@ static int run_script(struct run *run, const struct source_text *text)
     }
     printer_destroy(run->printer);
     output_destroy(run->output);
-    dray_close(run->dray);
+    if (run->cluster != NULL) {
+        client_close(run->dray, 0); // its broker goes as well
+    } else {
+        dray_close(run->dray);
+    }
     local_cluster_stop(run->cluster);
     return status;
 }

@@ -17,6 +17,9 @@
 int client_connect(const char *endpoint, const struct dray_options *options, int interrupt, dray_t **out,
                    struct error *err);
 
+// dray_close that leaves the goodbye at most linger_ms to get through (at the program's exit).
+void client_close(dray_t *dray, int linger_ms);
+
 // dray_wait that is not ended by signals, but by the interrupt only.
 int client_wait(dray_t *dray, int timeout_ms, struct error *err);
 

@@ -334,11 +334,16 @@ int dray_connect(const char *endpoint, const struct dray_options *options, dray_
 
 void dray_close(dray_t *dray)
 {
+    client_close(dray, CLOSE_MS);
+}
+
+void client_close(dray_t *dray, int linger_ms)
+{
     if (dray == NULL) {
         return;
     }
     results_destroy(dray->results);
-    uplink_destroy(dray->uplink, CLOSE_MS);
+    uplink_destroy(dray->uplink, linger_ms);
     if (dray->wake >= 0) {
         close(dray->wake);
     }

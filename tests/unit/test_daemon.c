@@ -53,7 +53,7 @@ static void test_no_broker(void **state)
     assert_int_equal(loop_run(loop), 0);
     assert_int_equal(daemon_outcome(daemon, &err), -ETIMEDOUT);
     assert_non_null(strstr(err.text, broker));
-    assert_true(daemon_destroy(daemon));
+    assert_true(daemon_destroy(daemon, true));
     loop_destroy(loop);
 }
 

@@ -108,16 +108,19 @@ static int grow(struct groups *g, struct error *err)
     if (rc < 0) {
         return rc;
     }
+    const uint64_t *old = g->slot.data;
     uint64_t *slot = block.data;
 
-    for (uint32_t i = 0; i < g->count; i++) {
-        uint64_t hash = hash_tuple(groups_record(g, i), g->keys);
-        uint64_t at = hash & (slots - 1);
+    // In order of the old places, so the new ones are met nearly in order too.
+    for (uint64_t i = 0; i < g->slots; i++) {
+        uint64_t at = (old[i] >> 32) & (slots - 1);
 
-        while (slot[at] != 0) {
-            at = (at + 1) & (slots - 1);
+        if (old[i] != 0) {
+            while (slot[at] != 0) {
+                at = (at + 1) & (slots - 1);
+            }
+            slot[at] = old[i];
         }
-        slot[at] = (hash & 0xffffffff00000000U) | (i + 1);
     }
     block_free(&g->slot, g->memory);
     g->slot = block;
@@ -156,7 +159,7 @@ static inline uint32_t probe(const struct groups *g, const uint64_t *word, uint6
 {
     const uint64_t *slot = g->slot.data;
     uint64_t mask = g->slots - 1;
-    uint64_t i = hash & mask;
+    uint64_t i = (hash >> 32) & mask;
 
     for (; slot[i] != 0; i = (i + 1) & mask) {
         if ((slot[i] ^ hash) >> 32 == 0) {
@@ -285,7 +288,7 @@ static int encode_dict(struct group_key *key, const struct vector *v, const stru
         if (id[c] == REMAP_NONE) {
             const struct string_view *s = &v->dictionary->entry[c];
 
-            rc = intern_add(&key->intern, s->data, s->size, &id[c], err);
+            rc = intern_add(&key->intern, *s, intern_hash(*s), &id[c], err);
             if (rc < 0) {
                 return rc;
             }
@@ -296,14 +299,24 @@ static int encode_dict(struct group_key *key, const struct vector *v, const stru
     return 0;
 }
 
-static int encode_strings(struct group_key *key, const struct vector *v, const struct grouping *rows,
-                          struct error *err)
+static int encode_strings(struct groups *g, struct group_key *key, const struct vector *v,
+                          const struct grouping *rows, struct error *err)
 {
     const struct string_view *s = v->values;
+    struct intern *intern = &key->intern;
 
     for (uint32_t j = 0; j < rows->rows; j++) {
-        uint32_t row = rows->row != NULL ? rows->row[j] : j;
-        int rc = intern_add(&key->intern, s[row].data, s[row].size, &key->id_room[j], err);
+        g->hash[j] = intern_hash(s[rows->row != NULL ? rows->row[j] : j]);
+    }
+    for (uint32_t j = 0; j < rows->rows; j++) {
+        // Three memory accesses that depend on each other: the slot, the entry, its bytes.
+        if (j + 3 * AHEAD < rows->rows) {
+            intern_prefetch(intern, 0, g->hash[j + 3 * AHEAD]);
+            intern_prefetch(intern, 1, g->hash[j + 2 * AHEAD]);
+            intern_prefetch(intern, 2, g->hash[j + AHEAD]);
+        }
+        int rc =
+            intern_add(intern, s[rows->row != NULL ? rows->row[j] : j], g->hash[j], &key->id_room[j], err);
 
         if (rc < 0) {
             return rc;
@@ -356,7 +369,7 @@ static int encode(struct groups *g, const struct batch *batch, const struct grou
         } else if (v->type == TYPE_DICT) {
             rc = encode_dict(key, v, rows, g->memory, err);
         } else {
-            rc = encode_strings(key, v, rows, err);
+            rc = encode_strings(g, key, v, rows, err);
         }
         if (rc < 0) {
             return rc;
@@ -724,10 +737,10 @@ static int assign_any(struct groups *g, struct grouping *out, struct error *err)
 
     for (uint32_t l = 0; l < locals; l++) {
         if (l + 2 * AHEAD < locals) {
-            __builtin_prefetch(&slot[g->hash[g->first[l + 2 * AHEAD]] & (g->slots - 1)]);
+            __builtin_prefetch(&slot[(g->hash[g->first[l + 2 * AHEAD]] >> 32) & (g->slots - 1)]);
         }
         if (l + AHEAD < locals) {
-            uint32_t group = (uint32_t)slot[g->hash[g->first[l + AHEAD]] & (g->slots - 1)];
+            uint32_t group = (uint32_t)slot[(g->hash[g->first[l + AHEAD]] >> 32) & (g->slots - 1)];
 
             if (group > 0) {
                 __builtin_prefetch(groups_record(g, group - 1), 1);

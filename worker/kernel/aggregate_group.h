@@ -41,7 +41,7 @@ struct groups {
     uint32_t words; // of a record
     uint32_t count;
     struct block record; // uint64_t[count][words]
-    struct block slot;   // uint64_t[slots]: upper half of the hash, group + 1
+    struct block slot;   // uint64_t[slots]: upper half of the hash (which is the place), group + 1
     uint64_t slots;
     // keys as a few bits
     uint32_t cell_bits; // of the layout in cell_group

@@ -205,9 +205,14 @@ class Hostile(cluster.ClusterTest):
         worker.say("ADVERTISE", full=True, files_full=True,
                    file=[dict(name=n, path=f"/data/{n}") for n in names])
         reader = wire.Peer(broker.endpoint)
-        reader.say("SOURCE_QUERY", tag=1, pattern="0000*", path="/x", glob=True)
-        kind, message, _ = reader.hear()
-        self.assertEqual((kind, len(message["file"]), message["shared"]), ("SOURCES", 100, False))
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while True:  # two connections: the files may come later than the question
+            reader.say("SOURCE_QUERY", tag=1, pattern="0000*", path="/x", glob=True)
+            message = reader.hear_kind("SOURCES")[1]
+            if len(message["file"]) == 100 or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        self.assertEqual((len(message["file"]), message["shared"]), (100, False))
         glutton = wire.Peer(broker.endpoint, name="glutton")
         for tag in range(100):  # 2 MB each
             glutton.say("SOURCE_QUERY", tag=tag, pattern="*", path="/x", glob=True)

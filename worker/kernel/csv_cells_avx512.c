@@ -15,6 +15,9 @@
 
 #include "proto/number_decimal.h"
 
+// Without optimisation gcc's gathers are macros that pass a mask of 255 as a char.
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
 enum { LANES = 8, DIGITS_MAX = 19, TEXT_MAX = 24 };
 
 static const double power[32] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,

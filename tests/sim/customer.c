@@ -80,6 +80,9 @@ void customer_submit(struct world *world, struct letter *order)
     struct plan *plan = &world->plan[order->number];
     struct letter *letter;
 
+    if (!order->customer->here && !plan->submitted) {
+        plan_over(world, plan); // left before it came to that
+    }
     if (!order->customer->here || plan->over) {
         return;
     }

@@ -5,6 +5,7 @@
 
 #include "tests/sim/golden.h"
 #include "tests/sim/measure.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
 static int usage(FILE *out, int code)
@@ -12,6 +13,7 @@ static int usage(FILE *out, int code)
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
           "       sim --trace SEED     run one and tell what happens\n"
           "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
+          "       sim --memory         every allocation in the cores fails once\n"
           "       sim --measure TASKS  what the scheduler alone costs a task\n",
           out);
     return code;
@@ -44,6 +46,10 @@ int main(int argc, char **argv)
     }
     if (argc == 2 && strcmp(argv[1], "--golden") == 0) {
         golden_list(stdout);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--memory") == 0) {
+        printf("%u allocations have failed, one a run, all well\n", memory_all());
         return 0;
     }
     if (argc == 3 && strcmp(argv[1], "--golden") == 0) {

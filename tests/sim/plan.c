@@ -66,7 +66,7 @@ static void layer_random(struct plan *plan, struct random *random, const struct 
         input_random(plan, random, number);
     }
     tasks = plan->build.layer[number]->tasks;
-    if (shape->sources && plan->build.layer[number]->n_input == 0) {
+    if (shape->sources && (plan->build.layer[number]->n_input == 0 || random_percent(random, 20))) {
         uint32_t first = 0;
 
         plan->has_sources = true;

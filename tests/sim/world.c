@@ -510,6 +510,14 @@ void world_check_over(struct world *world)
             letter->customer = &world->customer[c];
             world_post(world, letter, LEAVE_AFTER_US);
         }
+        // A detached job whose client left before its last word got through waits for anybody.
+        for (uint32_t job = 1; job < JOBS_MAX && world->job_plan[job] != 0; job++) {
+            struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+            letter->event.type = EVENT_FREE;
+            letter->event.u.job.job = job;
+            world_post(world, letter, 2 * LEAVE_AFTER_US);
+        }
     }
 }
 
@@ -645,7 +653,9 @@ static void begin_jobs(struct world *world)
         plan_random(&world->plan[p], &world->random, &shape);
         world->plan[p].key = 100 + p;
         letter->number = p;
-        letter->customer = customer_join(world);
+        letter->customer = p > 0 && random_percent(&world->random, 40)
+                               ? &world->customer[world->customers - 1]
+                               : customer_join(world);
         world_post(world, letter, random_below(&world->random, 3000) + 1);
     }
 }

@@ -1,4 +1,5 @@
-// The scheduler by itself: a played cluster that obeys at once, one rule a test.
+// The scheduler by itself: a played cluster that obeys at once, one rule a test.  Its parts (job,
+// lineage, outbox, placement, state, worker) have no life of their own and are tested through it.
 // What needs many workers, delay and death is in tests/sim.
 #include "broker/core/sched.h"
 

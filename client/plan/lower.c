@@ -384,24 +384,18 @@ static void mark_group_keys(const struct node *const *path, uint32_t depth, bool
     }
 }
 
-// A scan that reads no column at all still reads one, as text, which every value is.
-static void scan_columns(struct lowering *l, const struct node *scan, enum type **type)
+static void scan_types(struct lowering *l, const struct node *scan, enum type **type)
 {
-    uint32_t columns = scan->columns == 0 ? 1 : scan->columns;
-    uint32_t *column = arena_zalloc(l->arena, columns * sizeof(*column));
-
-    *type = arena_array(l->arena, columns, sizeof(**type));
-    if (column == NULL || *type == NULL) {
+    *type = arena_array(l->arena, scan->columns, sizeof(**type));
+    if (*type == NULL) {
         l->ok = false;
         return;
     }
-    (*type)[0] = TYPE_STRING;
     for (uint32_t i = 0; i < scan->columns; i++) {
-        column[i] = scan->scan.column[i];
         (*type)[i] = (enum type)wire_type(scan->field[i].type);
     }
-    l->out->scan_column = column;
-    l->out->scan_columns = columns;
+    l->out->scan_column = scan->scan.column;
+    l->out->scan_columns = scan->columns;
 }
 
 static Dray__ScanCsv *make_scan(struct lowering *l, const struct node *scan, const bool *group_key,
@@ -410,7 +404,7 @@ static Dray__ScanCsv *make_scan(struct lowering *l, const struct node *scan, con
     enum type *type;
     Dray__ScanCsv *out;
 
-    scan_columns(l, scan, &type);
+    scan_types(l, scan, &type);
     if (!l->ok) {
         return NULL;
     }

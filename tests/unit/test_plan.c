@@ -64,9 +64,10 @@ static void check_plan(const char *script, const char *expected)
         return;
     }
     *to = '\0';
-    for (char *line = strtok(from + 11, "\n"); line != NULL; line = strtok(NULL, "\n")) {
-        used += (size_t)snprintf(got + used, sizeof(got) - used, "%s%s", used > 0 ? "\n" : "",
-                                 line + strspn(line, " "));
+    for (char *line = from + 11; *line != '\0'; line += strcspn(line, "\n") + 1) {
+        line += strspn(line, " ");
+        used += (size_t)snprintf(got + used, sizeof(got) - used, "%s%.*s", used > 0 ? "\n" : "",
+                                 (int)strcspn(line, "\n"), line);
     }
     assert_string_equal(got, expected);
     free(text);

@@ -27,9 +27,9 @@ static int on_received(void *arg, struct peer *peer, const struct frame *frame, 
     return dispatch_frame(arg, peer, frame, message, err);
 }
 
-static void on_left(void *arg, struct peer *peer, const char *why)
+static void on_left(void *arg, struct peer *peer, bool alive, const char *why)
 {
-    dispatch_left(arg, peer, why);
+    dispatch_left(arg, peer, alive, why);
 }
 
 // Steps the scheduler through what has come in, and again when delivering ended sessions.

@@ -521,7 +521,7 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     return 0;
 }
 
-void dispatch_left(struct broker *broker, struct peer *peer, const char *why)
+void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why)
 {
     struct turn *turn = broker_turn(broker);
     struct sched_event *event =
@@ -542,5 +542,6 @@ void dispatch_left(struct broker *broker, struct peer *peer, const char *why)
     } else {
         event->u.left.worker = peer->number;
         event->u.left.why = arena_strdup(&turn->arena, why);
+        event->u.left.on_purpose = alive;
     }
 }

@@ -98,7 +98,7 @@ static void find_program(const char *name, char path[PATH_MAX])
         path[n] = '\0';
         slash = strrchr(path, '/');
         if (slash != NULL && (size_t)(slash + 1 - path) + strlen(name) < PATH_MAX) {
-            strcpy(slash + 1, name);
+            memcpy(slash + 1, name, strlen(name) + 1);
             if (access(path, X_OK) == 0) {
                 return;
             }

@@ -49,6 +49,10 @@ const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const s
                                const struct expr *b, struct expr_fault *fault);
 const struct expr *expr_cast(struct arena *arena, const struct expr *a, enum type type);
 
+// The same operation on other operands of the same types.
+const struct expr *expr_rebuild(struct arena *arena, const struct expr *expr, const struct expr *a,
+                                const struct expr *b);
+
 // True or false and never missing.
 bool expr_is_condition(const struct expr *expr);
 // The same with missing values as false, where it is of type BOOL or ANY; anything else stays.  NULL: no

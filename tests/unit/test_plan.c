@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "client/plan/method.h"
+#include "client/plan/method_frame_aggregate.h"
 #include "client/plan/read_csv.h"
 #include "client/plan/value.h"
 #include "tests/unit/generate.h"
@@ -436,6 +437,7 @@ static void test_methods_are_consistent(void **state)
             }
         }
     }
+    assert_ptr_equal(method_find(ON_FRAME, "groupby")->run, frame_groupby);
     assert_string_equal(read_csv_parameters[0].name, "filepath_or_buffer");
 }
 

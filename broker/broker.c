@@ -59,7 +59,7 @@ static void on_readable(void *arg)
     for (int i = 0; i < TURN_MESSAGES_MAX; i++) {
         struct turn *turn = broker_turn(broker);
 
-        if (!sessions_receive(broker->sessions, &turn->arena) || turn->arena.used > TURN_BYTES_MAX) {
+        if (!sessions_receive(broker->sessions, &turn->arena) || turn_bytes(turn) > TURN_BYTES_MAX) {
             break;
         }
     }

@@ -87,5 +87,26 @@ class Leaving(cluster.ClusterTest):
         self.assertEqual(worker.text.count("connected to the broker at"), 2, broker.text)
 
 
+class Lies(cluster.ClusterTest):
+    def test_same_tasks_named_again_and_again(self):
+        """Some kilobytes that would keep the broker busy with 2^31 tasks."""
+        broker = self.broker()
+        client = wire.Peer(broker.endpoint)
+        job = client.submit([dict(tasks=1000000, op=TASK, wanted=True)])[1]["job"]
+        again = dict(job=job, layer=0, first=[0] * 2000, count=[1000000] * 2000)
+        for role, kind, fields in (("CLIENT", "FREE", dict(job=job, run=[again])),
+                                   ("WORKER", "DROPPED", dict(run=[again])),
+                                   ("WORKER", "ADVERTISE", dict(gone=[again]))):
+            liar = wire.Peer(broker.endpoint, role=role)
+            begin = time.monotonic()
+            liar.say(kind, **fields)
+            while True:
+                heard, message, _ = liar.hear(5 * cluster.SLOW)
+                if heard == "BYE":
+                    break
+            self.assertIn("named twice", message["why"]["text"])
+            self.assertLess(time.monotonic() - begin, 1 * cluster.SLOW)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -47,6 +47,13 @@ uint32_t local_cluster_processors(void)
     return n > 0 ? (uint32_t)n : 1;
 }
 
+static uint64_t half_of_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+
+    return pages > 0 && size > 0 ? (uint64_t)pages / 2 * (uint64_t)size : (uint64_t)1 << 30;
+}
+
 // ---- the folder -----------------------------------------------------------------------
 
 static char *make_directory_in(const char *base)
@@ -270,6 +277,10 @@ int local_cluster_start(const struct local_cluster_options *given, struct local_
     if (options.threads == 0) {
         options.threads = local_cluster_processors() / options.workers;
         options.threads = options.threads > 0 ? options.threads : 1;
+    }
+    // A worker alone knows its own default.
+    if (options.memory == 0 && options.workers > 1) {
+        options.memory = half_of_memory() / options.workers;
     }
     cluster->worker = calloc(options.workers, sizeof(*cluster->worker));
     if (cluster->worker == NULL) {

@@ -12,7 +12,7 @@ struct local_cluster;
 struct local_cluster_options {
     uint32_t workers; // 0: 1
     uint32_t threads; // of each worker; 0: the processors over the workers
-    uint64_t memory;  // of each worker, in bytes; 0: three quarters of the machine's over the workers
+    uint64_t memory;  // of each worker, in bytes; 0: half of the machine's over the workers
 };
 
 // Processors that this process may run on.

@@ -32,6 +32,18 @@ class Embed(TestCase):
         self.assertEqual(exported, declared)
         self.assertIn("dray_connect", exported)
 
+    def test_man_pages_have_all_options(self):
+        for page, command in (("dray-run.1", ["dray", "run"]), ("dray-workers.1", ["dray", "workers"]),
+                              ("dray-broker.1", ["dray-broker"]), ("dray-worker.1", ["dray-worker"])):
+            with open(self.find(page)[0]) as f:
+                text = f.read().replace("\\-", "-")
+            out = subprocess.run([os.path.join(BIN, command[0]), *command[1:], "--help"], check=True, capture_output=True,
+                                 text=True, env=environment()).stdout
+            options = set(re.findall(r"^ .{1,6}(--[a-z-]+)", out, re.M)) - {"--help", "--usage", "--version"}
+            self.assertGreater(len(options), 0)
+            for option in options:
+                self.assertIn(option, text, page)
+
     def test_program(self):
         if os.environ.get("DRAY_SANITIZE"):
             self.skipTest("a sanitized library needs a sanitized program")

@@ -5,7 +5,7 @@ import subprocess
 import time
 import unittest
 
-from dray import SLOW, Cluster, TestCase, alive, children, environment, start, wait_for, write_sales
+from dray import SLOW, Cluster, TestCase, alive, children, environment, run, start, wait_for, write_sales
 
 SCRIPT = 'read_csv("{}", blocksize=20000).groupby("category").agg({{"price": ["mean", "std"], "quantity": "sum"}})'
 
@@ -53,20 +53,24 @@ class Workers(TestCase):
             out, _ = client.communicate(timeout=30 * SLOW)
             self.assertEqual((client.returncode, out.decode()), (0, expected))
 
-    def test_client_killed_drops_its_job(self):
+    def ends_job(self, number, status):
         with Cluster(workers=1) as cluster:
             cluster.workers[0].send_signal(signal.SIGSTOP)
             client = cluster.start(self.script)
-            time.sleep(0.3)
-            client.kill()
-            client.communicate()
+            time.sleep(0.3 * SLOW)
+            client.send_signal(number)
+            out, err = client.communicate(timeout=5 * SLOW)
+            self.assertEqual((client.returncode, out, err), (status, b"", b""))
             cluster.workers[0].send_signal(signal.SIGCONT)
-
-            def jobless():
-                from dray import run
-                return b" 0 jobs" in run("workers", "--broker", cluster.endpoint).stdout
-            wait_for(jobless, 15, "the job is gone with its client")
+            wait_for(lambda: b" 0 jobs" in run("workers", "--broker", cluster.endpoint).stdout, 15,
+                     "the job is gone with its client")
             self.ok(cluster.run(self.script))
+
+    def test_client_killed_drops_its_job(self):
+        self.ends_job(signal.SIGKILL, -9)
+
+    def test_interrupt_cancels_the_job(self):
+        self.ends_job(signal.SIGINT, 130)
 
     def test_broker_killed(self):
         with Cluster(workers=1, broker_options=["--heartbeat", "0.2", "--timeout", "1"]) as cluster:

@@ -190,6 +190,28 @@ class DataDir(TestCase):
             self.fails(cluster.run('read_csv("c.csv").x.sum()'), 1, "c.csv", "no worker")
 
 
+class Progress(TestCase):
+    def test_line_on_a_terminal(self):
+        path = self.path("sales.csv")
+        write_sales(path, 40000)
+        master, slave = os.openpty()
+        client = start("run", f'read_csv("{path}", blocksize=300).price.count()', stderr=slave,
+                       env=environment(TERM="xterm"))
+        os.close(slave)
+        out, seen = client.stdout.read(), b""
+        client.stdout.close()
+        try:
+            while chunk := os.read(master, 65536):
+                seen += chunk
+        except OSError:
+            pass  # the terminal's other end is gone
+        os.close(master)
+        self.assertEqual((client.wait(), out), (0, b"40000\n"))
+        if seen:  # a job of less than a moment shows none
+            self.assertRegex(seen, rb"\d+%.*tasks")
+            self.assertTrue(seen.endswith(b"\r\x1b[K"), seen[-100:])
+
+
 class Latency(TestCase):
     def test_ten_rows(self):
         path = self.path("ten.csv")

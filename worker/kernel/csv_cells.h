@@ -29,7 +29,8 @@ static inline uint32_t csv_cell_end(const struct csv_cells *cells, uint32_t row)
     return cells->end[(size_t)row * cells->stride];
 }
 
-// A vector under construction: values below a null are zero; validity has a word for every 64 rows.
+// A vector under construction: values below a null are zero; validity has a word for every 64 rows, and values has
+// room for the rows rounded up to 64.
 struct csv_vector {
     void *values;
     uint64_t *validity;
@@ -51,7 +52,6 @@ csv_convert_fn csv_cells_float64_avx512;
 typedef int csv_encode_fn(const struct csv_cells *cells, struct csv_dict *dict, struct csv_vector *out,
                           struct error *err);
 csv_encode_fn csv_cells_encode;
-csv_encode_fn csv_cells_encode_avx512;
 
 // Marks rows whose code is CSV_DICT_MISSING as null.
 void csv_cells_mark_missing(uint32_t *codes, uint32_t rows, struct csv_vector *out);

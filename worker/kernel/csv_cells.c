@@ -181,20 +181,32 @@ void csv_cells_mark_missing(uint32_t *codes, uint32_t rows, struct csv_vector *o
 int csv_cells_encode(const struct csv_cells *cells, struct csv_dict *dict, struct csv_vector *out, struct error *err)
 {
     uint32_t *codes = out->values;
+    const struct csv_cells c = *cells;
+    const struct csv_dict_slot *slots = dict->slot;
+    uint32_t mask = dict->mask;
     bool some_missing = false;
 
     begin(cells, out);
-    for (uint32_t row = 0; row < cells->rows; row++) {
-        uint32_t start = csv_cell_start(cells, row);
-        int rc = csv_dict_add(dict, cells->base + start, csv_cell_end(cells, row) - start, &codes[row], err);
+    for (uint32_t row = 0; row < c.rows; row++) {
+        uint32_t start = csv_cell_start(&c, row);
+        uint32_t size = csv_cell_end(&c, row) - start;
+        const uint8_t *text = c.base + start;
+        uint32_t code;
 
-        if (rc != 0) {
-            return rc;
+        if (__builtin_expect(size - 1 >= CSV_DICT_KEY || !csv_dict_find(slots, mask, text, size, &code), 0)) {
+            int rc = csv_dict_add(dict, text, size, &code, err);
+
+            if (rc != 0) {
+                return rc;
+            }
+            slots = dict->slot;
+            mask = dict->mask;
         }
-        some_missing |= codes[row] == CSV_DICT_MISSING;
+        some_missing |= code == CSV_DICT_MISSING;
+        codes[row] = code;
     }
     if (some_missing) {
-        csv_cells_mark_missing(codes, cells->rows, out);
+        csv_cells_mark_missing(codes, c.rows, out);
     }
     return 0;
 }

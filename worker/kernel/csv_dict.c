@@ -5,6 +5,7 @@
 
 enum {
     FIRST_SLOTS = 256,
+    SLOTS_SPARSE = 4096,  // 128 KB
     MOST_ENTRIES = 1 << 16,
     PROBES_MAX = 128,  // a run this long means bad luck or bad intent: give up the dictionary
     TEXT_CHUNK = 32 << 10,
@@ -41,10 +42,10 @@ static int resize(struct csv_dict *d, uint32_t slots, struct error *err)
     }
     memset(slot, 0, slots * sizeof(*slot));
     for (uint32_t i = 0; d->slot != NULL && i <= d->mask; i++) {
-        if (d->slot[i].hash != 0) {
-            uint32_t at = d->slot[i].hash >> 1 & (slots - 1);
+        if (d->slot[i].size != 0) {
+            uint32_t at = d->slot[i].hash & (slots - 1);
 
-            while (slot[at].hash != 0) {
+            while (slot[at].size != 0) {
                 at = (at + 1) & (slots - 1);
             }
             slot[at] = d->slot[i];
@@ -165,29 +166,68 @@ static uint32_t hash_long(const uint8_t *text, size_t size)
         memcpy(&word, text + size - 8, 8);
         h = (h ^ word) * UINT64_C(0xd6e8feb86659fd93);
     }
-    return (uint32_t)(h >> 32) | 1;
+    return (uint32_t)(h >> 32);
+}
+
+static int add_slot(struct csv_dict *d, struct csv_dict_slot want, uint32_t at, const uint8_t *text, uint32_t *code,
+                    struct error *err)
+{
+    int rc = 0;
+
+    want.code = CSV_DICT_MISSING;
+    if (csv_is_missing(d->missing, text, want.size)) {
+        if (want.size > CSV_DICT_KEY) {
+            // Its text is kept nowhere: told apart each time.
+            *code = CSV_DICT_MISSING;
+            return 0;
+        }
+    } else {
+        rc = add_entry(d, text, want.size, &want.code, err);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    d->slot[at] = want;
+    d->used++;
+    *code = want.code;
+    // Only what lies in its own slot is found fast: a small table grows until all do.
+    bool is_displaced = at != (want.hash & d->mask) && d->mask < SLOTS_SPARSE;
+
+    return is_displaced || d->used * 2 > d->mask ? resize(d, (d->mask + 1) * 2, err) : 0;
+}
+
+static int add_empty(struct csv_dict *d, uint32_t *code, struct error *err)
+{
+    int rc = 0;
+
+    if (!d->has_empty) {
+        d->empty_code = CSV_DICT_MISSING;
+        if (!d->missing->empty) {
+            rc = add_entry(d, (const uint8_t *)"", 0, &d->empty_code, err);
+        }
+        d->has_empty = rc == 0;
+    }
+    *code = d->empty_code;
+    return rc;
 }
 
 int csv_dict_add(struct csv_dict *d, const uint8_t *text, size_t size, uint32_t *code, struct error *err)
 {
-    struct csv_dict_slot want = {.size = (uint32_t)size};
-    uint64_t word[2];
-
-    if (size > 0) {
-        memcpy(want.key, text, size < CSV_DICT_KEY ? size : CSV_DICT_KEY);
+    if (size == 0) {
+        return add_empty(d, code, err);
     }
-    memcpy(word, want.key, sizeof(word));
-    want.hash = size <= CSV_DICT_KEY ? csv_dict_hash(word[0], word[1], want.size) : hash_long(text, size);
-    uint32_t at = want.hash >> 1 & d->mask;
+    struct csv_dict_key key = csv_dict_key(text, (uint32_t)size);
+    bool is_short = size <= CSV_DICT_KEY;
+    struct csv_dict_slot want = {key.first, key.last, (uint32_t)size, 0,
+                                 is_short ? csv_dict_hash(key, (uint32_t)size) : hash_long(text, size), 0};
+    uint32_t at = want.hash & d->mask;
     int probes = 0;
 
-    for (; d->slot[at].hash != 0; at = (at + 1) & d->mask) {
+    for (; d->slot[at].size != 0; at = (at + 1) & d->mask) {
         const struct csv_dict_slot *s = &d->slot[at];
 
-        if (s->size == want.size && memcmp(s->key, want.key, CSV_DICT_KEY) == 0 &&
-            (size <= CSV_DICT_KEY ||
-             (s->hash == want.hash && s->code != CSV_DICT_MISSING &&
-              memcmp(d->entry[s->code].data, text, size) == 0))) {
+        if (s->size == want.size && s->first == want.first && s->last == want.last &&
+            (is_short || (s->hash == want.hash && memcmp(d->entry[s->code].data, text, size) == 0))) {
             *code = s->code;
             return 0;
         }
@@ -198,28 +238,7 @@ int csv_dict_add(struct csv_dict *d, const uint8_t *text, size_t size, uint32_t 
     if (d->dictionary.count >= MOST_ENTRIES) {
         return 1;
     }
-    bool missing = csv_is_missing(d->missing, text, size);
-    int rc = 0;
-
-    // A long spelling of a missing value is told apart each time: its text is kept nowhere.
-    if (missing && size > CSV_DICT_KEY) {
-        *code = CSV_DICT_MISSING;
-        return 0;
-    }
-    want.code = CSV_DICT_MISSING;
-    if (!missing) {
-        rc = add_entry(d, text, size, &want.code, err);
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    d->slot[at] = want;
-    d->used++;
-    *code = want.code;
-    if (d->used * 2 > d->mask) {
-        rc = resize(d, (d->mask + 1) * 2, err);
-    }
-    return rc;
+    return add_slot(d, want, at, text, code, err);
 }
 
 bool csv_dict_is_invalid(const struct csv_dict *d, uint32_t code)

@@ -32,7 +32,7 @@ static const struct {
     bool (*works)(void);
 } table[] = {
 #if defined(__x86_64__)
-    {{"avx512", csv_index_avx512, csv_cells_int64_avx512, csv_cells_float64_avx512, csv_cells_encode}, has_avx512},
+    {{"avx512", csv_index_avx512, csv_cells_int64_avx512, csv_cells_float64_avx512, csv_cells_encode_avx512}, has_avx512},
     {{"avx2", csv_index_avx2, csv_cells_int64, csv_cells_float64, csv_cells_encode}, has_avx2},
 #endif
     {{"baseline", csv_index_baseline, csv_cells_int64, csv_cells_float64, csv_cells_encode}, always},

@@ -52,6 +52,7 @@ csv_convert_fn csv_cells_float64_avx512;
 typedef int csv_encode_fn(const struct csv_cells *cells, struct csv_dict *dict, struct csv_vector *out,
                           struct error *err);
 csv_encode_fn csv_cells_encode;
+csv_encode_fn csv_cells_encode_avx2;
 csv_encode_fn csv_cells_encode_avx512;
 
 // Marks rows whose code is CSV_DICT_MISSING as null.

@@ -1,4 +1,4 @@
-// Numbers with AVX-512: 64 rows at a time, in phases that each run over all of them, so that no value waits for
+// Numbers with AVX-512: 256 rows at a time, in phases that each run over all of them, so that no value waits for
 // another.  A field's last 32 bytes sit in half a register, right-aligned; the bytes left of the point
 // move up by one (a second load, one byte earlier), which leaves nothing but digits; pairs, fours and eights of digits
 // become numbers by multiply-add (after D. Lemire's and W. Mula's parsers).
@@ -13,7 +13,9 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { BLOCK = 64, DIGITS_MAX = 19 };
+#include "worker/kernel/csv_spans_avx512.h"
+
+enum { BLOCK = 256, WORDS = BLOCK / 64, DIGITS_MAX = 19 };
 
 struct block {
     uint32_t start[BLOCK];    // behind the sign
@@ -23,11 +25,11 @@ struct block {
     uint32_t point[BLOCK];    // bit i: byte i of the last 32 is a point
     uint32_t left[BLOCK];     // bits up to the point: the bytes that move
     uint32_t scale[BLOCK];    // digits behind the point
-    uint32_t strange[BLOCK];  // not zero: bytes that are no digits
     uint64_t number[BLOCK];
-    uint64_t negative;
-    uint64_t empty;
-    uint64_t odd;             // rows for the scalar parser
+    // A bit a row:
+    uint64_t negative[WORDS];
+    uint64_t empty[WORDS];
+    uint64_t odd[WORDS];  // for the scalar parser
 };
 
 static inline __m512i load(const uint32_t *p)
@@ -35,37 +37,18 @@ static inline __m512i load(const uint32_t *p)
     return _mm512_loadu_si512(p);
 }
 
-// Starts and ends of 16 rows.
-static inline void load_spans(const struct csv_cells *cells, uint32_t row, __m512i *start, __m512i *end)
-{
-    __m512i one = _mm512_set1_epi32(1);
-
-    if (cells->stride == 1) {
-        *start = _mm512_add_epi32(load(cells->before + row), one);
-        *end = load(cells->end + row);
-        return;
-    }
-    __m512i step = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
-                                      _mm512_set1_epi32((int)cells->stride));
-    const uint32_t *before = cells->before + (size_t)row * cells->stride;
-    const uint32_t *ends = cells->end + (size_t)row * cells->stride;
-
-    *start = _mm512_add_epi32(_mm512_i32gather_epi32(step, before, 4), one);
-    *end = _mm512_i32gather_epi32(step, ends, 4);
-}
-
 // Spans and signs of the first `rows` rows from `row` on; rows behind them are empty.
-static inline void find_spans(const struct csv_cells *cells, uint32_t row, uint32_t rows, bool is_signed,
+static inline void find_spans(const struct csv_cells *cells, const struct spans *spans, uint32_t row, uint32_t rows, bool is_signed,
                               struct block *b)
 {
-    b->negative = 0;
-    b->empty = 0;
+    memset(b->negative, 0, sizeof(b->negative));
+    memset(b->empty, 0, sizeof(b->empty));
     for (uint32_t i = 0; i < BLOCK; i += 16) {
         __m512i start;
         __m512i end;
 
         if (i + 16 <= rows) {
-            load_spans(cells, row + i, &start, &end);
+            spans_load(spans, row + i, &start, &end);
         } else {
             uint32_t s[16];
             uint32_t e[16];
@@ -79,14 +62,14 @@ static inline void find_spans(const struct csv_cells *cells, uint32_t row, uint3
             start = load(s);
             end = load(e);
         }
-        b->empty |= (uint64_t)_mm512_cmpeq_epi32_mask(start, end) << i;
+        b->empty[i / 64] |= (uint64_t)_mm512_cmpeq_epi32_mask(start, end) << i % 64;
         if (is_signed) {
             // An empty field's byte is the separator behind it.
             __m512i first = _mm512_i32gather_epi32(start, cells->base, 1);
             __mmask16 minus = _mm512_cmpeq_epi32_mask(_mm512_and_si512(first, _mm512_set1_epi32(0xff)),
                                                       _mm512_set1_epi32('-'));
 
-            b->negative |= (uint64_t)minus << i;
+            b->negative[i / 64] |= (uint64_t)minus << i % 64;
             start = _mm512_mask_add_epi32(start, minus, start, _mm512_set1_epi32(1));
         }
         __m512i size = _mm512_sub_epi32(end, start);
@@ -123,15 +106,14 @@ static inline void find_points(const uint8_t *base, struct block *b)
     const __m512i one = _mm512_set1_epi32(1);
 
     for (uint32_t i = 0; i < BLOCK; i += 2) {
-        uint64_t points =
-            _mm512_cmpeq_epi8_mask(load_pair(base, b->end + i, 32), point) & load_mask(b->digit_mask + i);
+        uint64_t points = _mm512_cmpeq_epi8_mask(load_pair(base, b->end + i, 32), point);
 
         memcpy(b->point + i, &points, sizeof(points));
     }
     for (uint32_t i = 0; i < BLOCK; i += 16) {
-        __m512i points = load(b->point + i);
         __m512i digits = load(b->digits + i);
         __m512i mask = load(b->digit_mask + i);
+        __m512i points = _mm512_and_si512(load(b->point + i), mask);
         __mmask16 has = _mm512_test_epi32_mask(points, points);
         // The first point counts; another one is no digit.
         __m512i left = _mm512_maskz_xor_epi32(has, points, _mm512_sub_epi32(points, one));
@@ -160,75 +142,90 @@ static inline __m512i sixteens(__m512i fours01, __m512i fours23)
     return _mm512_add_epi64(_mm512_mul_epu32(eights, _mm512_set1_epi64(100000000)), _mm512_srli_epi64(eights, 32));
 }
 
-static inline __m512i digits_of_pair(const uint8_t *base, struct block *b, uint32_t i, bool has_points)
+// Two rows' bytes as digits, zero where there is no field.
+static inline __m512i digits_of_pair(const uint8_t *base, const struct block *b, uint32_t i, bool has_points)
 {
     __m512i x = load_pair(base, b->end + i, 32);
 
     if (has_points) {
         x = _mm512_mask_mov_epi8(x, load_mask(b->left + i), load_pair(base, b->end + i, 33));
     }
-    x = _mm512_maskz_sub_epi8(load_mask(b->digit_mask + i), x, _mm512_set1_epi8('0'));
-    uint64_t strange = _mm512_cmpgt_epu8_mask(x, _mm512_set1_epi8(9));
-
-    memcpy(b->strange + i, &strange, sizeof(strange));
-    return fours(x);
+    return _mm512_maskz_sub_epi8(load_mask(b->digit_mask + i), x, _mm512_set1_epi8('0'));
 }
 
-static inline void read_digits(const uint8_t *base, struct block *b, bool has_points)
+// False: some byte is no digit; find_strange tells where.
+static inline bool read_digits(const uint8_t *base, struct block *b, bool has_points)
 {
     const __m512i high = _mm512_setr_epi64(0, 4, 1, 5, 8, 12, 9, 13);
     const __m512i low = _mm512_setr_epi64(2, 6, 3, 7, 10, 14, 11, 15);
+    const __m512i ten16 = _mm512_set1_epi64(10000000000000000);
+    __m512i most = _mm512_setzero_si512();
 
     for (uint32_t i = 0; i < BLOCK; i += 8) {
-        __m512i first = sixteens(digits_of_pair(base, b, i, has_points), digits_of_pair(base, b, i + 2, has_points));
-        __m512i second =
-            sixteens(digits_of_pair(base, b, i + 4, has_points), digits_of_pair(base, b, i + 6, has_points));
+        __m512i p0 = digits_of_pair(base, b, i, has_points);
+        __m512i p1 = digits_of_pair(base, b, i + 2, has_points);
+        __m512i p2 = digits_of_pair(base, b, i + 4, has_points);
+        __m512i p3 = digits_of_pair(base, b, i + 6, has_points);
+        __m512i first = sixteens(fours(p0), fours(p1));
+        __m512i second = sixteens(fours(p2), fours(p3));
         __m512i leading = _mm512_permutex2var_epi64(first, high, second);
         __m512i rest = _mm512_permutex2var_epi64(first, low, second);
 
-        _mm512_storeu_si512(b->number + i, _mm512_add_epi64(rest, _mm512_mullo_epi64(leading, _mm512_set1_epi64(
-                                                                                                  10000000000000000))));
+        most = _mm512_max_epu8(most, _mm512_max_epu8(_mm512_max_epu8(p0, p1), _mm512_max_epu8(p2, p3)));
+        _mm512_storeu_si512(b->number + i, _mm512_add_epi64(rest, _mm512_mullo_epi64(leading, ten16)));
+    }
+    return _mm512_cmpgt_epu8_mask(most, _mm512_set1_epi8(9)) == 0;
+}
+
+static void find_strange(const uint8_t *base, struct block *b, bool has_points)
+{
+    for (uint32_t i = 0; i < BLOCK; i += 2) {
+        uint64_t strange =
+            _mm512_cmpgt_epu8_mask(digits_of_pair(base, b, i, has_points), _mm512_set1_epi8(9));
+
+        b->odd[i / 64] |= (uint64_t)((uint32_t)strange != 0) << i % 64 | (uint64_t)(strange >> 32 != 0) << (i % 64 + 1);
     }
 }
 
-static inline void find_odd(struct block *b, uint32_t digits_max)
+static inline void count_digits(struct block *b, uint32_t digits_max)
 {
-    b->odd = 0;
+    memset(b->odd, 0, sizeof(b->odd));
     for (uint32_t i = 0; i < BLOCK; i += 16) {
-        __m512i strange = load(b->strange + i);
         // None wraps to many.
         __m512i digits = _mm512_sub_epi32(load(b->digits + i), _mm512_set1_epi32(1));
-        __mmask16 odd = _mm512_test_epi32_mask(strange, strange) |
-                        _mm512_cmpge_epu32_mask(digits, _mm512_set1_epi32((int)digits_max));
 
-        b->odd |= (uint64_t)odd << i;
+        b->odd[i / 64] |= (uint64_t)_mm512_cmpge_epu32_mask(digits, _mm512_set1_epi32((int)digits_max)) << i % 64;
     }
+}
+
+static bool has_minus(const struct csv_cells *cells, const struct block *b)
+{
+    for (uint32_t i = 0; i < BLOCK; i++) {
+        if ((b->odd[i / 64] >> i % 64 & 1) != 0 && b->start[i] < b->end[i] && cells->base[b->start[i]] == '-') {
+            return true;
+        }
+    }
+    return false;
 }
 
 // The values of a block as if none had a minus, and then once more if one has.
-static inline void read_block(const struct csv_cells *cells, uint32_t row, uint32_t rows, bool has_points,
+static inline void read_block(const struct csv_cells *cells, const struct spans *spans, uint32_t row, uint32_t rows, bool has_points,
                               uint32_t digits_max, bool *is_signed, struct block *b)
 {
-    uint64_t wanted = rows < BLOCK ? (UINT64_C(1) << rows) - 1 : ~UINT64_C(0);
-
     for (;;) {
-        find_spans(cells, row, rows, *is_signed, b);
+        find_spans(cells, spans, row, rows, *is_signed, b);
         if (has_points) {
             find_points(cells->base, b);
         }
-        read_digits(cells->base, b, has_points);
-        find_odd(b, digits_max);
-        b->odd &= wanted;
-        b->empty &= wanted;
-        if (*is_signed) {
+        count_digits(b, digits_max);
+        if (read_digits(cells->base, b, has_points)) {
             return;
         }
-        for (uint64_t odd = b->odd & ~b->empty; odd != 0 && !*is_signed; odd &= odd - 1) {
-            *is_signed = cells->base[b->start[__builtin_ctzll(odd)]] == '-';
-        }
-        if (!*is_signed) {
+        find_strange(cells->base, b, has_points);
+        if (*is_signed || !has_minus(cells, b)) {
             return;
         }
+        *is_signed = true;
     }
 }
 
@@ -261,16 +258,43 @@ static inline __mmask8 divide(__m512i w, __m512i k, __mmask8 negative, double *o
     return _mm512_cmp_pd_mask(below, above, _CMP_NEQ_UQ);
 }
 
-static inline uint64_t divide_block(const struct block *b, double *out)
+static inline void divide_block(struct block *b, double *out, uint32_t rows)
 {
-    uint64_t close = 0;
-
-    for (uint32_t i = 0; i < BLOCK; i += 8) {
+    for (uint32_t i = 0; i < rows; i += 8) {
         __m512i k = _mm512_cvtepu32_epi64(_mm256_loadu_si256((const __m256i *)(const void *)(b->scale + i)));
+        __mmask8 negative = (__mmask8)(b->negative[i / 64] >> i % 64);
 
-        close |= (uint64_t)divide(_mm512_loadu_si512(b->number + i), k, (__mmask8)(b->negative >> i), out + i) << i;
+        b->odd[i / 64] |= (uint64_t)divide(_mm512_loadu_si512(b->number + i), k, negative, out + i) << i % 64;
     }
-    return close;
+}
+
+static inline uint64_t bits_of(uint32_t rows)
+{
+    return rows < 64 ? (UINT64_C(1) << rows) - 1 : ~UINT64_C(0);
+}
+
+// The odd ones among 64 rows.  The row that does not fit, 64 when all do.
+static uint32_t fix_float64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
+                            uint64_t odd, uint64_t *nulls, double *values)
+{
+    for (; odd != 0; odd &= odd - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(odd);
+        uint32_t start = csv_cell_start(cells, row + i);
+        double value = 0;
+
+        switch (csv_value_float64(missing, cells->base + start, csv_cell_end(cells, row + i) - start, &value)) {
+        case CSV_MISFIT:
+            return i;
+        case CSV_MISSING:
+            *nulls |= UINT64_C(1) << i;
+            value = 0;
+            break;
+        case CSV_FITS:
+            break;
+        }
+        values[i] = value;
+    }
+    return 64;
 }
 
 uint32_t csv_cells_float64_avx512(const struct csv_cells *cells, const struct csv_missing *missing,
@@ -278,46 +302,35 @@ uint32_t csv_cells_float64_avx512(const struct csv_cells *cells, const struct cs
 {
     double *values = out->values;
     bool is_signed = false;
+    struct spans spans;
     struct block b;
 
     if (missing->numbers > 0) {
         // A plain number may mean a missing value.
         return csv_cells_float64(cells, missing, out);
     }
+    spans_init(&spans, cells);
     out->nulls = false;
     for (uint32_t row = 0; row < cells->rows; row += BLOCK) {
         uint32_t rows = cells->rows - row < BLOCK ? cells->rows - row : BLOCK;
-        uint64_t nulls = 0;
 
-        read_block(cells, row, rows, true, DIGITS_MAX, &is_signed, &b);
-        uint64_t odd = b.odd | divide_block(&b, values + row);
+        read_block(cells, &spans, row, rows, true, DIGITS_MAX, &is_signed, &b);
+        divide_block(&b, values + row, rows);
+        for (uint32_t i = 0; i < rows; i += 64) {
+            uint64_t wanted = bits_of(rows - i);
+            uint64_t nulls = missing->empty ? b.empty[i / 64] & wanted : 0;
+            uint64_t odd = b.odd[i / 64] & wanted & ~nulls;
 
-        if (__builtin_expect(missing->empty, 1)) {
-            nulls = b.empty;
-            odd &= ~b.empty;
-        }
-        for (; odd != 0; odd &= odd - 1) {
-            uint32_t i = (uint32_t)__builtin_ctzll(odd);
-            uint32_t start = csv_cell_start(cells, row + i);
-            double value = 0;
+            if (odd != 0) {
+                uint32_t fitted = fix_float64(cells, missing, row + i, odd, &nulls, values + row + i);
 
-            if (i >= rows) {
-                break;
+                if (fitted < 64) {
+                    return row + i + fitted;
+                }
             }
-            switch (csv_value_float64(missing, cells->base + start, csv_cell_end(cells, row + i) - start, &value)) {
-            case CSV_MISFIT:
-                return row + i;
-            case CSV_MISSING:
-                nulls |= UINT64_C(1) << i;
-                value = 0;
-                break;
-            case CSV_FITS:
-                break;
-            }
-            values[row + i] = value;
+            out->validity[(row + i) / 64] = ~nulls;
+            out->nulls |= nulls != 0;
         }
-        out->validity[row / 64] = ~nulls;
-        out->nulls |= nulls != 0;
     }
     return cells->rows;
 }
@@ -327,30 +340,35 @@ uint32_t csv_cells_int64_avx512(const struct csv_cells *cells, const struct csv_
 {
     int64_t *values = out->values;
     bool is_signed = false;
+    struct spans spans;
     struct block b;
 
     if (missing->numbers > 0) {
         return csv_cells_int64(cells, missing, out);
     }
+    spans_init(&spans, cells);
     out->nulls = false;
     memset(out->validity, 0xff, ((size_t)cells->rows + 63) / 64 * 8);
     for (uint32_t row = 0; row < cells->rows; row += BLOCK) {
         uint32_t rows = cells->rows - row < BLOCK ? cells->rows - row : BLOCK;
 
-        read_block(cells, row, rows, false, DIGITS_MAX - 1, &is_signed, &b);
-        for (uint32_t i = 0; i < BLOCK; i += 8) {
+        read_block(cells, &spans, row, rows, false, DIGITS_MAX - 1, &is_signed, &b);
+        for (uint32_t i = 0; i < rows; i += 8) {
+            __mmask8 negative = (__mmask8)(b.negative[i / 64] >> i % 64);
             __m512i w = _mm512_loadu_si512(b.number + i);
 
-            _mm512_storeu_si512(values + row + i, _mm512_mask_sub_epi64(w, (__mmask8)(b.negative >> i),
-                                                                        _mm512_setzero_si512(), w));
+            _mm512_storeu_si512(values + row + i, _mm512_mask_sub_epi64(w, negative, _mm512_setzero_si512(), w));
         }
-        for (uint64_t odd = b.odd; odd != 0; odd &= odd - 1) {
-            uint32_t i = (uint32_t)__builtin_ctzll(odd);
-            uint32_t start = csv_cell_start(cells, row + i);
+        for (uint32_t i = 0; i < rows; i += 64) {
+            for (uint64_t odd = b.odd[i / 64] & bits_of(rows - i); odd != 0; odd &= odd - 1) {
+                uint32_t r = row + i + (uint32_t)__builtin_ctzll(odd);
+                uint32_t start = csv_cell_start(cells, r);
 
-            if (csv_value_int64(missing, cells->base + start, csv_cell_end(cells, row + i) - start,
-                                &values[row + i]) != CSV_FITS) {
-                return row + i;
+                // A missing value neither: pandas' integers have none.
+                if (csv_value_int64(missing, cells->base + start, csv_cell_end(cells, r) - start, &values[r]) !=
+                    CSV_FITS) {
+                    return r;
+                }
             }
         }
     }

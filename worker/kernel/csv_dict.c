@@ -7,6 +7,8 @@ enum {
     FIRST_SLOTS = 256,
     SLOTS_SPARSE = 4096,  // 128 KB
     MOST_ENTRIES = 1 << 16,
+    CACHE_LINES = 256,    // 8 KB
+    CACHE_LINES_MAX = 4096,
     PROBES_MAX = 128,  // a run this long means bad luck or bad intent: give up the dictionary
     TEXT_CHUNK = 32 << 10,
 };
@@ -74,6 +76,7 @@ void csv_dict_fini(struct csv_dict *d)
         d->text = next;
     }
     free(d->slot);
+    free(d->cache);
     free(d->entry);
     free(d->invalid);
     if (d->budget != NULL) {
@@ -239,6 +242,33 @@ int csv_dict_add(struct csv_dict *d, const uint8_t *text, size_t size, uint32_t 
         return 1;
     }
     return add_slot(d, want, at, text, code, err);
+}
+
+int csv_dict_cache_grow(struct csv_dict *d, struct error *err)
+{
+    uint32_t old = d->cache == NULL ? 0 : d->cache_mask + 1;
+    uint32_t lines = old == 0 ? CACHE_LINES : old * 2;
+
+    d->cache_conflicts = 0;
+    if (lines > CACHE_LINES_MAX) {
+        return 0;
+    }
+    int rc = take(d, (lines - old) * sizeof(*d->cache), err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    struct csv_cache_line *cache = aligned_alloc(64, lines * sizeof(*cache));
+
+    if (cache == NULL) {
+        return error_no_memory(err);
+    }
+    // No string has this size.
+    memset(cache, 0xff, lines * sizeof(*cache));
+    free(d->cache);
+    d->cache = cache;
+    d->cache_mask = lines - 1;
+    return 0;
 }
 
 bool csv_dict_is_invalid(const struct csv_dict *d, uint32_t code)

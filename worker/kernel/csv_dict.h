@@ -22,9 +22,20 @@ struct csv_dict_slot {
     uint32_t zero;
 };
 
+// What the vector kernels look into first: a string of 1 .. 15 bytes, zeros, its size; one line for each hash.
+#define CSV_CACHE_KEY 15
+struct csv_cache_line {
+    uint8_t key[16];
+    uint32_t code;
+    uint32_t zero[3];
+};
+
 struct csv_dict {
     struct csv_dict_slot *slot;
     uint32_t mask;  // slots - 1
+    struct csv_cache_line *cache;  // NULL before csv_dict_cache_grow
+    uint32_t cache_mask;           // lines - 1
+    uint32_t cache_conflicts;      // lines overwritten since it grew
     struct dictionary dictionary;
     bool any_invalid;   // an entry is not valid UTF-8
     // private
@@ -46,6 +57,8 @@ void csv_dict_fini(struct csv_dict *dict);
 // The code of a string that may be new; eight bytes before text + size and from text on are readable.  1: the dictionary is full (too many distinct strings to be of use);
 // -ENOMEM.
 int csv_dict_add(struct csv_dict *dict, const uint8_t *text, size_t size, uint32_t *code, struct error *err);
+// Makes the cache, or one twice as large, empty; does nothing when it is as large as is good.
+int csv_dict_cache_grow(struct csv_dict *dict, struct error *err);
 bool csv_dict_is_invalid(const struct csv_dict *dict, uint32_t code);
 
 // The first and the last eight bytes of a string, overlapping, which are all of it up to CSV_DICT_KEY bytes.  Below
@@ -69,15 +82,11 @@ static inline struct csv_dict_key csv_dict_key(const uint8_t *text, uint32_t siz
     return key;
 }
 
-// Cheap in vectors too: one 32-bit multiplication.
-#define CSV_DICT_TURN 29
-#define CSV_DICT_FACTOR UINT32_C(0x9e3779b1)
-
 static inline uint32_t csv_dict_hash(struct csv_dict_key key, uint32_t size)
 {
-    uint64_t x = key.first + (key.last << CSV_DICT_TURN | key.last >> (64 - CSV_DICT_TURN)) + size;
+    uint64_t x = (key.first + (key.last << 29 | key.last >> 35) + size) * UINT64_C(0xd6e8feb86659fd93);
 
-    return (uint32_t)((uint64_t)(uint32_t)(x ^ x >> 32) * CSV_DICT_FACTOR >> 29);
+    return (uint32_t)(x >> 32);
 }
 
 // The code of a short string (1 .. CSV_DICT_KEY bytes) that is known already; false: ask csv_dict_add.

@@ -27,9 +27,9 @@ static int on_received(void *arg, struct peer *peer, const struct frame *frame, 
     return dispatch_frame(arg, peer, frame, message, err);
 }
 
-static void on_left(void *arg, struct peer *peer, const char *why)
+static void on_left(void *arg, struct peer *peer, bool alive, const char *why)
 {
-    dispatch_left(arg, peer, why);
+    dispatch_left(arg, peer, alive, why);
 }
 
 // Steps the scheduler through what has come in, and again when delivering ended sessions.
@@ -59,7 +59,7 @@ static void on_readable(void *arg)
     for (int i = 0; i < TURN_MESSAGES_MAX; i++) {
         struct turn *turn = broker_turn(broker);
 
-        if (!sessions_receive(broker->sessions, &turn->arena) || turn->arena.used > TURN_BYTES_MAX) {
+        if (!sessions_receive(broker->sessions, &turn->arena) || turn_bytes(turn) > TURN_BYTES_MAX) {
             break;
         }
     }
@@ -180,12 +180,12 @@ void broker_destroy(struct broker *broker, const char *why)
     if (broker == NULL) {
         return;
     }
-    if (broker->sessions != NULL) {
+    if (broker->sessions != NULL && why != NULL) {
         sessions_close(broker->sessions, why);
     }
     if (broker->socket != NULL) {
         loop_remove_socket(broker->loop, broker->socket);
-        socket_destroy(broker->socket, LINGER_MS);
+        socket_destroy(broker->socket, why != NULL ? LINGER_MS : 0);
     }
     sessions_destroy(broker->sessions);
     peers_fini(&broker->peers);

@@ -25,7 +25,7 @@ struct broker_options {
 // frees it).
 int broker_create(const struct broker_options *options, struct loop *loop, struct broker **out,
                   char **endpoints, struct error *err);
-// Says BYE to everybody, waits a moment for what is unsent.
+// Says BYE to everybody, waits a moment for what is unsent.  why NULL: neither.
 void broker_destroy(struct broker *broker, const char *why);
 
 #endif

@@ -38,6 +38,37 @@ static int append(struct ranges *out, uint32_t job, uint32_t layer, size_t n_fir
     return 0;
 }
 
+static int compare_ranges(const void *left, const void *right)
+{
+    const struct task_range *a = left, *b = right;
+
+    if (a->job != b->job) {
+        return a->job < b->job ? -1 : 1;
+    }
+    if (a->layer != b->layer) {
+        return a->layer < b->layer ? -1 : 1;
+    }
+    return (a->first > b->first) - (a->first < b->first);
+}
+
+// A few bytes can name the same million tasks again and again: nobody needs to.
+static int refuse_repeats(struct ranges *ranges, struct error *err)
+{
+    if (ranges->count > 1) {
+        qsort(ranges->range, ranges->count, sizeof(*ranges->range), compare_ranges);
+    }
+    for (size_t i = 1; i < ranges->count; i++) {
+        const struct task_range *before = &ranges->range[i - 1], *range = &ranges->range[i];
+
+        if (before->job == range->job && before->layer == range->layer &&
+            range->first - before->first < before->count) {
+            return error_set(err, EBADMSG, "task %" PRIu32 " of layer %" PRIu32 " is named twice",
+                             range->first, range->layer);
+        }
+    }
+    return 0;
+}
+
 static int runs_to_ranges(struct arena *arena, size_t n, Dray__Run *const *run, struct ranges *out,
                           struct error *err)
 {
@@ -56,7 +87,7 @@ static int runs_to_ranges(struct arena *arena, size_t n, Dray__Run *const *run, 
         rc = append(out, run[i]->job, run[i]->layer, run[i]->n_first, run[i]->first, run[i]->n_count,
                     run[i]->count, &tasks, err);
     }
-    return rc;
+    return rc == 0 ? refuse_repeats(out, err) : rc;
 }
 
 // `bytes` (NULL: there must be none) gets one number a partition.
@@ -187,6 +218,9 @@ static int on_advertise(struct broker *broker, struct peer *peer, const Protobuf
     rc = holdings_to_ranges(&turn->arena, advertise->n_add, advertise->add, &add, &bytes, err);
     if (rc == 0) {
         rc = holdings_to_ranges(&turn->arena, advertise->n_gone, advertise->gone, &gone, NULL, err);
+    }
+    if (rc == 0) {
+        rc = refuse_repeats(&gone, err);
     }
     if (rc == 0 && advertise->files_full) {
         rc = take_files(broker, peer, advertise, err);
@@ -327,8 +361,7 @@ static int on_task_failed(struct broker *broker, struct peer *peer, const Protob
     event->u.failed.missing_layer = failed->missing_layer;
     event->u.failed.missing_index = failed->missing_index;
     event->u.failed.missing_worker = failed->missing_worker;
-    log_write(broker->options.log, failed->missing_input ? LEVEL_INFO : LEVEL_WARNING, "job %" PRIu32 ": %s",
-              failed->job, failed->why->text);
+    log_write(broker->options.log, LEVEL_INFO, "job %" PRIu32 ": %s", failed->job, failed->why->text);
     return 0;
 }
 
@@ -522,7 +555,7 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     return 0;
 }
 
-void dispatch_left(struct broker *broker, struct peer *peer, const char *why)
+void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why)
 {
     struct turn *turn = broker_turn(broker);
     struct sched_event *event =
@@ -543,5 +576,6 @@ void dispatch_left(struct broker *broker, struct peer *peer, const char *why)
     } else {
         event->u.left.worker = peer->number;
         event->u.left.why = arena_strdup(&turn->arena, why);
+        event->u.left.on_purpose = alive;
     }
 }

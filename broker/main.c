@@ -134,6 +134,7 @@ struct stopper {
     struct loop *loop;
     const struct log *log;
     int signals;
+    bool cut; // the lifeline was: everybody else ends as well
 };
 
 static void on_signal(void *arg, short revents)
@@ -154,6 +155,7 @@ static void on_lifeline(void *arg, short revents)
 
     (void)revents;
     log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
+    stopper->cut = true;
     loop_stop(stopper->loop);
 }
 
@@ -217,7 +219,7 @@ out:
     if (rc != 0) {
         log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
-    broker_destroy(broker, "the broker stops");
+    broker_destroy(broker, stopper.cut ? NULL : "the broker stops");
     loop_destroy(stopper.loop);
     sockets_fini();
     free(endpoints);

@@ -92,13 +92,14 @@ static void trim(struct sessions *sessions)
     }
 }
 
-static void forget(struct sessions *sessions, struct peer *peer, const char *why)
+// `alive`: the peer's process was there a moment ago, so what it did has not killed it.
+static void forget(struct sessions *sessions, struct peer *peer, bool alive, const char *why)
 {
     if (peer->gone) {
         return;
     }
     peers_remove(sessions->peers, peer);
-    sessions->handler.left(sessions->handler.arg, peer, why);
+    sessions->handler.left(sessions->handler.arg, peer, alive, why);
 }
 
 static int post(struct sessions *sessions, struct peer *peer, enum frame_type type,
@@ -133,7 +134,7 @@ void sessions_end(struct sessions *sessions, struct peer *peer, int code, const 
     bye.why = &failure;
     post(sessions, peer, FRAME_BYE, &bye.base, NULL, 0);
     log_write(sessions->options.log, LEVEL_WARNING, "%s %s: %s", role_name(peer), peer->name, why);
-    forget(sessions, peer, why);
+    forget(sessions, peer, false, why);
 }
 
 void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type type,
@@ -152,7 +153,7 @@ void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type
     case -EHOSTUNREACH:
         log_write(sessions->options.log, LEVEL_INFO, "%s %s: the connection is gone", role_name(peer),
                   peer->name);
-        forget(sessions, peer, "the connection is gone");
+        forget(sessions, peer, false, "the connection is gone");
         return;
     case -ENOBUFS:
         error_set(&why, ENOBUFS,
@@ -293,7 +294,7 @@ static void welcome(struct sessions *sessions, const void *route, size_t route_s
     }
     // The same process on a new connection: its old session is over, whatever we believed.
     if (before != NULL) {
-        forget(sessions, before, "it connected anew");
+        forget(sessions, before, true, "it connected anew");
     }
     peer = peers_add(sessions->peers, role, route, route_size, sessions->options.backlog_max);
     if (peer == NULL || fill_peer(peer, hello) != 0) {
@@ -410,7 +411,7 @@ static int handle(struct sessions *sessions, struct peer *peer, struct message *
 
         log_write(sessions->options.log, LEVEL_INFO, "%s %s says goodbye%s%s", role_name(peer), peer->name,
                   bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
-        forget(sessions, peer, "it said goodbye");
+        forget(sessions, peer, true, "it said goodbye");
         return 0;
     }
     return sessions->handler.received(sessions->handler.arg, peer, &frame, message, err);
@@ -474,7 +475,7 @@ void sessions_flush(struct sessions *sessions)
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
         if (!peer->gone &&
             backlog_flush(peer->backlog, sessions->socket, peer->route, peer->route_size) == -EHOSTUNREACH) {
-            forget(sessions, peer, "the connection is gone");
+            forget(sessions, peer, false, "the connection is gone");
         }
     }
 }

@@ -29,8 +29,8 @@ struct session_handler {
     // Negative: the peer broke the rules, its session ends in these words.
     int (*received)(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
                     struct error *err);
-    // Once for each that joined.
-    void (*left)(void *arg, struct peer *peer, const char *why);
+    // Once for each that joined.  `alive`: it said goodbye, or connected anew.
+    void (*left)(void *arg, struct peer *peer, bool alive, const char *why);
 };
 
 // Borrows socket and peers.

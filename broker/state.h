@@ -41,7 +41,7 @@ static inline struct turn *broker_turn(struct broker *broker)
 int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame *frame,
                    struct message *message, struct error *err);
 int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err);
-void dispatch_left(struct broker *broker, struct peer *peer, const char *why);
+void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why);
 
 // ---- deliver.c: sends all actions; `turn` has the payloads that came with their events.
 void deliver_actions(struct broker *broker, struct turn *turn);

@@ -25,6 +25,7 @@ static void drop_payloads(struct turn *turn)
         buffer_unref(payload);
     }
     map_fini(&turn->payload);
+    turn->payload_bytes = 0;
 }
 
 void turn_fini(struct turn *turn)
@@ -47,6 +48,11 @@ void turn_reset(struct turn *turn)
     } else {
         arena_reset(&turn->arena);
     }
+}
+
+size_t turn_bytes(const struct turn *turn)
+{
+    return turn->arena.used + turn->payload_bytes + turn->events * sizeof(*turn->event);
 }
 
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type)
@@ -77,6 +83,7 @@ int turn_keep(struct turn *turn, uint32_t job, uint32_t layer, uint32_t index, s
         buffer_unref(payload);
         return -ENOMEM;
     }
+    turn->payload_bytes += payload->size - (before != NULL ? before->size : 0);
     buffer_unref(before);
     return 0;
 }

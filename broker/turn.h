@@ -14,11 +14,14 @@ struct turn {
     struct sched_event *event;
     size_t events, capacity;
     struct map payload; // encoded partitions that came with DONE: struct buffer
+    size_t payload_bytes;
 };
 
 void turn_init(struct turn *turn);
 void turn_fini(struct turn *turn);
 void turn_reset(struct turn *turn);
+// Memory that it holds, for a limit.
+size_t turn_bytes(const struct turn *turn);
 // A zeroed event with its type and time.  NULL: no memory.
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 // Keeps a payload until the turn ends; takes over the reference, also on failure.  -ENOMEM.

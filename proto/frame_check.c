@@ -348,7 +348,9 @@ static int check_completed(struct checker *k, const Dray__Completed *m, size_t *
         }
     }
     for (size_t i = 0; i < m->n_note && rc == 0; i++) {
-        if (!range_has(range, m->n_first, m->note[i]->index)) {
+        if (m->n_first == 0) {
+            rc = check_task(k, m->layer, m->note[i]->index);
+        } else if (!range_has(range, m->n_first, m->note[i]->index)) {
             rc = error_set(k->err, EBADMSG, "it has a note on task %u of layer %u, which it did not complete",
                            m->note[i]->index, m->layer);
         }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -52,18 +53,32 @@ struct chunk {
     zmq_msg_t frame[CHUNK_FRAMES];
 };
 
+// The process has one ZeroMQ context; czmq aborts when its limits are set while a socket is open.
+static pthread_mutex_t context_lock = PTHREAD_MUTEX_INITIALIZER;
+static bool context_ready;
+
 void sockets_init(void)
 {
-    zsys_handler_set(NULL); // before zsys_init, which would take SIGINT and SIGTERM
-    zsys_init();
-    zsys_set_logstream(NULL);
-    zsys_set_max_sockets(SOCKETS_MAX);
+    pthread_mutex_lock(&context_lock);
+    if (!context_ready) {
+        zsys_handler_set(NULL); // before zsys_init, which would take SIGINT and SIGTERM
+        zsys_init();
+        zsys_set_logstream(NULL);
+        zsys_set_max_sockets(SOCKETS_MAX);
+        context_ready = true;
+    }
+    pthread_mutex_unlock(&context_lock);
 }
 
 void sockets_fini(void)
 {
-    zsys_set_linger(0);
-    zsys_shutdown();
+    pthread_mutex_lock(&context_lock);
+    if (context_ready) {
+        zsys_set_linger(0);
+        zsys_shutdown();
+        context_ready = false;
+    }
+    pthread_mutex_unlock(&context_lock);
 }
 
 struct socket *socket_create(enum socket_kind kind, const struct socket_options *options, struct error *err)

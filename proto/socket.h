@@ -28,7 +28,7 @@ struct socket_options {
     int reconnect_ms;         // first retry after this long, then doubling to 1 s; 0: 10 ms
 };
 
-// Once in a process, before any socket; no signal handlers, no output.
+// Before any socket, as often as you like; no signal handlers, no output.
 void sockets_init(void);
 // Closes what is left without waiting for unsent messages.
 void sockets_fini(void);

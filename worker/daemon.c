@@ -851,7 +851,7 @@ int daemon_create(const struct daemon_options *options, struct loop *loop, struc
         rc = open_parts(daemon, err);
     }
     if (rc != 0) {
-        daemon_destroy(daemon);
+        daemon_destroy(daemon, false);
         return rc;
     }
     *out = daemon;
@@ -866,12 +866,12 @@ int daemon_outcome(const struct daemon *daemon, struct error *err)
     return daemon->outcome;
 }
 
-bool daemon_destroy(struct daemon *daemon)
+bool daemon_destroy(struct daemon *daemon, bool goodbye)
 {
     if (daemon == NULL) {
         return true;
     }
-    link_destroy(daemon->link);
+    link_destroy(daemon->link, goodbye);
     exchange_destroy(daemon->exchange);
     if (!executor_destroy(daemon->executor)) {
         return false;

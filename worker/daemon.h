@@ -26,9 +26,9 @@ struct daemon_options {
 
 int daemon_create(const struct daemon_options *options, struct loop *loop, struct daemon **out,
                   struct error *err);
-// Says goodbye and stops its threads.  False: one of them is stuck; nothing can be freed, end the
-// process.
-bool daemon_destroy(struct daemon *daemon);
+// Says goodbye (if it shall) and stops its threads.  False: one of them is stuck; nothing can be freed, end
+// the process.
+bool daemon_destroy(struct daemon *daemon, bool goodbye);
 // After the loop has stopped: 0, or why the worker cannot go on.
 int daemon_outcome(const struct daemon *daemon, struct error *err);
 

@@ -355,21 +355,21 @@ int link_create(struct loop *loop, const struct link_options *options, const str
     arena_init(&link->arena, (size_t)1 << 30);
     rc = begin(link, err);
     if (rc != 0) {
-        link_destroy(link);
+        link_destroy(link, false);
         return rc;
     }
     *out = link;
     return 0;
 }
 
-void link_destroy(struct link *link)
+void link_destroy(struct link *link, bool goodbye)
 {
     Dray__Bye bye = DRAY__BYE__INIT;
 
     if (link == NULL) {
         return;
     }
-    if (link->up && !link->over) {
+    if (goodbye && link->up && !link->over) {
         post(link, FRAME_BYE, &bye.base, NULL, 0);
         disconnect(link, LINGER_MS);
     } else {

@@ -232,6 +232,7 @@ struct stopper {
     struct loop *loop;
     const struct log *log;
     int signals;
+    bool cut;  // the lifeline was: everybody else ends as well
 };
 
 static void on_signal(void *arg, short revents)
@@ -252,6 +253,7 @@ static void on_lifeline(void *arg, short revents)
 
     (void)revents;
     log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
+    stopper->cut = true;
     loop_stop(stopper->loop);
 }
 
@@ -285,7 +287,7 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
     } else {
         code = EXIT_SUCCESS;
     }
-    if (!daemon_destroy(daemon)) {
+    if (!daemon_destroy(daemon, !stopper->cut)) {
         log_write(&arguments->log, LEVEL_WARNING, "a task does not stop: ending without it");
         _exit(code);
     }

@@ -164,7 +164,7 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0, NULL, 0);
 }
 
-static void check_worker(const struct sched *sched, const struct worker *worker, const struct tally *tally)
+static void check_worker(const struct worker *worker, const struct tally *tally)
 {
     uint32_t mine = 0;
 
@@ -186,12 +186,7 @@ static void check_worker(const struct sched *sched, const struct worker *worker,
         worker->queue[k].layer->state[worker->queue[k].index] &= (uint8_t)~TASK_SEEN;
     }
     MUST(mine == worker->assigned, NULL, 0);
-    uint8_t load = (uint8_t)(worker->assigned >= worker->slots
-                                 ? LOAD_FULL
-                                 : (uint64_t)worker->assigned * LOAD_FULL / worker->slots);
-
-    MUST(load == worker->load, NULL, 0);
-    (void)sched;
+    MUST(worker->load == worker_load(worker), NULL, 0);
 }
 
 static void check_run_list(const struct sched *sched)
@@ -225,7 +220,7 @@ void sched_check(const struct sched *sched)
     MUST(tally.tasks == sched->tasks, NULL, 0);
     for (uint32_t s = 0; s < sched->worker_slots; s++) {
         if (sched->worker[s] != NULL) {
-            check_worker(sched, sched->worker[s], &tally);
+            check_worker(sched->worker[s], &tally);
         }
     }
     check_run_list(sched);

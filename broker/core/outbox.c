@@ -56,16 +56,17 @@ struct sched_action *outbox_push(struct sched *sched, enum sched_action_type typ
     return action;
 }
 
-// One more task for the last action when it continues that one's range.
+// One more task for the last action when it borders on that one's range.
 static bool range_push(struct sched *sched, enum sched_action_type type, uint32_t peer,
                        const struct layer *layer, uint32_t i, bool kill)
 {
     struct sched_actions *out = sched->out;
     struct sched_action *last = out->count > 0 ? &out->action[out->count - 1] : NULL;
 
-    if (last != NULL && last->type == type && last->peer == peer && last->range.job == layer->job->number &&
-        last->range.layer == layer->number && last->range.first + last->range.count == i &&
-        last->kill == kill) {
+    if (last != NULL && last->type == type && last->peer == peer && last->kill == kill &&
+        last->range.job == layer->job->number && last->range.layer == layer->number &&
+        (last->range.first + last->range.count == i || last->range.first == i + 1)) {
+        last->range.first -= last->range.first == i + 1 ? 1 : 0;
         last->range.count++;
         return true;
     }
@@ -236,7 +237,8 @@ static bool layers_flush(struct job *job)
 
 static bool end_flush(struct job *job)
 {
-    if (job->told_end || job->client == NULL) {
+    // A job that was done before anybody asked may be repairing a result that was lost since.
+    if (job->told_end || job->client == NULL || (job->state == JOB_DONE && job->open > 0)) {
         return true;
     }
     struct sched_action *action = outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);

@@ -39,8 +39,8 @@ static struct worker *next_loaded(const struct sched *sched, const struct worker
     return NULL;
 }
 
-// False when there is no memory to note that the worker has to do with the job.
-static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first, uint32_t count)
+// Notes that the worker has to do with the layer from now on; false: no memory for that.
+static bool prepare(struct worker *worker, struct layer *layer)
 {
     struct job *job = layer->job;
     struct knows *knows = worker_knows(worker, job);
@@ -52,11 +52,19 @@ static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first,
     if (job->state == JOB_QUEUED) {
         job->state = JOB_RUNNING;
     }
+    worker_mark_dirty(job->sched, worker);
+    return true;
+}
+
+static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first, uint32_t count)
+{
+    if (!prepare(worker, layer)) {
+        return false;
+    }
     for (uint32_t i = first; i < first + count; i++) {
         worker_assign(worker, layer, i);
     }
-    worker_reload(job->sched, worker);
-    worker_mark_dirty(job->sched, worker);
+    worker_reload(layer->job->sched, worker);
     return true;
 }
 
@@ -131,21 +139,27 @@ static struct worker *choose(const struct layer *layer, uint32_t i)
     return least;
 }
 
-// Task by task, each to where its inputs are.  False: no worker has room.
+// Task by task, each to where its inputs are.  False: no worker has room, or no memory.
 static bool place_local(struct layer *layer)
 {
+    struct sched *sched = layer->job->sched;
+    const struct worker *last = NULL;
+
     for (uint32_t i = 0; (i = bits_next(&layer->ready, i)) != BITS_NONE; i++) {
         struct worker *worker = choose(layer, i);
 
         if (worker == NULL) {
-            if (least_loaded(layer->job->sched) == NULL) {
+            if (least_loaded(sched) == NULL) {
                 return false;
             }
             continue;
         }
-        if (!hand_out(worker, layer, i, 1)) {
+        if (worker != last && !prepare(worker, layer)) {
             return false;
         }
+        last = worker;
+        worker_assign(worker, layer, i);
+        worker_reload(sched, worker);
     }
     return true;
 }

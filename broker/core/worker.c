@@ -261,9 +261,7 @@ void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i)
 
 void worker_reload(struct sched *sched, struct worker *worker)
 {
-    uint8_t load = (uint8_t)(worker->assigned >= worker->slots
-                                 ? LOAD_FULL
-                                 : (uint64_t)worker->assigned * LOAD_FULL / worker->slots);
+    uint8_t load = worker_load(worker);
 
     if (load != worker->load) {
         load_remove(sched, worker);

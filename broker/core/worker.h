@@ -28,6 +28,11 @@ static inline void knows_set(uint64_t *set, uint32_t layer)
 void worker_assign(struct worker *worker, struct layer *layer, uint32_t i);
 // The other half of a task's move out of `assigned`; the caller makes the move.
 void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i);
+// LOAD_FULL exactly when there is no room.
+static inline uint8_t worker_load(const struct worker *worker)
+{
+    return (uint8_t)((uint64_t)worker->assigned * LOAD_FULL / worker->slots);
+}
 // Puts it where its load belongs: after a batch of the two above.
 void worker_reload(struct sched *sched, struct worker *worker);
 // Takes a job's tasks out of its queue before the job's arrays go.

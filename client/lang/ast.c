@@ -12,7 +12,8 @@ static char *print_items(const struct ast *ast, struct arena *arena, const char 
         const char *keyword = ast->kind == AST_CALL && ast->keyword[i] != NULL ? ast->keyword[i] : "";
 
         out = item == NULL ? NULL
-                           : arena_printf(arena, "%s%s%s%s%s", out, before, keyword, *keyword != '\0' ? "=" : "", item);
+                           : arena_printf(arena, "%s%s%s%s%s", out, before, keyword,
+                                          *keyword != '\0' ? "=" : "", item);
     }
     return out == NULL ? NULL : arena_printf(arena, "%s%s", out, close);
 }

@@ -5,27 +5,32 @@
 #include "client/lang/lexer.h"
 
 enum ast_kind {
-    AST_NONE, AST_BOOL, AST_INT, AST_FLOAT, AST_STRING,
+    AST_NONE,
+    AST_BOOL,
+    AST_INT,
+    AST_FLOAT,
+    AST_STRING,
     AST_NAME,
-    AST_LIST, AST_TUPLE,  // items
-    AST_DICT,             // items: key, value, key, value, ...
-    AST_UNARY,            // op, a
-    AST_BINARY,           // op, a, b
-    AST_ATTRIBUTE,        // a.text
-    AST_ITEM,             // a[b]
-    AST_CALL,             // a(items), keywords by name
+    AST_LIST,
+    AST_TUPLE,     // items
+    AST_DICT,      // items: key, value, key, value, ...
+    AST_UNARY,     // op, a
+    AST_BINARY,    // op, a, b
+    AST_ATTRIBUTE, // a.text
+    AST_ITEM,      // a[b]
+    AST_CALL,      // a(items), keywords by name
 };
 
 struct ast {
     enum ast_kind kind;
     enum op op;
-    struct place at;    // all of it
-    struct place word;  // what an error points at: the operator, the attribute's name
-    uint32_t depth;     // of the tree below, itself included: at most AST_DEPTH_MAX
+    struct place at;   // all of it
+    struct place word; // what an error points at: the operator, the attribute's name
+    uint32_t depth;    // of the tree below, itself included: at most AST_DEPTH_MAX
     struct ast *a;
     struct ast *b;
     struct ast **item;
-    const char **keyword;        // CALL: name of each item, NULL: positional
+    const char **keyword; // CALL: name of each item, NULL: positional
     struct place *keyword_at;
     uint32_t items;
     bool parenthesised;
@@ -33,9 +38,9 @@ struct ast {
         bool boolean;
         int64_t i;
         double f;
-        const char *text;  // STRING, NAME, ATTRIBUTE: zero-terminated
+        const char *text; // STRING, NAME, ATTRIBUTE: zero-terminated
     };
-    uint32_t size;  // of text
+    uint32_t size; // of text
 };
 
 #define AST_DEPTH_MAX 400U
@@ -45,11 +50,11 @@ enum statement_kind { STATEMENT_VALUE, STATEMENT_ASSIGN, STATEMENT_IMPORT };
 struct statement {
     enum statement_kind kind;
     struct place at;
-    struct ast *target;  // ASSIGN: NAME, ATTRIBUTE or ITEM
-    enum op op;          // ASSIGN: += is ADD; NONE: =
-    struct ast *value;   // VALUE, ASSIGN
-    const char *module;  // IMPORT: "pandas", "dask.dataframe", "dask.dataframe.read_csv"
-    const char *name;    // IMPORT: what it is called from here on
+    struct ast *target; // ASSIGN: NAME, ATTRIBUTE or ITEM
+    enum op op;         // ASSIGN: += is ADD; NONE: =
+    struct ast *value;  // VALUE, ASSIGN
+    const char *module; // IMPORT: "pandas", "dask.dataframe", "dask.dataframe.read_csv"
+    const char *name;   // IMPORT: what it is called from here on
 };
 
 struct ast_script {

@@ -15,7 +15,7 @@ struct lexer {
     uint32_t at;
     struct token *token;
     size_t count, room;
-    uint32_t opener[NESTING_MAX];  // offsets of open brackets
+    uint32_t opener[NESTING_MAX]; // offsets of open brackets
     unsigned open;
 };
 
@@ -25,50 +25,28 @@ static const struct {
     enum op op;
     enum op aug;
 } ops[] = {
-    {"**=", OP_AUG_ASSIGN, OP_POW},
-    {"//=", OP_AUG_ASSIGN, OP_FLOORDIV},
-    {"<<=", OP_AUG_ASSIGN, OP_SHL},
-    {">>=", OP_AUG_ASSIGN, OP_SHR},
-    {"**", OP_POW, OP_NONE},
-    {"//", OP_FLOORDIV, OP_NONE},
-    {"<<", OP_SHL, OP_NONE},
-    {">>", OP_SHR, OP_NONE},
-    {"==", OP_EQ, OP_NONE},
-    {"!=", OP_NE, OP_NONE},
-    {"<=", OP_LE, OP_NONE},
-    {">=", OP_GE, OP_NONE},
-    {":=", OP_WALRUS, OP_NONE},
-    {"->", OP_ARROW, OP_NONE},
-    {"+=", OP_AUG_ASSIGN, OP_ADD},
-    {"-=", OP_AUG_ASSIGN, OP_SUB},
-    {"*=", OP_AUG_ASSIGN, OP_MUL},
-    {"/=", OP_AUG_ASSIGN, OP_DIV},
-    {"%=", OP_AUG_ASSIGN, OP_MOD},
-    {"&=", OP_AUG_ASSIGN, OP_BITAND},
-    {"|=", OP_AUG_ASSIGN, OP_BITOR},
-    {"^=", OP_AUG_ASSIGN, OP_BITXOR},
-    {"+", OP_ADD, OP_NONE},
-    {"-", OP_SUB, OP_NONE},
-    {"*", OP_MUL, OP_NONE},
-    {"/", OP_DIV, OP_NONE},
-    {"%", OP_MOD, OP_NONE},
-    {"@", OP_MATMUL, OP_NONE},
-    {"&", OP_BITAND, OP_NONE},
-    {"|", OP_BITOR, OP_NONE},
-    {"^", OP_BITXOR, OP_NONE},
-    {"<", OP_LT, OP_NONE},
-    {">", OP_GT, OP_NONE},
-    {"~", OP_INVERT, OP_NONE},
-    {"(", OP_LPAREN, OP_NONE},
-    {")", OP_RPAREN, OP_NONE},
-    {"[", OP_LBRACKET, OP_NONE},
-    {"]", OP_RBRACKET, OP_NONE},
-    {"{", OP_LBRACE, OP_NONE},
-    {"}", OP_RBRACE, OP_NONE},
-    {",", OP_COMMA, OP_NONE},
-    {":", OP_COLON, OP_NONE},
-    {".", OP_DOT, OP_NONE},
-    {"=", OP_ASSIGN, OP_NONE},
+    {"**=", OP_AUG_ASSIGN, OP_POW},  {"//=", OP_AUG_ASSIGN, OP_FLOORDIV},
+    {"<<=", OP_AUG_ASSIGN, OP_SHL},  {">>=", OP_AUG_ASSIGN, OP_SHR},
+    {"**", OP_POW, OP_NONE},         {"//", OP_FLOORDIV, OP_NONE},
+    {"<<", OP_SHL, OP_NONE},         {">>", OP_SHR, OP_NONE},
+    {"==", OP_EQ, OP_NONE},          {"!=", OP_NE, OP_NONE},
+    {"<=", OP_LE, OP_NONE},          {">=", OP_GE, OP_NONE},
+    {":=", OP_WALRUS, OP_NONE},      {"->", OP_ARROW, OP_NONE},
+    {"+=", OP_AUG_ASSIGN, OP_ADD},   {"-=", OP_AUG_ASSIGN, OP_SUB},
+    {"*=", OP_AUG_ASSIGN, OP_MUL},   {"/=", OP_AUG_ASSIGN, OP_DIV},
+    {"%=", OP_AUG_ASSIGN, OP_MOD},   {"&=", OP_AUG_ASSIGN, OP_BITAND},
+    {"|=", OP_AUG_ASSIGN, OP_BITOR}, {"^=", OP_AUG_ASSIGN, OP_BITXOR},
+    {"+", OP_ADD, OP_NONE},          {"-", OP_SUB, OP_NONE},
+    {"*", OP_MUL, OP_NONE},          {"/", OP_DIV, OP_NONE},
+    {"%", OP_MOD, OP_NONE},          {"@", OP_MATMUL, OP_NONE},
+    {"&", OP_BITAND, OP_NONE},       {"|", OP_BITOR, OP_NONE},
+    {"^", OP_BITXOR, OP_NONE},       {"<", OP_LT, OP_NONE},
+    {">", OP_GT, OP_NONE},           {"~", OP_INVERT, OP_NONE},
+    {"(", OP_LPAREN, OP_NONE},       {")", OP_RPAREN, OP_NONE},
+    {"[", OP_LBRACKET, OP_NONE},     {"]", OP_RBRACKET, OP_NONE},
+    {"{", OP_LBRACE, OP_NONE},       {"}", OP_RBRACE, OP_NONE},
+    {",", OP_COMMA, OP_NONE},        {":", OP_COLON, OP_NONE},
+    {".", OP_DOT, OP_NONE},          {"=", OP_ASSIGN, OP_NONE},
 };
 
 const char *op_text(enum op op)
@@ -99,6 +77,12 @@ static bool is_name_start(int c)
 static bool is_name(int c)
 {
     return is_name_start(c) || isdigit(c);
+}
+
+// A no-break space, from web pages.
+static bool is_wide_space(const struct lexer *l)
+{
+    return peek(l, 0) == 0xc2 && peek(l, 1) == 0xa0;
 }
 
 static int push(struct lexer *l, struct token token)
@@ -191,10 +175,9 @@ static int lex_number(struct lexer *l)
     if (second == 'x' || second == 'o' || second == 'b') {
         return lex_radix(l, second == 'x' ? 16 : second == 'o' ? 8 : 2);
     }
-    while (end < l->script->size &&
-           (is_name((unsigned char)script[end]) || script[end] == '.' ||
-            (end > start && tolower((unsigned char)script[end - 1]) == 'e' &&
-             (script[end] == '+' || script[end] == '-')))) {
+    while (end < l->script->size && (is_name((unsigned char)script[end]) || script[end] == '.' ||
+                                     (end > start && tolower((unsigned char)script[end - 1]) == 'e' &&
+                                      (script[end] == '+' || script[end] == '-')))) {
         end++;
     }
     char *text = arena_alloc(l->arena, end - start + 1);
@@ -375,7 +358,8 @@ static int lex_string(struct lexer *l, uint32_t start, bool raw)
 
         l->at++;
         if (c == 0) {
-            return script_error(l->script, (struct place){l->at - 1, l->at}, l->err, "a zero byte in a string");
+            return script_error(l->script, (struct place){l->at - 1, l->at}, l->err,
+                                "a zero byte in a string");
         }
         if (c == '\\' && !raw) {
             rc = lex_escape(l, out, &used);
@@ -388,18 +372,19 @@ static int lex_string(struct lexer *l, uint32_t start, bool raw)
     }
     out[used] = '\0';
     l->at += width;
-    return push(l, (struct token){.kind = TOKEN_STRING, .at = {start, l->at}, .text = out, .size = (uint32_t)used});
+    return push(
+        l, (struct token){.kind = TOKEN_STRING, .at = {start, l->at}, .text = out, .size = (uint32_t)used});
 }
 
 // ---- the rest ---------------------------------------------------------------------
 
 static int lex_name(struct lexer *l)
 {
-    static const char *const typographic[] = {"\xe2\x80\x98", "\xe2\x80\x99", "\xe2\x80\x9c", "\xe2\x80\x9d",
-                                              "\xc2\xab",     "\xc2\xbb"};
+    static const char *const typographic[] = {"\xe2\x80\x98", "\xe2\x80\x99", "\xe2\x80\x9c",
+                                              "\xe2\x80\x9d", "\xc2\xab",     "\xc2\xbb"};
     uint32_t start = l->at;
 
-    while (is_name(peek(l, 0))) {
+    while (is_name(peek(l, 0)) && !is_wide_space(l)) {
         for (size_t i = 0; i < sizeof(typographic) / sizeof(typographic[0]); i++) {
             size_t n = strlen(typographic[i]);
 
@@ -429,7 +414,8 @@ static int lex_name(struct lexer *l)
         }
         if (other) {
             return script_error(l->script, (struct place){start, l->at}, l->err,
-                                "'%.*s' before a string is not there: r\"...\" and \"...\" are", (int)size, text);
+                                "'%.*s' before a string is not there: r\"...\" and \"...\" are", (int)size,
+                                text);
         }
         return lex_string(l, start, raw);
     }
@@ -449,7 +435,8 @@ static int lex_bracket(struct lexer *l, enum op op, uint32_t start)
 
     if (op == OP_LPAREN || op == OP_LBRACKET || op == OP_LBRACE) {
         if (l->open == NESTING_MAX) {
-            return script_error(l->script, at, l->err, "more than %d brackets inside one another", NESTING_MAX);
+            return script_error(l->script, at, l->err, "more than %d brackets inside one another",
+                                NESTING_MAX);
         }
         l->opener[l->open++] = start;
     } else {
@@ -484,14 +471,16 @@ static int lex_op(struct lexer *l)
                     return rc;
                 }
             }
-            return push(l, (struct token){.kind = TOKEN_OP, .op = op, .aug = ops[i].aug, .at = {start, l->at}});
+            return push(l,
+                        (struct token){.kind = TOKEN_OP, .op = op, .aug = ops[i].aug, .at = {start, l->at}});
         }
     }
     int c = peek(l, 0);
     struct place at = {start, start + 1};
 
     if (c == '!') {
-        return script_error(l->script, at, l->err, "'!' is not there: ~ turns a condition round, != compares");
+        return script_error(l->script, at, l->err,
+                            "'!' is not there: ~ turns a condition round, != compares");
     }
     if (c > 0x20 && c < 0x7f) {
         return script_error(l->script, at, l->err, "'%c' means nothing here", c);
@@ -515,7 +504,7 @@ static int lex_one(struct lexer *l)
         l->at++;
         return 0;
     }
-    if (c == 0xc2 && peek(l, 1) == 0xa0) {  // no-break space, from web pages
+    if (is_wide_space(l)) {
         l->at += 2;
         return 0;
     }
@@ -578,7 +567,8 @@ int lexer_run(const struct script *script, struct arena *arena, struct token **o
     if (rc == 0 && l.open > 0) {
         uint32_t at = l.opener[l.open - 1];
 
-        rc = script_error(script, (struct place){at, at + 1}, err, "this '%c' is never closed", script->text[at]);
+        rc = script_error(script, (struct place){at, at + 1}, err, "this '%c' is never closed",
+                          script->text[at]);
     }
     struct place end = {(uint32_t)script->size, (uint32_t)script->size};
 

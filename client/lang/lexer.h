@@ -8,8 +8,8 @@
 
 enum token_kind {
     TOKEN_END,
-    TOKEN_NEWLINE,  // or ;
-    TOKEN_NAME,     // keywords too
+    TOKEN_NEWLINE, // or ;
+    TOKEN_NAME,    // keywords too
     TOKEN_INT,
     TOKEN_FLOAT,
     TOKEN_STRING,
@@ -19,24 +19,53 @@ enum token_kind {
 enum op {
     OP_NONE,
     // binary
-    OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, OP_MATMUL, OP_SHL, OP_SHR,
-    OP_BITAND, OP_BITOR, OP_BITXOR,
-    OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE,
+    OP_ADD,
+    OP_SUB,
+    OP_MUL,
+    OP_DIV,
+    OP_FLOORDIV,
+    OP_MOD,
+    OP_POW,
+    OP_MATMUL,
+    OP_SHL,
+    OP_SHR,
+    OP_BITAND,
+    OP_BITOR,
+    OP_BITXOR,
+    OP_EQ,
+    OP_NE,
+    OP_LT,
+    OP_LE,
+    OP_GT,
+    OP_GE,
     // unary only
-    OP_NEG, OP_POS, OP_INVERT,
+    OP_NEG,
+    OP_POS,
+    OP_INVERT,
     // punctuation
-    OP_LPAREN, OP_RPAREN, OP_LBRACKET, OP_RBRACKET, OP_LBRACE, OP_RBRACE,
-    OP_COMMA, OP_COLON, OP_DOT, OP_ASSIGN, OP_AUG_ASSIGN, OP_WALRUS, OP_ARROW,
+    OP_LPAREN,
+    OP_RPAREN,
+    OP_LBRACKET,
+    OP_RBRACKET,
+    OP_LBRACE,
+    OP_RBRACE,
+    OP_COMMA,
+    OP_COLON,
+    OP_DOT,
+    OP_ASSIGN,
+    OP_AUG_ASSIGN,
+    OP_WALRUS,
+    OP_ARROW,
 };
-const char *op_text(enum op op);  // "**"
+const char *op_text(enum op op); // "**"
 
 struct token {
     enum token_kind kind;
     enum op op;  // OP; for AUG_ASSIGN see aug
-    enum op aug;  // += is ADD
+    enum op aug; // += is ADD
     struct place at;
     union {
-        const char *text;  // NAME; STRING: decoded, zero-terminated, `size` bytes
+        const char *text; // NAME; STRING: decoded, zero-terminated, `size` bytes
         int64_t i;
         double f;
     };

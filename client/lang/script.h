@@ -11,7 +11,7 @@
 #define SCRIPT_BYTES_MAX ((size_t)256 << 10)
 
 struct script {
-    const char *name;  // for people: a file name, "<stdin>", "script"
+    const char *name; // for people: a file name, "<stdin>", "script"
     const char *text;
     size_t size;
 };
@@ -26,6 +26,6 @@ struct place {
 int script_error(const struct script *script, struct place at, struct error *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-uint32_t script_line(const struct script *script, uint32_t offset);  // from 1
+uint32_t script_line(const struct script *script, uint32_t offset); // from 1
 
 #endif

@@ -58,6 +58,9 @@ bool spell_is_near(const struct spell *spell)
 {
     size_t size = strlen(spell->word);
 
-    return spell->best != NULL && spell->distance <= (size < 3 ? 1 : size < 6 ? 2 : 3) &&
+    return spell->best != NULL &&
+           spell->distance <= (size < 3   ? 1
+                               : size < 6 ? 2
+                                          : 3) &&
            spell->distance < size;
 }

@@ -11,7 +11,7 @@ unsigned spell_distance(const char *a, const char *b);
 
 struct spell {
     const char *word;
-    const char *best;  // NULL: no candidate yet
+    const char *best; // NULL: no candidate yet
     unsigned distance;
 };
 void spell_try(struct spell *spell, const char *candidate);

@@ -17,6 +17,12 @@
 int client_connect(const char *endpoint, const struct dray_options *options, int interrupt, dray_t **out,
                    struct error *err);
 
+// dray_close that leaves the goodbye at most linger_ms to get through (at the program's exit).
+void client_close(dray_t *dray, int linger_ms);
+
+// dray_wait that is not ended by signals, but by the interrupt only.
+int client_wait(dray_t *dray, int timeout_ms, struct error *err);
+
 // Both wait for the broker's answer, at most CLIENT_ANSWER_MS (-ETIMEDOUT); it lives in the arena.
 int client_cluster(dray_t *dray, struct arena *arena, const Dray__Cluster **out, struct error *err);
 int client_sources(dray_t *dray, const char *pattern, const char *path, bool glob, struct arena *arena,

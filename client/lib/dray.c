@@ -334,11 +334,16 @@ int dray_connect(const char *endpoint, const struct dray_options *options, dray_
 
 void dray_close(dray_t *dray)
 {
+    client_close(dray, CLOSE_MS);
+}
+
+void client_close(dray_t *dray, int linger_ms)
+{
     if (dray == NULL) {
         return;
     }
     results_destroy(dray->results);
-    uplink_destroy(dray->uplink, CLOSE_MS);
+    uplink_destroy(dray->uplink, linger_ms);
     if (dray->wake >= 0) {
         close(dray->wake);
     }
@@ -365,25 +370,36 @@ int dray_process(dray_t *dray, struct dray_error *error)
     return client_error(rc, &err, error);
 }
 
-int dray_wait(dray_t *dray, int timeout_ms, struct dray_error *error)
+static int wait_for_event(dray_t *dray, int timeout_ms, bool stubborn, struct error *err)
 {
     uint64_t until = deadline(timeout_ms);
-    struct error err = {0};
-    int rc;
 
     for (;;) {
-        rc = take_in(dray, &err);
+        int rc = take_in(dray, err);
+
         settle(dray);
         if (results_pending(dray->results)) {
             return 1;
         }
         if (rc == 0) {
-            rc = wait_readable(dray, until, false, &err);
+            rc = wait_readable(dray, until, stubborn, err);
         }
         if (rc <= 0) {
-            return client_error(rc, &err, error);
+            return rc;
         }
     }
+}
+
+int dray_wait(dray_t *dray, int timeout_ms, struct dray_error *error)
+{
+    struct error err = {0};
+
+    return client_error(wait_for_event(dray, timeout_ms, false, &err), &err, error);
+}
+
+int client_wait(dray_t *dray, int timeout_ms, struct error *err)
+{
+    return wait_for_event(dray, timeout_ms, true, err);
 }
 
 int dray_next(dray_t *dray, struct dray_event *event, struct dray_error *error)

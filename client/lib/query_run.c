@@ -173,7 +173,7 @@ static int follow(struct query_run *run, dray_job_t job, const struct job_taker 
     int rc;
 
     for (;;) {
-        rc = dray_wait(run->dray, LOOK_MS, &error);
+        rc = client_wait(run->dray, LOOK_MS, err);
         if (rc == 0) {
             rc = look_for_workers(run, err);
             if (rc < 0) {
@@ -182,7 +182,6 @@ static int follow(struct query_run *run, dray_job_t job, const struct job_taker 
             continue;
         }
         if (rc < 0) {
-            from_dray(err, &error);
             return fail(run, QUERY_BROKER, rc);
         }
         while ((rc = dray_next(run->dray, &event, &error)) == 1) {
@@ -236,7 +235,6 @@ static int find_sources(struct query_run *run, struct probe_plan *plan, const Dr
 {
     for (;;) {
         const Dray__Sources *sources;
-        struct dray_error error = {0};
         int rc = client_sources(run->dray, probe->pattern, probe->path, probe->glob, arena, &sources, err);
 
         if (rc != 0) {
@@ -252,9 +250,8 @@ static int find_sources(struct query_run *run, struct probe_plan *plan, const Dr
         if (run->no_workers_us == 0) {
             return fail(run, QUERY_JOB, probe_not_found(probe, sources, err));
         }
-        rc = dray_wait(run->dray, 50, &error);
+        rc = client_wait(run->dray, 50, err);
         if (rc < 0) {
-            from_dray(err, &error);
             return fail(run, QUERY_BROKER, rc);
         }
     }

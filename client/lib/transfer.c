@@ -27,6 +27,8 @@ struct peer {
     struct socket *socket;
     char *endpoint;
     uint64_t incarnation;
+    bool answered;
+    uint64_t heard_us; // last piece, of whatever transfer
     uint64_t used_us;
     size_t transfers;
 };
@@ -48,7 +50,6 @@ struct transfer {
     size_t endpoints;
     size_t endpoint_at; // the one in use; == endpoints: by way of the broker
     struct peer *peer;  // NULL: by way of the broker
-    bool answered;      // by the present source
     uint64_t heard_us;
     struct piece piece[WINDOW];
     size_t pieces;
@@ -67,6 +68,7 @@ struct transfers {
     struct peer *peers;
     size_t count;
     uint32_t tag;
+    uint64_t broker_heard_us; // last piece by way of the broker
 };
 
 int transfers_create(struct uplink *uplink, int epoll, const struct transfers_listener *listener,
@@ -289,7 +291,6 @@ static void turn_to_source(struct transfers *transfers, struct transfer *transfe
             }
         }
     }
-    transfer->answered = false;
     transfer->heard_us = monotonic_us();
     // Pieces may have come out of order; begin anew rather than keep a map of holes.
     transfer->pieces = 0;
@@ -410,7 +411,7 @@ static int accept_piece(struct transfer *transfer, size_t at, const Dray__Piece 
     return rc;
 }
 
-static void handle_piece(struct transfers *transfers, const struct peer *peer, const Dray__Piece *answer,
+static void handle_piece(struct transfers *transfers, struct peer *peer, const Dray__Piece *answer,
                          const struct message *message)
 {
     struct error err = {0};
@@ -418,6 +419,13 @@ static void handle_piece(struct transfers *transfers, const struct peer *peer, c
     struct transfer *transfer = find_piece(transfers, peer, answer->tag, &at);
     int rc;
 
+    // Who is busy with another transfer is not silent.
+    if (peer != NULL) {
+        peer->answered = true;
+        peer->heard_us = monotonic_us();
+    } else {
+        transfers->broker_heard_us = monotonic_us();
+    }
     if (transfer == NULL) {
         return; // late, from a source that we have turned away from
     }
@@ -431,7 +439,6 @@ static void handle_piece(struct transfers *transfers, const struct peer *peer, c
     } else if (transfer->arrived == transfer->total) {
         finish(transfers, transfer);
     } else {
-        transfer->answered = true;
         transfer->heard_us = monotonic_us();
         ask(transfers, transfer);
     }
@@ -482,16 +489,18 @@ void transfers_tick(struct transfers *transfers)
     uint64_t now = monotonic_us();
 
     for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
-        uint64_t silent = now - d->heard_us;
+        bool answered = d->peer == NULL || d->peer->answered;
+        uint64_t source_us = d->peer != NULL ? d->peer->heard_us : transfers->broker_heard_us;
+        uint64_t heard_us = d->heard_us > source_us ? d->heard_us : source_us;
 
-        if (d->peer != NULL && silent > (uint64_t)(d->answered ? STALL_US : ANSWER_US)) {
-            d->endpoint_at = d->answered ? d->endpoints : d->endpoint_at + 1;
-            turn_to_source(transfers, d);
-        } else if (d->peer == NULL && silent > STALL_US) {
-            turn_to_source(transfers, d);
-        } else {
+        if (now - heard_us <= (uint64_t)(answered ? STALL_US : ANSWER_US)) {
             ask(transfers, d);
+            continue;
         }
+        if (d->peer != NULL) {
+            d->endpoint_at = answered ? d->endpoints : d->endpoint_at + 1;
+        }
+        turn_to_source(transfers, d);
     }
     for (struct peer **link = &transfers->peers; *link != NULL;) {
         struct peer *peer = *link;

@@ -4,8 +4,8 @@
 #include "client/lang/spell.h"
 #include "client/plan/bind.h"
 
-int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name, struct place at,
-                  const struct expr **out)
+int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name,
+                  struct place at, const struct expr **out)
 {
     if (aggregate_type(fn, expr->type) == 0) {
         return bind_fail(b, at, "%s cannot be taken of %s%s%s: it is text", aggregate_name(fn),
@@ -40,8 +40,8 @@ int bind_scalars(struct binder *b, const struct node *node, const struct reducti
         return bind_no_memory(b);
     }
     for (uint32_t i = 0; i < count; i++) {
-        enum type type = aggregate_type(reduction[i].fn,
-                                        reduction[i].argument == NULL ? TYPE_INT64 : reduction[i].argument->type);
+        enum type type = aggregate_type(
+            reduction[i].fn, reduction[i].argument == NULL ? TYPE_INT64 : reduction[i].argument->type);
 
         copy[i] = reduction[i];
         expr[i] = expr_column(b->arena, i, type);
@@ -88,7 +88,8 @@ int bind_aggregate(struct binder *b, const struct node *node, const struct expr 
     }
     for (uint32_t i = 0; i < count; i++) {
         agg[i] = (struct aggregate){reduction[i].fn, 0};
-        plain = plain && (reduction[i].argument == NULL || expr_is_column(reduction[i].argument, &agg[i].column));
+        plain =
+            plain && (reduction[i].argument == NULL || expr_is_column(reduction[i].argument, &agg[i].column));
     }
     for (uint32_t i = 0; i < keys && !plain && rc == 0; i++) {
         const char *label = expr_is_column(key[i], &column) ? node->field[column].name : name[i];
@@ -97,8 +98,8 @@ int bind_aggregate(struct binder *b, const struct node *node, const struct expr 
     }
     for (uint32_t i = 0; i < count && !plain && rc == 0; i++) {
         if (reduction[i].argument != NULL) {
-            const char *label = expr_is_column(reduction[i].argument, &column) ? node->field[column].name
-                                                                                : name[keys + i];
+            const char *label =
+                expr_is_column(reduction[i].argument, &column) ? node->field[column].name : name[keys + i];
 
             rc = place_of(b, &s, reduction[i].argument, label, &agg[i].column);
         }
@@ -118,7 +119,8 @@ int bind_agg_name(struct binder *b, const struct value *v, Dray__AggFn *out)
     struct spell spell = {.word = v->kind == VALUE_STRING ? v->text : ""};
 
     if (v->kind != VALUE_STRING) {
-        return bind_fail(b, v->at, "an aggregation is named by a text such as \"mean\", this is %s", value_words(v));
+        return bind_fail(b, v->at, "an aggregation is named by a text such as \"mean\", this is %s",
+                         value_words(v));
     }
     for (int fn = DRAY__AGG_FN__SUM; fn <= (int)DRAY__AGG_FN__LAST; fn++) {
         const char *name = aggregate_name((Dray__AggFn)fn);
@@ -139,12 +141,29 @@ bool bind_type_name(const char *name, enum type *out)
         const char *name;
         enum type type;
     } names[] = {
-        {"int64", TYPE_INT64},     {"int", TYPE_INT64},       {"int32", TYPE_INT64},     {"Int64", TYPE_INT64},
-        {"float64", TYPE_FLOAT64}, {"float", TYPE_FLOAT64},   {"float32", TYPE_FLOAT64}, {"str", TYPE_STRING},
-        {"string", TYPE_STRING},   {"object", TYPE_STRING},   {"O", TYPE_STRING},        {"bool", TYPE_BOOL},
-        {"boolean", TYPE_BOOL},    {"category", TYPE_DICT},   {"int16", TYPE_INT64},     {"int8", TYPE_INT64},
-        {"bool_", TYPE_BOOL},      {"str_", TYPE_STRING},     {"object_", TYPE_STRING},  {"double", TYPE_FLOAT64},
-        {"i8", TYPE_INT64},        {"f8", TYPE_FLOAT64},      {"string[pyarrow]", TYPE_STRING},
+        {"int64", TYPE_INT64},
+        {"int", TYPE_INT64},
+        {"int32", TYPE_INT64},
+        {"Int64", TYPE_INT64},
+        {"float64", TYPE_FLOAT64},
+        {"float", TYPE_FLOAT64},
+        {"float32", TYPE_FLOAT64},
+        {"str", TYPE_STRING},
+        {"string", TYPE_STRING},
+        {"object", TYPE_STRING},
+        {"O", TYPE_STRING},
+        {"bool", TYPE_BOOL},
+        {"boolean", TYPE_BOOL},
+        {"category", TYPE_DICT},
+        {"int16", TYPE_INT64},
+        {"int8", TYPE_INT64},
+        {"bool_", TYPE_BOOL},
+        {"str_", TYPE_STRING},
+        {"object_", TYPE_STRING},
+        {"double", TYPE_FLOAT64},
+        {"i8", TYPE_INT64},
+        {"f8", TYPE_FLOAT64},
+        {"string[pyarrow]", TYPE_STRING},
     };
 
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -43,7 +43,9 @@ static int scalars_plan(struct binder *b, const struct scalars *s, const struct 
         return bind_no_memory(b);
     }
     for (uint32_t i = 0; i < s->reductions; i++) {
-        name[i] = i < s->count && s->name != NULL ? s->name[i] : arena_printf(b->arena, "value%u", i);
+        name[i] = i < s->count && s->name != NULL ? s->name[i]
+                  : s->reductions == 1            ? "value"
+                                                  : arena_printf(b->arena, "value%u", i);
         if (name[i] == NULL) {
             return bind_no_memory(b);
         }
@@ -102,7 +104,8 @@ static int answer_list(struct binder *b, const struct value *list, struct answer
             reductions += item->scalars.reductions;
             values++;
         } else if (!value_is_literal(item)) {
-            return bind_fail(b, item->at, "%s in a list cannot be printed: the last line should be one of them",
+            return bind_fail(b, item->at,
+                             "%s in a list cannot be printed: the last line should be one of them",
                              value_words(item));
         }
     }
@@ -125,8 +128,9 @@ static int answer_list(struct binder *b, const struct value *list, struct answer
         for (uint32_t k = 0; k < s->reductions && with != NULL; k++) {
             const struct reduction *r = &s->reduction[k];
 
-            with[k] = expr_column(b->arena, all.reductions + k,
-                                  aggregate_type(r->fn, r->argument == NULL ? TYPE_INT64 : r->argument->type));
+            with[k] =
+                expr_column(b->arena, all.reductions + k,
+                            aggregate_type(r->fn, r->argument == NULL ? TYPE_INT64 : r->argument->type));
             reduction[all.reductions + k] = *r;
         }
         expr[all.count] = with == NULL ? NULL : expr_substitute(b->arena, s->expr[0], with);
@@ -161,11 +165,13 @@ int answer_create(struct binder *b, const struct value *value, struct answer *ou
     case VALUE_TUPLE:
         return answer_list(b, value, out);
     case VALUE_DTYPES:
-        out->shape = (struct shape){.kind = SHAPE_SERIES, .index_columns = 1, .dtype = "object", .index_is_names = true};
+        out->shape = (struct shape){
+            .kind = SHAPE_SERIES, .index_columns = 1, .dtype = "object", .index_is_names = true};
         out->dtypes = &value->frame;
         return 0;
     case VALUE_GROUPS:
-        return bind_fail(b, value->at, "a groupby needs an aggregation behind it: .mean(), .size(), .agg(...)");
+        return bind_fail(b, value->at,
+                         "a groupby needs an aggregation behind it: .mean(), .size(), .agg(...)");
     case VALUE_METHOD:
         return bind_fail(b, value->at, "a method without its call: put () behind it");
     case VALUE_NONE:
@@ -184,7 +190,8 @@ int answer_create(struct binder *b, const struct value *value, struct answer *ou
         out->cell[0].literal = value;
         return 0;
     default:
-        return bind_fail(b, value->at, "%s cannot be printed: the last line should be a table, a column or a value",
+        return bind_fail(b, value->at,
+                         "%s cannot be printed: the last line should be a table, a column or a value",
                          value_words(value));
     }
 }
@@ -217,7 +224,8 @@ static enum type common_type(const struct answer *answer, const struct table *ro
 
     for (uint32_t i = 1; i < answer->cells; i++) {
         enum type other = cell_type(&answer->cell[i], row);
-        bool numbers = type <= TYPE_FLOAT64 && type >= TYPE_INT64 && other <= TYPE_FLOAT64 && other >= TYPE_INT64;
+        bool numbers =
+            type <= TYPE_FLOAT64 && type >= TYPE_INT64 && other <= TYPE_FLOAT64 && other >= TYPE_INT64;
 
         if (type != other) {
             type = numbers && answer->shape.kind != SHAPE_LIST ? TYPE_FLOAT64 : TYPE_STRING;
@@ -243,7 +251,8 @@ static int add_text(struct column_builder *b, enum type type, bool boolean, int6
     return column_builder_string(b, text, size);
 }
 
-static int add_number(struct column_builder *b, enum type as, enum type type, bool boolean, int64_t i, double f)
+static int add_number(struct column_builder *b, enum type as, enum type type, bool boolean, int64_t i,
+                      double f)
 {
     if (as == TYPE_STRING) {
         return add_text(b, type, boolean, i, f);
@@ -291,7 +300,8 @@ static int add_cell(struct column_builder *b, enum type as, const struct cell *c
 }
 
 // The cells below one another, with their names before them for a row.
-static int cells_table(const struct answer *answer, const struct table *row, struct table **out, struct error *err)
+static int cells_table(const struct answer *answer, const struct table *row, struct table **out,
+                       struct error *err)
 {
     bool named = answer->shape.kind == SHAPE_SERIES;
     enum type type = common_type(answer, row);
@@ -314,8 +324,9 @@ static int cells_table(const struct answer *answer, const struct table *row, str
         rc = column_builder_finish(names, "", &table->column[0]);
     }
     if (rc == 0) {
-        rc = column_builder_finish(values, answer->shape.series_name == NULL ? "0" : answer->shape.series_name,
-                                   &table->column[named]);
+        rc =
+            column_builder_finish(values, answer->shape.series_name == NULL ? "0" : answer->shape.series_name,
+                                  &table->column[named]);
     }
     column_builder_destroy(names);
     column_builder_destroy(values);
@@ -337,7 +348,8 @@ static int dtypes_table(const struct frame *f, struct table **out, struct error 
 
     for (uint32_t i = 0; i < count && rc == 0; i++) {
         const struct field *field = &f->node->field[f->index + i];
-        const char *type = field->type == TYPE_STRING ? "object" : type_name(field->type);
+        const char *type =
+            field->type == TYPE_STRING || field->type == TYPE_ANY ? "object" : type_name(field->type);
 
         rc = column_builder_string(names, field->name, strlen(field->name));
         if (rc == 0) {
@@ -383,5 +395,6 @@ int answer_known(const struct answer *answer, struct table **out, struct error *
         *out = NULL;
         return 0;
     }
-    return answer->dtypes != NULL ? dtypes_table(answer->dtypes, out, err) : cells_table(answer, NULL, out, err);
+    return answer->dtypes != NULL ? dtypes_table(answer->dtypes, out, err)
+                                  : cells_table(answer, NULL, out, err);
 }

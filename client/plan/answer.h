@@ -8,18 +8,18 @@
 
 // One item of a list or a row: known, or a column of the plan's single row.
 struct cell {
-    const struct value *literal;  // NULL: a column
+    const struct value *literal; // NULL: a column
     uint32_t column;
-    const char *name;  // in the index of a row
+    const char *name; // in the index of a row
 };
 
 struct answer {
     struct shape shape;
-    const struct node *plan;  // NULL: known without running anything
-    bool across;              // the plan's one row is turned into the cells
+    const struct node *plan; // NULL: known without running anything
+    bool across;             // the plan's one row is turned into the cells
     struct cell *cell;
     uint32_t cells;
-    const struct frame *dtypes;  // known: names and types of its columns
+    const struct frame *dtypes; // known: names and types of its columns
 };
 
 int answer_create(struct binder *b, const struct value *value, struct answer *out);

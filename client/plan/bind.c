@@ -21,7 +21,8 @@ int bind_fail(struct binder *b, struct place at, const char *format, ...)
 
 int bind_no_memory(struct binder *b)
 {
-    return error_set(b->err, ENOMEM, "%s: this script needs more memory than a plan may take", b->script->name);
+    return error_set(b->err, ENOMEM, "%s: this script needs more memory than a plan may take",
+                     b->script->name);
 }
 
 struct value *bind_value(struct binder *b, enum value_kind kind, struct place at)
@@ -139,8 +140,8 @@ static int bind_variable(struct binder *b, const struct ast *ast, const struct v
     }
     method_each(ON_NOTHING, try_name, &spell);
     return bind_fail(b, ast->at, "there is no '%s' here%s%s%s", ast->text,
-                     spell_is_near(&spell) ? ": did you mean '" : "",
-                     spell_is_near(&spell) ? spell.best : "", spell_is_near(&spell) ? "'?" : "");
+                     spell_is_near(&spell) ? ": did you mean '" : "", spell_is_near(&spell) ? spell.best : "",
+                     spell_is_near(&spell) ? "'?" : "");
 }
 
 int bind_column(struct binder *b, const struct node *node, uint32_t from, const char *name, struct place at,
@@ -194,7 +195,8 @@ static int bind_module_attribute(struct binder *b, const struct ast *ast, const 
         if (strcmp(ast->text, "nan") == 0) {
             return bind_fail(b, ast->word, "np.nan is not there yet: .isna() asks for missing values");
         }
-        return bind_fail(b, ast->word, "numpy has no '%s' here: its type names are there, nothing else", ast->text);
+        return bind_fail(b, ast->word, "numpy has no '%s' here: its type names are there, nothing else",
+                         ast->text);
     }
     if (strcmp(self->module, "dask") == 0 && strcmp(ast->text, "dataframe") == 0) {
         struct value *v = bind_value(b, VALUE_MODULE, ast->at);
@@ -245,8 +247,9 @@ static int no_attribute(struct binder *b, const struct ast *ast, const struct va
     if (spell.best == NULL) {
         return bind_fail(b, ast->word, "%s has no '%s'", value_words(self), ast->text);
     }
-    return bind_fail(b, ast->word, spell_is_near(&spell) ? "%s has no '%s': did you mean '%s'?"
-                                                         : "%s has no '%s'; the nearest name that exists: '%s'",
+    return bind_fail(b, ast->word,
+                     spell_is_near(&spell) ? "%s has no '%s': did you mean '%s'?"
+                                           : "%s has no '%s'; the nearest name that exists: '%s'",
                      value_words(self), ast->text, spell.best);
 }
 
@@ -281,7 +284,8 @@ static int bind_attribute(struct binder *b, const struct ast *ast, const struct 
         *out = v;
         return 0;
     }
-    if (self->kind == VALUE_FRAME && node_find(self->frame.node, self->frame.index, ast->text) != UINT32_MAX) {
+    if (self->kind == VALUE_FRAME &&
+        node_find(self->frame.node, self->frame.index, ast->text) != UINT32_MAX) {
         return bind_column_of(b, &self->frame, ast->text, ast->at, out);
     }
     if (self->kind == VALUE_GROUPS && !self->groups.chosen &&
@@ -358,14 +362,22 @@ static int bind_call(struct binder *b, const struct ast *ast, const struct value
 static Dray__ExprKind binary_kind(enum op op)
 {
     static const Dray__ExprKind kinds[] = {
-        [OP_ADD] = DRAY__EXPR_KIND__ADD,      [OP_SUB] = DRAY__EXPR_KIND__SUB,
-        [OP_MUL] = DRAY__EXPR_KIND__MUL,      [OP_DIV] = DRAY__EXPR_KIND__DIV,
-        [OP_FLOORDIV] = DRAY__EXPR_KIND__FLOORDIV, [OP_MOD] = DRAY__EXPR_KIND__MOD,
-        [OP_POW] = DRAY__EXPR_KIND__POW,      [OP_BITAND] = DRAY__EXPR_KIND__AND,
-        [OP_BITOR] = DRAY__EXPR_KIND__OR,     [OP_BITXOR] = DRAY__EXPR_KIND__XOR,
-        [OP_EQ] = DRAY__EXPR_KIND__EQ,        [OP_NE] = DRAY__EXPR_KIND__NE,
-        [OP_LT] = DRAY__EXPR_KIND__LT,        [OP_LE] = DRAY__EXPR_KIND__LE,
-        [OP_GT] = DRAY__EXPR_KIND__GT,        [OP_GE] = DRAY__EXPR_KIND__GE,
+        [OP_ADD] = DRAY__EXPR_KIND__ADD,
+        [OP_SUB] = DRAY__EXPR_KIND__SUB,
+        [OP_MUL] = DRAY__EXPR_KIND__MUL,
+        [OP_DIV] = DRAY__EXPR_KIND__DIV,
+        [OP_FLOORDIV] = DRAY__EXPR_KIND__FLOORDIV,
+        [OP_MOD] = DRAY__EXPR_KIND__MOD,
+        [OP_POW] = DRAY__EXPR_KIND__POW,
+        [OP_BITAND] = DRAY__EXPR_KIND__AND,
+        [OP_BITOR] = DRAY__EXPR_KIND__OR,
+        [OP_BITXOR] = DRAY__EXPR_KIND__XOR,
+        [OP_EQ] = DRAY__EXPR_KIND__EQ,
+        [OP_NE] = DRAY__EXPR_KIND__NE,
+        [OP_LT] = DRAY__EXPR_KIND__LT,
+        [OP_LE] = DRAY__EXPR_KIND__LE,
+        [OP_GT] = DRAY__EXPR_KIND__GT,
+        [OP_GE] = DRAY__EXPR_KIND__GE,
     };
 
     return (size_t)op < sizeof(kinds) / sizeof(kinds[0]) ? kinds[op] : (Dray__ExprKind)0;
@@ -384,8 +396,11 @@ static int operate(struct binder *b, enum op op, const struct value *left, const
 
 static int bind_items(struct binder *b, const struct ast *ast, const struct value **out)
 {
-    struct value *v = bind_value(
-        b, ast->kind == AST_LIST ? VALUE_LIST : ast->kind == AST_TUPLE ? VALUE_TUPLE : VALUE_DICT, ast->at);
+    struct value *v = bind_value(b,
+                                 ast->kind == AST_LIST    ? VALUE_LIST
+                                 : ast->kind == AST_TUPLE ? VALUE_TUPLE
+                                                          : VALUE_DICT,
+                                 ast->at);
     const struct value **item = arena_array(b->arena, ast->items, sizeof(struct value *));
 
     if (v == NULL || item == NULL) {
@@ -494,7 +509,8 @@ static int assign_column(struct binder *b, const struct statement *s, const stru
         return rc;
     }
     if (variable == NULL || table->kind != VALUE_FRAME) {
-        return bind_fail(b, target->a->at, "columns can be assigned to tables, this is %s", value_words(table));
+        return bind_fail(b, target->a->at, "columns can be assigned to tables, this is %s",
+                         value_words(table));
     }
     if (target->kind == AST_ITEM) {
         const struct value *key;
@@ -507,8 +523,8 @@ static int assign_column(struct binder *b, const struct statement *s, const stru
             rc = bind_name(b, key, &name);
         }
     } else if (node_find(table->frame.node, table->frame.index, name) == UINT32_MAX) {
-        return bind_fail(b, target->word, "there is no column '%s': a new column is made by %s[\"%s\"] = ...", name,
-                         target->a->text, name);
+        return bind_fail(b, target->word, "there is no column '%s': a new column is made by %s[\"%s\"] = ...",
+                         name, target->a->text, name);
     }
     if (rc < 0) {
         return rc;
@@ -592,7 +608,8 @@ int bind_script(struct binder *b, const struct ast_script *script, const struct 
         int rc;
 
         if (is_print(s) && i + 1 < script->statements) {
-            return bind_fail(b, s->at, "a script has one value, that of its last line: print() belongs there");
+            return bind_fail(b, s->at,
+                             "a script has one value, that of its last line: print() belongs there");
         }
         value = NULL;
         rc = bind_statement(b, s, &value);

@@ -9,13 +9,13 @@
 
 // What survives binding anew: the files found, and the types learnt since.
 struct learnt_type {
-    uint32_t ordinal;  // of the read_csv
+    uint32_t ordinal; // of the read_csv
     const char *column;
     enum type type;
 };
 struct learnt {
-    struct arena *arena;  // outlives the binder
-    Dray__CsvProbeResult ***probe;  // [ordinal], one a path
+    struct arena *arena;           // outlives the binder
+    Dray__CsvProbeResult ***probe; // [ordinal], one a path
     uint32_t probes;
     struct learnt_type *type;
     uint32_t types;
@@ -34,7 +34,7 @@ struct binder {
     struct arena *arena;
     struct error *err;
     struct variable *variables;
-    uint32_t sources;  // read_csv calls so far
+    uint32_t sources; // read_csv calls so far
 };
 
 // The value of the last statement.
@@ -42,9 +42,10 @@ int bind_script(struct binder *b, const struct ast_script *script, const struct 
 
 // ---- for the methods -----------------------------------------------------------
 
-int bind_fail(struct binder *b, struct place at, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int bind_fail(struct binder *b, struct place at, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 int bind_no_memory(struct binder *b);
-struct value *bind_value(struct binder *b, enum value_kind kind, struct place at);  // NULL: error is set
+struct value *bind_value(struct binder *b, enum value_kind kind, struct place at); // NULL: error is set
 
 int bind_binary(struct binder *b, Dray__ExprKind kind, const struct value *left, const struct value *right,
                 struct place at, const struct value **out);
@@ -79,7 +80,7 @@ struct selection {
     uint32_t count, room;
 };
 int selection_start(struct binder *b, const struct node *node, uint32_t first, uint32_t count,
-                    struct selection *out);  // columns [first, first + count) of the node
+                    struct selection *out); // columns [first, first + count) of the node
 int selection_add(struct binder *b, struct selection *s, const struct expr *expr, const char *name);
 // Over another node: taken when both have the same rows, else an error in words.
 int selection_add_foreign(struct binder *b, struct selection *s, const struct node *node,
@@ -92,9 +93,10 @@ int bind_over_rows(struct binder *b, const struct node *node, const struct expr 
 // One row of reductions as a value; expr and name as in struct scalars.
 int bind_scalars(struct binder *b, const struct node *node, const struct reduction *reduction, uint32_t count,
                  const char *const *name, struct place at, const struct value **out);
-// Checks that fn can be taken of expr (called `name` in words) and casts truth values where numbers are needed.
-int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name, struct place at,
-                  const struct expr **out);
+// Checks that fn can be taken of expr (called `name` in words) and casts truth values where numbers are
+// needed.
+int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name,
+                  struct place at, const struct expr **out);
 // keys and arguments are over `node`; names: of the keys, then of the reductions.
 int bind_aggregate(struct binder *b, const struct node *node, const struct expr *const *key, uint32_t keys,
                    const struct reduction *reduction, uint32_t count, const char *const *name,

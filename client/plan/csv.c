@@ -2,10 +2,15 @@
 
 #include <errno.h>
 
+#include "client/plan/expr.h"
+
 enum type type_join(enum type a, enum type b)
 {
-    if (a == b) {
+    if (a == b || b == TYPE_ANY) {
         return a;
+    }
+    if (a == TYPE_ANY) {
+        return b;
     }
     if ((a == TYPE_INT64 && b == TYPE_FLOAT64) || (a == TYPE_FLOAT64 && b == TYPE_INT64)) {
         return TYPE_FLOAT64;
@@ -28,9 +33,10 @@ int csv_cut(struct csv_source *source, struct error *err)
             blocks = bytes / source->block_size + (bytes % source->block_size != 0);
         }
         if (blocks > CSV_TASKS_MAX - total) {
-            return error_set(err, EFBIG,
-                             "%s: blocks of %llu bytes are more than %u tasks; read_csv(blocksize=...) takes a larger one",
-                             source->label, (unsigned long long)source->block_size, CSV_TASKS_MAX);
+            return error_set(
+                err, EFBIG,
+                "%s: blocks of %llu bytes are more than %u tasks; read_csv(blocksize=...) takes a larger one",
+                source->label, (unsigned long long)source->block_size, CSV_TASKS_MAX);
         }
         file->first = (uint32_t)total;
         file->blocks = (uint32_t)blocks;
@@ -70,8 +76,8 @@ static Dray__CsvFile *scan_file(const struct csv_source *source, uint32_t index,
 }
 
 Dray__ScanCsv *csv_scan(const struct csv_source *source, const uint32_t *column, const enum type *type,
-                        const bool *group_key, uint32_t columns, const uint32_t *starts_quoted,
-                        size_t starts, struct arena *arena)
+                        const bool *group_key, uint32_t columns, const uint32_t *starts_quoted, size_t starts,
+                        struct arena *arena)
 {
     Dray__ScanCsv *out = arena_alloc(arena, sizeof(*out));
 

@@ -1,6 +1,5 @@
 #include "client/plan/expr.h"
 
-#include <math.h>
 #include <string.h>
 
 #include "proto/number.h"
@@ -85,6 +84,12 @@ const struct expr *expr_string(struct arena *arena, const char *text, uint32_t s
         out->size = size;
     }
     return out;
+}
+
+const struct expr *expr_rebuild(struct arena *arena, const struct expr *expr, const struct expr *a,
+                                const struct expr *b)
+{
+    return make(arena, expr->kind, expr->type, a, b);
 }
 
 bool expr_fits(const struct expr *expr)
@@ -186,6 +191,12 @@ const struct expr *expr_cast(struct arena *arena, const struct expr *a, enum typ
 const struct expr *expr_unary(struct arena *arena, Dray__ExprKind kind, const struct expr *a,
                               struct expr_fault *fault)
 {
+    if (a->type == TYPE_ANY && kind != KIND(IS_NULL) && kind != KIND(NOT_NULL)) {
+        a = expr_cast(arena, a, kind == KIND(NOT) ? TYPE_BOOL : TYPE_FLOAT64);
+        if (a == NULL) {
+            return NULL;
+        }
+    }
     switch (kind) {
     case KIND(NOT):
         if (a->type != TYPE_BOOL && a->type != TYPE_INT64) {
@@ -211,11 +222,12 @@ static const struct expr *logical(struct arena *arena, Dray__ExprKind kind, cons
         return make(arena, kind, TYPE_INT64, a, b);
     }
     if (a->type != TYPE_BOOL || b->type != TYPE_BOOL) {
-        return fail(fault, arena_printf(arena,
-                                        "%s joins conditions, and here stands %s: put each comparison into "
-                                        "parentheses, %s binds tighter than they do",
-                                        kind_symbol(kind), type_words(a->type != TYPE_BOOL ? a->type : b->type),
-                                        kind_symbol(kind)));
+        return fail(fault,
+                    arena_printf(arena,
+                                 "%s joins conditions, and here stands %s: put each comparison into "
+                                 "parentheses, %s binds tighter than they do",
+                                 kind_symbol(kind), type_words(a->type != TYPE_BOOL ? a->type : b->type),
+                                 kind_symbol(kind)));
     }
     return make(arena, kind, TYPE_BOOL, a, b);
 }
@@ -225,8 +237,11 @@ static const struct expr *comparison(struct arena *arena, Dray__ExprKind kind, c
 {
     if (a->type != b->type) {
         if (a->type == TYPE_STRING || b->type == TYPE_STRING) {
-            return fail(fault, arena_printf(arena, "'%s' compares %s with %s", kind_symbol(kind),
-                                            type_words(a->type), type_words(b->type)));
+            return fail(
+                fault,
+                arena_printf(arena,
+                             "'%s' compares %s with %s (read_csv(dtype={...}) says how a column is read)",
+                             kind_symbol(kind), type_words(a->type), type_words(b->type)));
         }
         enum type wide = a->type == TYPE_FLOAT64 || b->type == TYPE_FLOAT64 ? TYPE_FLOAT64 : TYPE_INT64;
 
@@ -271,6 +286,20 @@ static const struct expr *arithmetic(struct arena *arena, Dray__ExprKind kind, c
 const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const struct expr *a,
                                const struct expr *b, struct expr_fault *fault)
 {
+    if (a->type == TYPE_ANY || b->type == TYPE_ANY) {
+        enum type type = a->type == TYPE_ANY ? b->type : a->type;
+
+        if (kind >= KIND(AND)) {
+            type = TYPE_BOOL;
+        } else if (type == TYPE_ANY || (kind < KIND(EQ) && type != TYPE_STRING)) {
+            type = TYPE_FLOAT64;
+        }
+        a = a->type == TYPE_ANY ? expr_cast(arena, a, type) : a;
+        b = b->type == TYPE_ANY ? expr_cast(arena, b, type) : b;
+        if (a == NULL || b == NULL) {
+            return NULL;
+        }
+    }
     switch (kind) {
     case KIND(AND):
     case KIND(OR):
@@ -286,6 +315,28 @@ const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const s
     default:
         return arithmetic(arena, kind, a, b, fault);
     }
+}
+
+bool expr_is_condition(const struct expr *e)
+{
+    return e->type == TYPE_BOOL &&
+           (e->kind == KIND(LITERAL) || e->kind == KIND(NOT) || e->kind == KIND(IS_NULL) ||
+            e->kind == KIND(NOT_NULL) || (e->kind >= KIND(EQ) && e->kind <= KIND(XOR)));
+}
+
+const struct expr *expr_condition(struct arena *arena, const struct expr *e)
+{
+    struct expr_fault fault = {0};
+
+    if (e->type == TYPE_ANY) {
+        e = expr_cast(arena, e, TYPE_BOOL);
+    }
+    if (e == NULL || e->type != TYPE_BOOL || expr_is_condition(e)) {
+        return e;
+    }
+    const struct expr *yes = expr_bool(arena, true);
+
+    return yes == NULL ? NULL : expr_binary(arena, KIND(EQ), e, yes, &fault);
 }
 
 // ---- walks -------------------------------------------------------------------------
@@ -357,7 +408,8 @@ static uint32_t substituted_nodes(const struct expr *expr, const struct expr *co
     return n > 2 * EXPR_NODES_MAX ? 2 * EXPR_NODES_MAX : n;
 }
 
-static const struct expr *substitute(struct arena *arena, const struct expr *expr, const struct expr *const *with)
+static const struct expr *substitute(struct arena *arena, const struct expr *expr,
+                                     const struct expr *const *with)
 {
     const struct expr *a = NULL;
     const struct expr *b = NULL;
@@ -380,7 +432,8 @@ static const struct expr *substitute(struct arena *arena, const struct expr *exp
     return a == expr->a && b == expr->b ? expr : make(arena, expr->kind, expr->type, a, b);
 }
 
-const struct expr *expr_substitute(struct arena *arena, const struct expr *expr, const struct expr *const *with)
+const struct expr *expr_substitute(struct arena *arena, const struct expr *expr,
+                                   const struct expr *const *with)
 {
     if (substituted_nodes(expr, with) > EXPR_NODES_MAX) {
         return NULL;
@@ -388,168 +441,6 @@ const struct expr *expr_substitute(struct arena *arena, const struct expr *expr,
     const struct expr *out = substitute(arena, expr, with);
 
     return out == NULL || !expr_fits(out) ? NULL : out;
-}
-
-// ---- folding ------------------------------------------------------------------------
-
-static const struct expr *fold_int(struct arena *arena, const struct expr *e)
-{
-    uint64_t x = (uint64_t)e->a->i;
-    uint64_t y = e->b == NULL ? 0 : (uint64_t)e->b->i;
-
-    switch (e->kind) {
-    case KIND(NEG):
-        return expr_int(arena, (int64_t)(0 - x));
-    case KIND(ADD):
-        return expr_int(arena, (int64_t)(x + y));
-    case KIND(SUB):
-        return expr_int(arena, (int64_t)(x - y));
-    case KIND(MUL):
-        return expr_int(arena, (int64_t)(x * y));
-    default:
-        return e;
-    }
-}
-
-static const struct expr *fold_float(struct arena *arena, const struct expr *e)
-{
-    double x = e->a->f;
-    double y = e->b == NULL ? 0 : e->b->f;
-
-    switch (e->kind) {
-    case KIND(NEG):
-        return expr_float(arena, -x);
-    case KIND(ADD):
-        return expr_float(arena, x + y);
-    case KIND(SUB):
-        return expr_float(arena, x - y);
-    case KIND(MUL):
-        return expr_float(arena, x * y);
-    case KIND(DIV):
-        // x / 0 is for the kernel to decide: a NaN made here would be no null.
-        return y != 0 && !isnan(x) && !isnan(y) ? expr_float(arena, x / y) : e;
-    default:
-        return e;
-    }
-}
-
-static int order(double a, double b)
-{
-    return (a > b) - (a < b);
-}
-
-static const struct expr *fold_comparison(struct arena *arena, const struct expr *e)
-{
-    int c;
-
-    switch (e->a->type) {
-    case TYPE_INT64:
-        c = (e->a->i > e->b->i) - (e->a->i < e->b->i);
-        break;
-    case TYPE_FLOAT64:
-        if (isnan(e->a->f) || isnan(e->b->f)) {
-            return e;
-        }
-        c = order(e->a->f, e->b->f);
-        break;
-    case TYPE_BOOL:
-        c = e->a->boolean - e->b->boolean;
-        break;
-    default:
-        return e;
-    }
-    switch (e->kind) {
-    case KIND(EQ):
-        return expr_bool(arena, c == 0);
-    case KIND(NE):
-        return expr_bool(arena, c != 0);
-    case KIND(LT):
-        return expr_bool(arena, c < 0);
-    case KIND(LE):
-        return expr_bool(arena, c <= 0);
-    case KIND(GT):
-        return expr_bool(arena, c > 0);
-    default:
-        return expr_bool(arena, c >= 0);
-    }
-}
-
-// The value is known to be true or false, never missing.
-static bool never_null(const struct expr *e)
-{
-    return e->kind != KIND(COLUMN) && e->kind != KIND(CAST);
-}
-
-static const struct expr *fold_logical(struct arena *arena, const struct expr *e)
-{
-    const struct expr *known = is_literal(e->a) ? e->a : is_literal(e->b) ? e->b : NULL;
-    const struct expr *other = known == e->a ? e->b : e->a;
-
-    if (e->kind == KIND(NOT)) {
-        if (known != NULL) {
-            return expr_bool(arena, !known->boolean);
-        }
-        return e->a->kind == KIND(NOT) && never_null(e->a->a) ? e->a->a : e;
-    }
-    if (known == NULL || !never_null(other)) {
-        return e;
-    }
-    if (e->kind == KIND(AND)) {
-        return known->boolean ? other : known;
-    }
-    if (e->kind == KIND(OR)) {
-        return known->boolean ? known : other;
-    }
-    return known->boolean ? e : other;
-}
-
-static const struct expr *fold_one(struct arena *arena, const struct expr *e)
-{
-    if (e->a == NULL) {
-        return e;
-    }
-    if (e->type == TYPE_BOOL && (e->kind == KIND(NOT) || e->kind == KIND(AND) || e->kind == KIND(OR) || e->kind == KIND(XOR))) {
-        return e->b == NULL && !is_literal(e->a) && e->a->kind != KIND(NOT) ? e : fold_logical(arena, e);
-    }
-    if (!is_literal(e->a) || (e->b != NULL && !is_literal(e->b))) {
-        return e;
-    }
-    if (e->kind == KIND(CAST)) {
-        const struct expr *out = expr_cast(arena, e->a, e->type);
-
-        return out != NULL && is_literal(out) ? out : e;
-    }
-    if (e->kind >= KIND(EQ) && e->kind <= KIND(GE)) {
-        return fold_comparison(arena, e);
-    }
-    if (e->type == TYPE_INT64 && e->a->type == TYPE_INT64) {
-        // What it does not know stays as it is.
-        return fold_int(arena, e);
-    }
-    return e->type == TYPE_FLOAT64 && e->a->type == TYPE_FLOAT64 ? fold_float(arena, e) : e;
-}
-
-const struct expr *expr_fold(struct arena *arena, const struct expr *expr)
-{
-    if (expr->a == NULL) {
-        return expr;
-    }
-    const struct expr *a = expr_fold(arena, expr->a);
-    const struct expr *b = expr->b == NULL ? NULL : expr_fold(arena, expr->b);
-
-    // Folding is a service: without memory the expression stays as it is.
-    if (a == NULL || (expr->b != NULL && b == NULL)) {
-        return expr;
-    }
-    const struct expr *out =
-        a == expr->a && b == expr->b ? expr : make(arena, expr->kind, expr->type, a, b);
-
-    if (out == NULL) {
-        return expr;
-    }
-    const struct expr *folded = fold_one(arena, out);
-
-    return folded == NULL ? out : folded;
 }
 
 // ---- out ------------------------------------------------------------------------------

@@ -8,24 +8,27 @@
 #include "proto/op.pb-c.h"
 #include "proto/table.h"
 
-#define EXPR_NODES_MAX 1000U  // what the op catalogue allows
+// Of a column of a file without rows: it takes whatever type is asked of it.  On the wire it is float64.
+#define TYPE_ANY ((enum type)(TYPE_DICT + 1))
+
+#define EXPR_NODES_MAX 1000U // what the op catalogue allows
 #define EXPR_STACK_MAX 64U
 
 struct expr {
     Dray__ExprKind kind;
-    enum type type;        // never DICT
-    const struct expr *a;  // operands
+    enum type type;       // never DICT, may be ANY
+    const struct expr *a; // operands
     const struct expr *b;
-    uint32_t column;  // COLUMN
-    union {           // LITERAL
+    uint32_t column; // COLUMN
+    union {          // LITERAL
         bool boolean;
         int64_t i;
         double f;
         const char *text;
     };
-    uint32_t size;   // of text
-    uint32_t nodes;  // counted as a tree, saturating
-    uint32_t stack;  // what its postfix form needs
+    uint32_t size;  // of text
+    uint32_t nodes; // counted as a tree, saturating
+    uint32_t stack; // what its postfix form needs
 };
 
 // What is wrong with an operation, for a message; points to static text or into the arena.
@@ -46,14 +49,26 @@ const struct expr *expr_binary(struct arena *arena, Dray__ExprKind kind, const s
                                const struct expr *b, struct expr_fault *fault);
 const struct expr *expr_cast(struct arena *arena, const struct expr *a, enum type type);
 
-bool expr_fits(const struct expr *expr);  // into EXPR_NODES_MAX and EXPR_STACK_MAX
+// The same operation on other operands of the same types.
+const struct expr *expr_rebuild(struct arena *arena, const struct expr *expr, const struct expr *a,
+                                const struct expr *b);
+
+// True or false and never missing.
+bool expr_is_condition(const struct expr *expr);
+// The same with missing values as false, where it is of type BOOL or ANY; anything else stays.  NULL: no
+// memory.
+const struct expr *expr_condition(struct arena *arena, const struct expr *expr);
+
+bool expr_fits(const struct expr *expr); // into EXPR_NODES_MAX and EXPR_STACK_MAX
 bool expr_equal(const struct expr *a, const struct expr *b);
 bool expr_is_column(const struct expr *expr, uint32_t *column);
 // Sets used[c] for each column it reads.
 void expr_columns(const struct expr *expr, bool *used);
 // COLUMN i becomes with[i].  NULL: no memory, or the result would not fit.
-const struct expr *expr_substitute(struct arena *arena, const struct expr *expr, const struct expr *const *with);
-// Operations on literals become literals; AND, OR, NOT with literals vanish.  The same pointer when nothing changes.
+const struct expr *expr_substitute(struct arena *arena, const struct expr *expr,
+                                   const struct expr *const *with);
+// Operations on literals become literals; AND, OR, NOT with literals vanish.  The same pointer when nothing
+// changes.
 const struct expr *expr_fold(struct arena *arena, const struct expr *expr);
 
 // NULL: no memory.

@@ -20,7 +20,8 @@ static int run_len(struct binder *b, const struct call *call, const struct value
     case VALUE_SERIES:
         return bind_scalars(b, v->series.node, &size, 1, NULL, call->at, out);
     case VALUE_GROUPS: {
-        int rc = bind_aggregate(b, v->groups.node, v->groups.key, v->groups.keys, NULL, 0, v->groups.key_name, &node);
+        int rc = bind_aggregate(b, v->groups.node, v->groups.key, v->groups.keys, NULL, 0, v->groups.key_name,
+                                &node);
 
         return rc < 0 ? rc : bind_scalars(b, node, &size, 1, NULL, call->at, out);
     }

@@ -127,8 +127,8 @@ static int whole_arithmetic(struct binder *b, Dray__ExprKind kind, int64_t x, in
     return over ? too_big(b, at) : give_int(b, r, at, out);
 }
 
-static int arithmetic(struct binder *b, Dray__ExprKind kind, const struct value *left, const struct value *right,
-                      struct place at, const struct value **out)
+static int arithmetic(struct binder *b, Dray__ExprKind kind, const struct value *left,
+                      const struct value *right, struct place at, const struct value **out)
 {
     double x = number(left);
     double y = number(right);

@@ -10,12 +10,12 @@ struct lowering {
     struct lowered *out;
     Dray__Step *step[STEPS_MAX];
     size_t steps;
-    uint32_t tasks;      // of the layer that is open
-    Dray__Input *input;  // of the layer that is open; NULL for the scan
+    uint32_t tasks;     // of the layer that is open
+    Dray__Input *input; // of the layer that is open; NULL for the scan
     uint32_t room;
     bool ok;
-    bool has_head;  // over the scan
-    bool above_head;  // something that changes the number of rows came after the head
+    bool has_head;   // over the scan
+    bool above_head; // something that changes the number of rows came after the head
 };
 
 static Dray__Step *add_step(struct lowering *l)
@@ -214,6 +214,11 @@ static void add_sort(struct lowering *l, const struct node *node)
     step->sort = sort;
 }
 
+static Dray__Type wire_type(enum type type)
+{
+    return type == TYPE_ANY ? DRAY__TYPE__FLOAT64 : (Dray__Type)type;
+}
+
 static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *node)
 {
     uint32_t keys = node->aggregate.keys;
@@ -233,7 +238,7 @@ static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *no
     for (uint32_t i = 0; i < keys; i++) {
         key[i] = node->aggregate.key[i];
         key_name[i] = (char *)(uintptr_t)node->field[i].name;
-        key_type[i] = (Dray__Type)node->field[i].type;
+        key_type[i] = wire_type(node->field[i].type);
     }
     for (uint32_t i = 0; i < aggs; i++) {
         const struct aggregate *from = &node->aggregate.agg[i];
@@ -247,7 +252,7 @@ static Dray__Aggregate *make_aggregate(struct lowering *l, const struct node *no
         agg[i]->column = from->column;
         agg[i]->name = (char *)(uintptr_t)node->field[keys + i].name;
         agg_type[i] = from->fn == DRAY__AGG_FN__SIZE ? DRAY__TYPE__INT64
-                                                     : (Dray__Type)node->input->field[from->column].type;
+                                                     : wire_type(node->input->field[from->column].type);
     }
     out->key = key;
     out->n_key = keys;
@@ -298,7 +303,8 @@ static void combine(struct lowering *l, const struct node *node, Dray__Aggregate
         close_layer(l, l->out->layers == 0 ? "scan" : step_title(node));
         open_layer(l, DRAY__PATTERN__FAN_IN, tasks);
         if (node->kind == NODE_AGGREGATE) {
-            add_aggregate(l, aggregate, tasks == 1 ? DRAY__AGG_STAGE__COMBINE_FINAL : DRAY__AGG_STAGE__COMBINE);
+            add_aggregate(l, aggregate,
+                          tasks == 1 ? DRAY__AGG_STAGE__COMBINE_FINAL : DRAY__AGG_STAGE__COMBINE);
         } else if (node->kind == NODE_HEAD) {
             add_head(l, node->head.rows);
         } else {
@@ -378,24 +384,18 @@ static void mark_group_keys(const struct node *const *path, uint32_t depth, bool
     }
 }
 
-// A scan that reads no column at all still reads one, as text, which every value is.
-static void scan_columns(struct lowering *l, const struct node *scan, enum type **type)
+static void scan_types(struct lowering *l, const struct node *scan, enum type **type)
 {
-    uint32_t columns = scan->columns == 0 ? 1 : scan->columns;
-    uint32_t *column = arena_zalloc(l->arena, columns * sizeof(*column));
-
-    *type = arena_array(l->arena, columns, sizeof(**type));
-    if (column == NULL || *type == NULL) {
+    *type = arena_array(l->arena, scan->columns, sizeof(**type));
+    if (*type == NULL) {
         l->ok = false;
         return;
     }
-    (*type)[0] = TYPE_STRING;
     for (uint32_t i = 0; i < scan->columns; i++) {
-        column[i] = scan->scan.column[i];
-        (*type)[i] = scan->field[i].type;
+        (*type)[i] = (enum type)wire_type(scan->field[i].type);
     }
-    l->out->scan_column = column;
-    l->out->scan_columns = columns;
+    l->out->scan_column = scan->scan.column;
+    l->out->scan_columns = scan->columns;
 }
 
 static Dray__ScanCsv *make_scan(struct lowering *l, const struct node *scan, const bool *group_key,
@@ -404,7 +404,7 @@ static Dray__ScanCsv *make_scan(struct lowering *l, const struct node *scan, con
     enum type *type;
     Dray__ScanCsv *out;
 
-    scan_columns(l, scan, &type);
+    scan_types(l, scan, &type);
     if (!l->ok) {
         return NULL;
     }
@@ -584,7 +584,9 @@ int lower_plan(struct arena *arena, const struct node *root, const struct lower_
     out->result_layer = out->layers - 1;
     out->layer[out->result_layer]->has_wanted = true;
     out->layer[out->result_layer]->wanted = true;
-    finish_scan_layer(l, source, scan_is_result || (out->layers > 1 && out->layer[1]->input[0]->pattern == DRAY__PATTERN__ALL));
+    finish_scan_layer(l, source,
+                      scan_is_result ||
+                          (out->layers > 1 && out->layer[1]->input[0]->pattern == DRAY__PATTERN__ALL));
     if (!l->ok) {
         return error_no_memory(err);
     }

@@ -5,24 +5,24 @@
 #include "client/plan/node.h"
 #include "proto/graph.pb-c.h"
 
-#define LOWER_FAN_IN 32U  // inputs of one combining task; fixed, so that sums are added in a fixed order
+#define LOWER_FAN_IN 32U // inputs of one combining task; fixed, so that sums are added in a fixed order
 
 struct lower_options {
-    const uint32_t *starts_quoted;  // blocks that begin inside quotes, ascending
+    const uint32_t *starts_quoted; // blocks that begin inside quotes, ascending
     size_t starts;
-    uint32_t head_blocks;  // at most so many blocks, when the plan begins with a head; 0: all
+    uint32_t head_blocks; // at most so many blocks, when the plan begins with a head; 0: all
 };
 
 struct lowered {
     Dray__Graph graph;
     Dray__Layer **layer;
-    Dray__Op **op;       // of each layer, unpacked, to describe them
+    Dray__Op **op; // of each layer, unpacked, to describe them
     uint32_t layers;
-    uint32_t scan_tasks;    // tasks of layer 0
+    uint32_t scan_tasks; // tasks of layer 0
     uint32_t result_layer;
-    uint32_t count_layer;   // UINT32_MAX: none; else its one partition is how many rows the head got
-    bool head_counts;       // the rows of the result are as many as the head got
-    uint64_t head_rows;     // wanted by a head over the scan; UINT64_MAX: there is none
+    uint32_t count_layer; // UINT32_MAX: none; else its one partition is how many rows the head got
+    bool head_counts;     // the rows of the result are as many as the head got
+    uint64_t head_rows;   // wanted by a head over the scan; UINT64_MAX: there is none
     const struct csv_source *source;
     // Layer 0's scan, column by column: of the source.
     const uint32_t *scan_column;

@@ -6,8 +6,8 @@
 #include "client/lang/spell.h"
 #include "proto/number.h"
 
-static const struct method_table *const tables[] = {&frame_methods, &series_methods, &group_methods, &functions,
-                                                   &later_methods};
+static const struct method_table *const tables[] = {&frame_methods, &series_methods, &group_methods,
+                                                    &functions, &later_methods};
 
 enum receiver method_receiver(const struct value *self)
 {
@@ -94,22 +94,25 @@ static int check_kind(struct binder *b, const struct parameter *p, const struct 
         wanted = v->kind == VALUE_STRING ? NULL : "a text";
         break;
     case TAKES_NAMES:
-        wanted = v->kind == VALUE_STRING || v->kind == VALUE_INT || v->kind == VALUE_LIST || v->kind == VALUE_TUPLE
-                     ? NULL
-                     : "a name or a list of names";
+        wanted =
+            v->kind == VALUE_STRING || v->kind == VALUE_INT || v->kind == VALUE_LIST || v->kind == VALUE_TUPLE
+                ? NULL
+                : "a name or a list of names";
         break;
     case TAKES_DICT:
         wanted = v->kind == VALUE_DICT ? NULL : "a dict";
         break;
     case TAKES_ONLY:
         if (!is_written(v, p->only)) {
-            return bind_fail(b, v->at, "'%s' can be %s only, other values are not there yet", p->name, p->only);
+            return bind_fail(b, v->at, "'%s' can be %s only, other values are not there yet", p->name,
+                             p->only);
         }
         break;
     default:
         break;
     }
-    return wanted == NULL ? 0 : bind_fail(b, v->at, "'%s' takes %s, this is %s", p->name, wanted, value_words(v));
+    return wanted == NULL ? 0
+                          : bind_fail(b, v->at, "'%s' takes %s, this is %s", p->name, wanted, value_words(v));
 }
 
 static int find_parameter(const struct method *method, const char *name)
@@ -133,8 +136,8 @@ static int unknown_keyword(struct binder *b, const struct method *method, const 
         return bind_fail(b, at, "%s() takes no argument '%s'", method->name, name);
     }
     return bind_fail(b, at, "%s() takes no argument '%s'%s '%s'%s", method->name, name,
-                     spell_is_near(&spell) ? ": did you mean" : " yet; the nearest that it takes:", spell.best,
-                     spell_is_near(&spell) ? "?" : "");
+                     spell_is_near(&spell) ? ": did you mean" : " yet; the nearest that it takes:",
+                     spell.best, spell_is_near(&spell) ? "?" : "");
 }
 
 static int take(struct binder *b, struct call *call, const struct ast *ast, uint32_t i, const struct value *v,
@@ -146,10 +149,12 @@ static int take(struct binder *b, struct call *call, const struct ast *ast, uint
 
     if (keyword == NULL) {
         place = (*positional)++;
-        if (method->parameter == NULL || place >= METHOD_PARAMETERS_MAX || method->parameter[place].name == NULL) {
-            return place == 0 ? bind_fail(b, ast->item[i]->at, "%s() takes no argument without a name", method->name)
-                              : bind_fail(b, ast->item[i]->at, "%s() takes %d argument%s at most", method->name,
-                                          place, place == 1 ? "" : "s");
+        if (method->parameter == NULL || place >= METHOD_PARAMETERS_MAX ||
+            method->parameter[place].name == NULL) {
+            return place == 0
+                       ? bind_fail(b, ast->item[i]->at, "%s() takes no argument without a name", method->name)
+                       : bind_fail(b, ast->item[i]->at, "%s() takes %d argument%s at most", method->name,
+                                   place, place == 1 ? "" : "s");
         }
     } else {
         place = find_parameter(method, keyword);
@@ -170,8 +175,8 @@ static int take(struct binder *b, struct call *call, const struct ast *ast, uint
     return check_kind(b, &method->parameter[place], v);
 }
 
-int method_call(struct binder *b, const struct method *method, const struct value *self, const struct ast *ast,
-                const struct value *const *arg, const struct value **out)
+int method_call(struct binder *b, const struct method *method, const struct value *self,
+                const struct ast *ast, const struct value *const *arg, const struct value **out)
 {
     struct call *call = arena_zalloc(b->arena, sizeof(*call));
     int positional = 0;

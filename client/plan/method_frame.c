@@ -1,8 +1,7 @@
 // What a table can do.
 #include <string.h>
 
-#include "client/lang/spell.h"
-#include "client/plan/method.h"
+#include "client/plan/method_frame_aggregate.h"
 
 static const struct field *columns_of(const struct frame *f, uint32_t *count)
 {
@@ -198,8 +197,9 @@ static int run_drop(struct binder *b, const struct call *call, const struct valu
         which = call->arg[DROP_LABELS];
         if (axis == NULL || !((axis->kind == VALUE_INT && axis->i == 1) ||
                               (axis->kind == VALUE_STRING && strcmp(axis->text, "columns") == 0))) {
-            return bind_fail(b, which->at, "dropping rows by label is not there: for columns write "
-                                           "drop(columns=[...]) or axis=1");
+            return bind_fail(b, which->at,
+                             "dropping rows by label is not there: for columns write "
+                             "drop(columns=[...]) or axis=1");
         }
     }
     if (which == NULL) {
@@ -226,7 +226,8 @@ static int run_drop(struct binder *b, const struct call *call, const struct valu
     s = (struct selection){.node = f->node};
     for (uint32_t i = 0; i < f->node->columns && rc == 0; i++) {
         if (!gone[i]) {
-            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type), f->node->field[i].name);
+            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type),
+                               f->node->field[i].name);
         }
     }
     if (rc == 0) {
@@ -316,8 +317,8 @@ static int run_head(struct binder *b, const struct call *call, const struct valu
     return bind_series(b, node_head(b->arena, s->node, rows), s->index, s->expr, s->name, call->at, out);
 }
 
-static int sort_keys(struct binder *b, const struct frame *f, const struct value *by, const struct value *ascending,
-                     bool nulls_first, struct sort_key **out, uint32_t *count)
+static int sort_keys(struct binder *b, const struct frame *f, const struct value *by,
+                     const struct value *ascending, bool nulls_first, struct sort_key **out, uint32_t *count)
 {
     const char *const *name;
     const struct place *at;
@@ -401,7 +402,8 @@ static int run_nlargest(struct binder *b, const struct call *call, const struct 
     for (uint32_t i = 0; i < keys; i++) {
         key[i].descending = call->method->detail != 0;
         if (f->node->field[key[i].column].type == TYPE_STRING) {
-            return bind_fail(b, call->arg[1]->at, "%s() takes columns of numbers: sort_values(...).head(n) sorts text",
+            return bind_fail(b, call->arg[1]->at,
+                             "%s() takes columns of numbers: sort_values(...).head(n) sorts text",
                              call->method->name);
         }
     }
@@ -440,7 +442,8 @@ static int run_reset_index(struct binder *b, const struct call *call, const stru
     if (!drop) {
         for (uint32_t i = 0; i < f->index; i++) {
             if (node_find(f->node, f->index, f->node->field[i].name) != UINT32_MAX) {
-                return bind_fail(b, call->at, "there is a column '%s' already: reset_index(drop=True), or rename it",
+                return bind_fail(b, call->at,
+                                 "there is a column '%s' already: reset_index(drop=True), or rename it",
                                  f->node->field[i].name);
             }
         }
@@ -478,191 +481,14 @@ static int run_set_index(struct binder *b, const struct call *call, const struct
     }
     for (uint32_t i = f->index; rc == 0 && i < f->node->columns; i++) {
         if (!taken[i]) {
-            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type), f->node->field[i].name);
+            rc = selection_add(b, &s, expr_column(b->arena, i, f->node->field[i].type),
+                               f->node->field[i].name);
         }
     }
     if (rc == 0) {
         rc = selection_node(b, &s, &node);
     }
     return rc < 0 ? rc : bind_frame(b, node, count, call->at, out);
-}
-
-// ---- aggregations ---------------------------------------------------------------------------------
-
-static bool can_be_taken(Dray__AggFn fn, enum type type)
-{
-    return aggregate_type(fn, type) != 0;
-}
-
-enum { AGGREGATE_NUMERIC_ONLY };
-
-static int run_aggregate(struct binder *b, const struct call *call, const struct value **out)
-{
-    const struct frame *f = &call->self->frame;
-    const struct value *numeric = call->arg[AGGREGATE_NUMERIC_ONLY];
-    bool numbers = numeric != NULL && numeric->kind == VALUE_BOOL && numeric->boolean;
-    Dray__AggFn fn = (Dray__AggFn)call->method->detail;
-    uint32_t count;
-    const struct field *field = columns_of(f, &count);
-    struct reduction *list = arena_array(b->arena, count, sizeof(*list));
-    const char **name = arena_array(b->arena, count, sizeof(*name));
-    uint32_t used = 0;
-
-    if (list == NULL || name == NULL) {
-        return bind_no_memory(b);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct expr *expr = expr_column(b->arena, f->index + i, field[i].type);
-
-        if (expr == NULL) {
-            return bind_no_memory(b);
-        }
-        if (numbers && field[i].type == TYPE_STRING) {
-            continue;
-        }
-        if (!can_be_taken(fn, field[i].type)) {
-            return bind_fail(b, call->at, "column '%s' is text: %s(numeric_only=True) leaves such columns out",
-                             field[i].name, call->method->name);
-        }
-        int rc = bind_argument(b, fn, expr, field[i].name, call->at, &expr);
-
-        if (rc < 0) {
-            return rc;
-        }
-        list[used] = (struct reduction){fn, expr};
-        name[used++] = field[i].name;
-    }
-    if (used == 0) {
-        return bind_fail(b, call->at, "there is no column of numbers");
-    }
-    return bind_scalars(b, f->node, list, used, name, call->at, out);
-}
-
-static int run_agg(struct binder *b, const struct call *call, const struct value **out)
-{
-    const struct frame *f = &call->self->frame;
-    const struct value *what = call->arg[0];
-    uint32_t count = what->kind == VALUE_DICT ? what->items / 2 : 0;
-    struct reduction *list = arena_array(b->arena, count, sizeof(*list));
-    const char **name = arena_array(b->arena, count, sizeof(*name));
-
-    if (what->kind == VALUE_STRING) {
-        Dray__AggFn fn;
-        int rc = bind_agg_name(b, what, &fn);
-        const struct method *method = rc < 0 ? NULL : method_find(ON_FRAME, what->text);
-
-        if (rc == 0 && (method == NULL || method->run == NULL)) {
-            return bind_fail(b, what->at, "'%s' of a whole table is not there", what->text);
-        }
-        struct call inner = {.method = method, .self = call->self, .at = call->at};
-
-        return rc < 0 ? rc : method->run(b, &inner, out);
-    }
-    if (what->kind != VALUE_DICT) {
-        return bind_fail(b, what->at, "agg() of a whole table takes a name or a dict of column: name");
-    }
-    if (list == NULL || name == NULL) {
-        return bind_no_memory(b);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct value *key = what->item[2 * i];
-        const struct expr *expr;
-        uint32_t column;
-        Dray__AggFn fn;
-        int rc = bind_name(b, key, &name[i]);
-
-        if (rc == 0) {
-            rc = bind_column(b, f->node, f->index, name[i], key->at, &column);
-        }
-        if (rc == 0) {
-            rc = bind_agg_name(b, what->item[2 * i + 1], &fn);
-        }
-        if (rc < 0) {
-            return rc;
-        }
-        expr = expr_column(b->arena, column, f->node->field[column].type);
-        if (expr == NULL) {
-            return bind_no_memory(b);
-        }
-        rc = bind_argument(b, fn, expr, name[i], what->item[2 * i + 1]->at, &expr);
-        if (rc < 0) {
-            return rc;
-        }
-        list[i] = (struct reduction){fn, expr};
-    }
-    if (count == 0) {
-        return bind_fail(b, what->at, "an empty dict: at least one column");
-    }
-    return bind_scalars(b, f->node, list, count, name, call->at, out);
-}
-
-static int run_groupby(struct binder *b, const struct call *call, const struct value **out)
-{
-    enum { BY, AS_INDEX, SORT, DROPNA };
-    const struct frame *f = &call->self->frame;
-    const struct value *by = call->arg[BY];
-    bool many = by->kind == VALUE_LIST || by->kind == VALUE_TUPLE;
-    uint32_t keys = many ? by->items : 1;
-    uint32_t columns = f->node->columns;
-    struct value *v = bind_value(b, VALUE_GROUPS, call->at);
-    const char **name = arena_array(b->arena, keys, sizeof(*name));
-    const struct expr **expr = arena_array(b->arena, keys, sizeof(*expr));
-    uint32_t *rest = arena_array(b->arena, columns, sizeof(*rest));
-    bool *is_key = arena_zalloc(b->arena, columns + 1);
-    struct selection s;
-    int rc = selection_start(b, f->node, 0, columns, &s);
-
-    if (v == NULL || name == NULL || expr == NULL || rest == NULL || is_key == NULL) {
-        return bind_no_memory(b);
-    }
-    if (keys == 0) {
-        return bind_fail(b, by->at, "an empty list: groupby needs at least one key");
-    }
-    for (uint32_t i = 0; rc == 0 && i < keys; i++) {
-        const struct value *key = many ? by->item[i] : by;
-        uint32_t column;
-
-        if (key->kind == VALUE_SERIES) {
-            name[i] = key->series.name == NULL ? "" : key->series.name;
-            if (key->series.node == f->node) {
-                expr[i] = key->series.expr;
-                continue;
-            }
-            rc = selection_add_foreign(b, &s, key->series.node, key->series.expr, name[i], key->at);
-            expr[i] = rc < 0 ? NULL : expr_column(b->arena, s.count - 1, key->series.expr->type);
-            continue;
-        }
-        rc = bind_name(b, key, &name[i]);
-        if (rc == 0) {
-            rc = bind_column(b, f->node, 0, name[i], key->at, &column);
-        }
-        if (rc == 0) {
-            is_key[column] = true;
-            expr[i] = expr_column(b->arena, column, f->node->field[column].type);
-        }
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    v->groups.node = f->node;
-    if (s.count > columns || s.node != f->node) {
-        rc = selection_node(b, &s, &v->groups.node);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    for (uint32_t i = f->index; i < columns; i++) {
-        if (!is_key[i]) {
-            rest[v->groups.columns++] = i;
-        }
-    }
-    v->groups.key = expr;
-    v->groups.key_name = name;
-    v->groups.keys = keys;
-    v->groups.column = rest;
-    v->groups.as_index = call->arg[AS_INDEX] == NULL || call->arg[AS_INDEX]->boolean;
-    *out = v;
-    return 0;
 }
 
 // ---- the table ---------------------------------------------------------------------------------------
@@ -695,31 +521,24 @@ static const struct parameter rename_parameters[] = {{"columns", TAKES_DICT, NUL
                                                      {"errors", TAKES_NOTHING, NULL, false},
                                                      {"copy", TAKES_NOTHING, NULL, false},
                                                      {0}};
-static const struct parameter drop_parameters[] = {{"labels", TAKES_NAMES, NULL, false},
-                                                   {"axis", TAKES_ANY, NULL, false},
-                                                   {"columns", TAKES_NAMES, NULL, false},
-                                                   {"inplace", TAKES_ONLY, "False", false},
-                                                   {"errors", TAKES_ONLY, "raise", false},
-                                                   {0}};
-static const struct parameter reset_parameters[] = {{"drop", TAKES_BOOL, NULL, false},
-                                                    {"inplace", TAKES_ONLY, "False", false},
-                                                    {0}};
+static const struct parameter drop_parameters[] = {
+    {"labels", TAKES_NAMES, NULL, false},   {"axis", TAKES_ANY, NULL, false},
+    {"columns", TAKES_NAMES, NULL, false},  {"inplace", TAKES_ONLY, "False", false},
+    {"errors", TAKES_ONLY, "raise", false}, {0}};
+static const struct parameter reset_parameters[] = {
+    {"drop", TAKES_BOOL, NULL, false}, {"inplace", TAKES_ONLY, "False", false}, {0}};
 static const struct parameter set_index_parameters[] = {{"keys", TAKES_NAMES, NULL, true},
                                                         {"drop", TAKES_ONLY, "True", false},
                                                         {"inplace", TAKES_ONLY, "False", false},
                                                         {0}};
-static const struct parameter astype_parameters[] = {{"dtype", TAKES_ANY, NULL, true},
-                                                     {"copy", TAKES_NOTHING, NULL, false},
-                                                     {0}};
-static const struct parameter aggregate_parameters[] = {{"numeric_only", TAKES_ANY, NULL, false},
-                                                        {"axis", TAKES_ONLY, "0", false},
-                                                        {"skipna", TAKES_ONLY, "True", false},
-                                                        {"ddof", TAKES_ONLY, "1", false},
-                                                        {"min_count", TAKES_ONLY, "0", false},
-                                                        {0}};
-static const struct parameter agg_parameters[] = {{"func", TAKES_ANY, NULL, true},
-                                                  {"axis", TAKES_ONLY, "0", false},
-                                                  {0}};
+static const struct parameter astype_parameters[] = {
+    {"dtype", TAKES_ANY, NULL, true}, {"copy", TAKES_NOTHING, NULL, false}, {0}};
+static const struct parameter aggregate_parameters[] = {
+    {"numeric_only", TAKES_ANY, NULL, false}, {"axis", TAKES_ONLY, "0", false},
+    {"skipna", TAKES_ONLY, "True", false},    {"ddof", TAKES_ONLY, "1", false},
+    {"min_count", TAKES_ONLY, "0", false},    {0}};
+static const struct parameter agg_parameters[] = {
+    {"func", TAKES_ANY, NULL, true}, {"axis", TAKES_ONLY, "0", false}, {0}};
 static const struct parameter groupby_parameters[] = {{"by", TAKES_ANY, NULL, true},
                                                       {"as_index", TAKES_BOOL, NULL, false},
                                                       {"sort", TAKES_BOOL, NULL, false},
@@ -730,9 +549,9 @@ static const struct parameter groupby_parameters[] = {{"by", TAKES_ANY, NULL, tr
                                                       {"group_keys", TAKES_NOTHING, NULL, false},
                                                       {0}};
 
-#define REDUCTION(NAME, FN)                                                                              \
-    {                                                                                                    \
-        ON_FRAME, NAME, false, false, run_aggregate, (int)DRAY__AGG_FN__##FN, aggregate_parameters, NULL \
+#define REDUCTION(NAME, FN)                                                                                  \
+    {                                                                                                        \
+        ON_FRAME, NAME, false, false, frame_reduce, (int)DRAY__AGG_FN__##FN, aggregate_parameters, NULL      \
     }
 static const struct method methods[] = {
     {ON_FRAME | ON_SERIES | ON_SCALARS, "compute", false, false, same, 0, ignore_all, NULL},
@@ -753,9 +572,9 @@ static const struct method methods[] = {
     {ON_FRAME, "nsmallest", false, false, run_nlargest, 0, nlargest_parameters, NULL},
     {ON_FRAME, "reset_index", false, false, run_reset_index, 0, reset_parameters, NULL},
     {ON_FRAME, "set_index", false, false, run_set_index, 0, set_index_parameters, NULL},
-    {ON_FRAME, "groupby", false, false, run_groupby, 0, groupby_parameters, NULL},
-    {ON_FRAME, "agg", false, false, run_agg, 0, agg_parameters, NULL},
-    {ON_FRAME, "aggregate", false, false, run_agg, 0, agg_parameters, NULL},
+    {ON_FRAME, "groupby", false, false, frame_groupby, 0, groupby_parameters, NULL},
+    {ON_FRAME, "agg", false, false, frame_agg, 0, agg_parameters, NULL},
+    {ON_FRAME, "aggregate", false, false, frame_agg, 0, agg_parameters, NULL},
     REDUCTION("sum", SUM),
     REDUCTION("mean", MEAN),
     REDUCTION("count", COUNT),

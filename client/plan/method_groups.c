@@ -6,7 +6,7 @@
 // Results under construction: one reduction and one name a column.
 struct results {
     struct reduction *reduction;
-    const char **name;  // of the keys, then of the reductions
+    const char **name; // of the keys, then of the reductions
     uint32_t count, room;
     uint32_t keys;
 };
@@ -23,8 +23,8 @@ static int results_start(struct binder *b, const struct groups *g, struct result
     return 0;
 }
 
-static int results_add(struct binder *b, const struct groups *g, struct results *r, Dray__AggFn fn, uint32_t column,
-                       const char *name, struct place at)
+static int results_add(struct binder *b, const struct groups *g, struct results *r, Dray__AggFn fn,
+                       uint32_t column, const char *name, struct place at)
 {
     const struct field *field = &g->node->field[column];
     const struct expr *expr = expr_column(b->arena, column, field->type);
@@ -69,7 +69,8 @@ static int results_value(struct binder *b, const struct groups *g, const struct 
     if (!g->as_index) {
         for (uint32_t i = 0; i < g->keys; i++) {
             if (node_find(node, g->keys, node->field[i].name) != UINT32_MAX) {
-                return bind_fail(b, at, "a key and a result would both be called '%s': leave out as_index=False",
+                return bind_fail(b, at,
+                                 "a key and a result would both be called '%s': leave out as_index=False",
                                  node->field[i].name);
             }
         }
@@ -93,15 +94,18 @@ static int run_reduction(struct binder *b, const struct call *call, const struct
             if (numbers) {
                 continue;
             }
-            return bind_fail(b, call->at, "column '%s' is text: choose columns with [...], or write %s(numeric_only=True)",
+            return bind_fail(b, call->at,
+                             "column '%s' is text: choose columns with [...], or write %s(numeric_only=True)",
                              field->name, call->method->name);
         }
         rc = results_add(b, g, &r, fn, g->column[i], field->name, call->at);
     }
     if (rc == 0 && r.count == 0) {
-        return bind_fail(b, call->at, "there is no column beside the keys to aggregate: size() counts the rows");
+        return bind_fail(b, call->at,
+                         "there is no column beside the keys to aggregate: size() counts the rows");
     }
-    return rc < 0 ? rc : results_value(b, g, &r, g->single, g->single ? r.name[g->keys] : NULL, call->at, out);
+    return rc < 0 ? rc
+                  : results_value(b, g, &r, g->single, g->single ? r.name[g->keys] : NULL, call->at, out);
 }
 
 static int run_size(struct binder *b, const struct call *call, const struct value **out)
@@ -173,7 +177,8 @@ static int add_keywords(struct binder *b, const struct groups *g, struct results
             continue;
         }
         if (v->kind != VALUE_TUPLE || v->items != 2 || v->item[0]->kind != VALUE_STRING) {
-            return bind_fail(b, v->at, "a named aggregation is written %s=(\"column\", \"mean\")", call->extra_name[i]);
+            return bind_fail(b, v->at, "a named aggregation is written %s=(\"column\", \"mean\")",
+                             call->extra_name[i]);
         }
         rc = bind_column(b, g->node, 0, v->item[0]->text, v->item[0]->at, &column);
         if (rc == 0) {
@@ -233,8 +238,9 @@ static int run_agg(struct binder *b, const struct call *call, const struct value
         }
     }
     if (rc == 0 && r.count == 0) {
-        return bind_fail(b, call->at, "agg() needs aggregations, such as agg({\"price\": \"mean\"}) or "
-                                      "agg(total=(\"price\", \"sum\"))");
+        return bind_fail(b, call->at,
+                         "agg() needs aggregations, such as agg({\"price\": \"mean\"}) or "
+                         "agg(total=(\"price\", \"sum\"))");
     }
     for (uint32_t i = 0; rc == 0 && i < r.count && r.count < 4096; i++) {
         for (uint32_t k = 0; k < i; k++) {
@@ -247,18 +253,16 @@ static int run_agg(struct binder *b, const struct call *call, const struct value
 }
 
 static const struct parameter no_parameters[] = {{0}};
-static const struct parameter reduction_parameters[] = {{"numeric_only", TAKES_ANY, NULL, false},
-                                                        {"ddof", TAKES_ONLY, "1", false},
-                                                        {"min_count", TAKES_ONLY, "0", false},
-                                                        {"split_out", TAKES_NOTHING, NULL, false},
-                                                        {"split_every", TAKES_NOTHING, NULL, false},
-                                                        {0}};
+static const struct parameter reduction_parameters[] = {
+    {"numeric_only", TAKES_ANY, NULL, false},    {"ddof", TAKES_ONLY, "1", false},
+    {"min_count", TAKES_ONLY, "0", false},       {"split_out", TAKES_NOTHING, NULL, false},
+    {"split_every", TAKES_NOTHING, NULL, false}, {0}};
 static const struct parameter agg_parameters[] = {{"func", TAKES_ANY, NULL, false}, {0}};
 
 #define BOTH (ON_GROUPS | ON_COLUMN_GROUPS)
-#define REDUCTION(NAME, FN)                                                                          \
-    {                                                                                                \
-        BOTH, NAME, false, false, run_reduction, (int)DRAY__AGG_FN__##FN, reduction_parameters, NULL \
+#define REDUCTION(NAME, FN)                                                                                  \
+    {                                                                                                        \
+        BOTH, NAME, false, false, run_reduction, (int)DRAY__AGG_FN__##FN, reduction_parameters, NULL         \
     }
 
 static const struct method methods[] = {

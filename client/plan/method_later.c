@@ -1,9 +1,9 @@
 // Names of pandas' and Dask's that are not there yet, and what to write instead.
 #include "client/plan/method.h"
 
-#define LATER(ON, NAME, ADVICE)                         \
-    {                                                   \
-        ON, NAME, false, false, NULL, 0, NULL, ADVICE   \
+#define LATER(ON, NAME, ADVICE)                                                                              \
+    {                                                                                                        \
+        ON, NAME, false, false, NULL, 0, NULL, ADVICE                                                        \
     }
 
 static const struct method methods[] = {

@@ -7,7 +7,7 @@
 
 static const char *label(const struct series *s)
 {
-    return s->name == NULL ? "0" : s->name;  // pandas' name for a column without one
+    return s->name == NULL ? "0" : s->name; // pandas' name for a column without one
 }
 
 // The index and the column as a node of their own.
@@ -124,7 +124,8 @@ static int run_between(struct binder *b, const struct call *call, const struct v
     int rc;
 
     if (!left && !right && strcmp(inclusive, "neither") != 0) {
-        return bind_fail(b, call->arg[INCLUSIVE]->at, "'inclusive' takes \"both\", \"left\", \"right\" or \"neither\"");
+        return bind_fail(b, call->arg[INCLUSIVE]->at,
+                         "'inclusive' takes \"both\", \"left\", \"right\" or \"neither\"");
     }
     rc = bind_binary(b, left ? KIND(GE) : KIND(GT), call->self, call->arg[LEFT], call->at, &low);
     if (rc == 0) {
@@ -153,7 +154,8 @@ static int run_isin(struct binder *b, const struct call *call, const struct valu
 
         // What can never be equal is simply not in the list, as in pandas.
         if (!value_is_literal(list->item[i]) || list->item[i]->kind == VALUE_NONE) {
-            return bind_fail(b, list->item[i]->at, "isin() takes literals, this is %s", value_words(list->item[i]));
+            return bind_fail(b, list->item[i]->at, "isin() takes literals, this is %s",
+                             value_words(list->item[i]));
         }
         if (is_text(list->item[i]) != (s->expr->type == TYPE_STRING)) {
             continue;
@@ -198,7 +200,7 @@ static int run_dtype(struct binder *b, const struct call *call, const struct val
     if (v == NULL) {
         return bind_no_memory(b);
     }
-    v->text = type == TYPE_STRING ? "object" : type_name(type);
+    v->text = type == TYPE_STRING || type == TYPE_ANY ? "object" : type_name(type);
     v->size = (uint32_t)strlen(v->text);
     *out = v;
     return 0;
@@ -233,7 +235,8 @@ static int run_reset_index(struct binder *b, const struct call *call, const stru
     }
     for (uint32_t i = 0; i < s->index; i++) {
         if (strcmp(s->node->field[i].name, name) == 0) {
-            return bind_fail(b, call->at, "two columns would be called '%s': reset_index(name=\"...\")", name);
+            return bind_fail(b, call->at, "two columns would be called '%s': reset_index(name=\"...\")",
+                             name);
         }
     }
     rc = as_node(b, s, name, &node);
@@ -281,7 +284,8 @@ static int run_nlargest(struct binder *b, const struct call *call, const struct 
         return bind_fail(b, n->at, "a number from 0");
     }
     if (s->expr->type == TYPE_STRING) {
-        return bind_fail(b, call->at, "%s() takes numbers: sort_values().head(n) sorts text", call->method->name);
+        return bind_fail(b, call->at, "%s() takes numbers: sort_values().head(n) sorts text",
+                         call->method->name);
     }
     return sorted(b, s, (struct sort_key){s->index, call->method->detail != 0, false}, true,
                   n == NULL ? 5 : (uint64_t)n->i, call->at, out);
@@ -339,32 +343,29 @@ static const struct parameter reset_parameters[] = {{"drop", TAKES_BOOL, NULL, f
                                                     {"name", TAKES_STRING, NULL, false},
                                                     {"inplace", TAKES_ONLY, "False", false},
                                                     {0}};
-static const struct parameter sort_parameters[] = {{"ascending", TAKES_BOOL, NULL, false},
-                                                   {"na_position", TAKES_STRING, NULL, false},
-                                                   {"inplace", TAKES_ONLY, "False", false},
-                                                   {"kind", TAKES_NOTHING, NULL, false},
-                                                   {"ignore_index", TAKES_BOOL, NULL, false},
-                                                   {0}};
+static const struct parameter sort_parameters[] = {
+    {"ascending", TAKES_BOOL, NULL, false},    {"na_position", TAKES_STRING, NULL, false},
+    {"inplace", TAKES_ONLY, "False", false},   {"kind", TAKES_NOTHING, NULL, false},
+    {"ignore_index", TAKES_BOOL, NULL, false}, {0}};
 static const struct parameter sort_index_parameters[] = {{"ascending", TAKES_BOOL, NULL, false}, {0}};
-static const struct parameter n_parameters[] = {{"n", TAKES_INT, NULL, false},
-                                                {"keep", TAKES_ONLY, "first", false},
-                                                {0}};
+static const struct parameter n_parameters[] = {
+    {"n", TAKES_INT, NULL, false}, {"keep", TAKES_ONLY, "first", false}, {0}};
 
-#define REDUCTION(NAME, FN)                                                                               \
-    {                                                                                                     \
-        ON_SERIES, NAME, false, false, run_reduction, (int)DRAY__AGG_FN__##FN, reduction_parameters, NULL \
+#define REDUCTION(NAME, FN)                                                                                  \
+    {                                                                                                        \
+        ON_SERIES, NAME, false, false, run_reduction, (int)DRAY__AGG_FN__##FN, reduction_parameters, NULL    \
     }
-#define BINARY(NAME, OP)                                                                     \
-    {                                                                                        \
-        ON_SERIES, NAME, false, false, run_binary, (int)KIND(OP), other_parameters, NULL     \
+#define BINARY(NAME, OP)                                                                                     \
+    {                                                                                                        \
+        ON_SERIES, NAME, false, false, run_binary, (int)KIND(OP), other_parameters, NULL                     \
     }
-#define REVERSED(NAME, OP)                                                                          \
-    {                                                                                               \
-        ON_SERIES, NAME, false, false, run_binary_reversed, (int)KIND(OP), other_parameters, NULL   \
+#define REVERSED(NAME, OP)                                                                                   \
+    {                                                                                                        \
+        ON_SERIES, NAME, false, false, run_binary_reversed, (int)KIND(OP), other_parameters, NULL            \
     }
-#define UNARY(NAME, OP)                                                                \
-    {                                                                                  \
-        ON_SERIES, NAME, false, false, run_unary, (int)KIND(OP), no_parameters, NULL   \
+#define UNARY(NAME, OP)                                                                                      \
+    {                                                                                                        \
+        ON_SERIES, NAME, false, false, run_unary, (int)KIND(OP), no_parameters, NULL                         \
     }
 
 static const struct method methods[] = {

@@ -89,7 +89,10 @@ enum type aggregate_type(Dray__AggFn fn, enum type type)
     case DRAY__AGG_FN__VAR:
         return type == TYPE_STRING ? (enum type)0 : TYPE_FLOAT64;
     case DRAY__AGG_FN__SUM:
-        return type == TYPE_STRING ? (enum type)0 : type == TYPE_BOOL ? TYPE_INT64 : type;
+        return type == TYPE_STRING ? (enum type)0
+               : type == TYPE_BOOL ? TYPE_INT64
+               : type == TYPE_ANY  ? TYPE_FLOAT64
+                                   : type;
     default:
         return type;
     }
@@ -97,7 +100,8 @@ enum type aggregate_type(Dray__AggFn fn, enum type type)
 
 const char *aggregate_name(Dray__AggFn fn)
 {
-    static const char *const names[] = {"", "sum", "mean", "count", "min", "max", "size", "std", "var", "first", "last"};
+    static const char *const names[] = {"",     "sum", "mean", "count", "min", "max",
+                                        "size", "std", "var",  "first", "last"};
 
     return (size_t)fn < sizeof(names) / sizeof(names[0]) ? names[fn] : "";
 }
@@ -234,7 +238,8 @@ static char *print_scan(const struct node *node, struct arena *arena)
 
     for (uint32_t i = 0; i < node->columns; i++) {
         add(&text, i == 0 ? "" : ", ",
-            arena_printf(arena, "%s: %s", node->field[i].name, type_name(node->field[i].type)));
+            arena_printf(arena, "%s: %s", node->field[i].name,
+                         node->field[i].type == TYPE_ANY ? "any" : type_name(node->field[i].type)));
     }
     add(&text, "", "]");
     return text.out;
@@ -262,7 +267,8 @@ static char *print_project(const struct node *node, struct arena *arena)
 
 static char *print_aggregate(const struct node *node, struct arena *arena)
 {
-    struct text text = {arena, arena_strdup(arena, node->aggregate.keys > 0 ? "aggregate by [" : "aggregate [")};
+    struct text text = {arena,
+                        arena_strdup(arena, node->aggregate.keys > 0 ? "aggregate by [" : "aggregate [")};
 
     for (uint32_t i = 0; i < node->aggregate.keys; i++) {
         add(&text, i == 0 ? "" : ", ", node->input->field[node->aggregate.key[i]].name);

@@ -17,7 +17,7 @@ struct field {
 
 struct aggregate {
     Dray__AggFn fn;
-    uint32_t column;  // of the input
+    uint32_t column; // of the input
 };
 
 struct sort_key {
@@ -28,23 +28,23 @@ struct sort_key {
 
 struct node {
     enum node_kind kind;
-    const struct node *input;  // NULL for a scan
-    uint32_t depth;            // of the chain, from 1
+    const struct node *input; // NULL for a scan
+    uint32_t depth;           // of the chain, from 1
     uint32_t columns;
-    const struct field *field;  // [columns], of what comes out
+    const struct field *field; // [columns], of what comes out
     union {
         struct {
             const struct csv_source *source;
-            const uint32_t *column;  // of the source, for each field
+            const uint32_t *column; // of the source, for each field
         } scan;
         struct {
-            const struct expr *const *expr;  // one for each field
+            const struct expr *const *expr; // one for each field
         } project;
         struct {
             const struct expr *predicate;
         } filter;
         struct {
-            const uint32_t *key;  // columns of the input; the fields are the keys, then the aggregates
+            const uint32_t *key; // columns of the input; the fields are the keys, then the aggregates
             uint32_t keys;
             const struct aggregate *agg;
             uint32_t aggs;
@@ -55,12 +55,13 @@ struct node {
         struct {
             const struct sort_key *key;
             uint32_t keys;
-            uint64_t limit;  // 0: none
+            uint64_t limit; // 0: none
         } sort;
     };
 };
 
-// All copy what they are given, except expressions and names, which must live as long as the arena.  NULL: no memory.
+// All copy what they are given, except expressions and names, which must live as long as the arena.  NULL: no
+// memory.
 const struct node *node_scan(struct arena *arena, const struct csv_source *source, const uint32_t *column,
                              uint32_t columns);
 const struct node *node_project(struct arena *arena, const struct node *input, const struct expr *const *expr,
@@ -78,11 +79,11 @@ const struct node *node_over(struct arena *arena, const struct node *node, const
 
 // The type that an aggregate makes of a column; 0: it cannot (the mean of a text).
 enum type aggregate_type(Dray__AggFn fn, enum type type);
-const char *aggregate_name(Dray__AggFn fn);  // "mean"
+const char *aggregate_name(Dray__AggFn fn); // "mean"
 
 // The node that decides which rows there are: below the projections.
 const struct node *node_rows(const struct node *node);
-const struct node *node_bottom(const struct node *node);  // the scan
+const struct node *node_bottom(const struct node *node); // the scan
 // UINT32_MAX: there is none.
 uint32_t node_find(const struct node *node, uint32_t from, const char *name);
 const char *const *node_names(const struct node *node, struct arena *arena);

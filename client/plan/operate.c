@@ -6,24 +6,14 @@
 #include "client/plan/literal.h"
 #include "client/plan/method.h"
 
-// An expression that is true or false, never missing: what &, |, ~ and filters take.
-static const struct expr *condition(struct binder *b, const struct expr *e, struct expr_fault *fault)
-{
-    if (e->type != TYPE_BOOL || (e->kind != DRAY__EXPR_KIND__COLUMN && e->kind != DRAY__EXPR_KIND__CAST)) {
-        return e;
-    }
-    const struct expr *yes = expr_bool(b->arena, true);
-
-    return yes == NULL ? NULL : expr_binary(b->arena, DRAY__EXPR_KIND__EQ, e, yes, fault);
-}
-
 static int check(struct binder *b, const struct expr *e, const struct expr_fault *fault, struct place at)
 {
     if (e == NULL) {
         return fault->text != NULL ? bind_fail(b, at, "%s", fault->text) : bind_no_memory(b);
     }
     if (!expr_fits(e)) {
-        return bind_fail(b, at, "this expression has more than %u operations, or more than %u inside one another",
+        return bind_fail(b, at,
+                         "this expression has more than %u operations, or more than %u inside one another",
                          EXPR_NODES_MAX, EXPR_STACK_MAX);
     }
     return 0;
@@ -35,8 +25,8 @@ static int binary(struct binder *b, Dray__ExprKind kind, const struct expr *left
     struct expr_fault fault = {0};
 
     if (kind >= DRAY__EXPR_KIND__AND && kind <= DRAY__EXPR_KIND__XOR) {
-        left = condition(b, left, &fault);
-        right = condition(b, right, &fault);
+        left = expr_condition(b->arena, left);
+        right = expr_condition(b->arena, right);
         if (left == NULL || right == NULL) {
             return bind_no_memory(b);
         }
@@ -56,7 +46,7 @@ static int unary(struct binder *b, Dray__ExprKind kind, const struct expr *opera
     struct expr_fault fault = {0};
 
     if (kind == DRAY__EXPR_KIND__NOT) {
-        operand = condition(b, operand, &fault);
+        operand = expr_condition(b->arena, operand);
         if (operand == NULL) {
             return bind_no_memory(b);
         }
@@ -93,9 +83,10 @@ int bind_literal(struct binder *b, const struct value *value, const struct expr 
     case VALUE_NONE:
         return bind_fail(b, value->at, "None cannot stand here: .isna() asks for missing values");
     case VALUE_SCALARS:
-        return bind_fail(b, value->at,
-                         "a value computed from the data cannot be used beside a column yet: run that first and write "
-                         "its result here");
+        return bind_fail(
+            b, value->at,
+            "a value computed from the data cannot be used beside a column yet: run that first and write "
+            "its result here");
     default:
         return bind_fail(b, value->at, "%s cannot be used beside a column", value_words(value));
     }
@@ -186,8 +177,8 @@ static int merge(struct binder *b, const struct scalars *x, const struct scalars
     int rc = 0;
 
     if (node_rows(x->node) != node_rows(y->node)) {
-        return bind_fail(b, at,
-                         "these two values are computed from tables with different rows: that is not there yet");
+        return bind_fail(
+            b, at, "these two values are computed from tables with different rows: that is not there yet");
     }
     if (list == NULL || with == NULL) {
         return bind_no_memory(b);
@@ -255,8 +246,9 @@ static int scalar_binary(struct binder *b, Dray__ExprKind kind, const struct val
     int rc;
 
     if (base.name != NULL || (right->kind == VALUE_SCALARS && right->scalars.name != NULL)) {
-        return bind_fail(b, at, "arithmetic on a row of results is not there yet: take one column, "
-                                "as in df.x.mean()");
+        return bind_fail(b, at,
+                         "arithmetic on a row of results is not there yet: take one column, "
+                         "as in df.x.mean()");
     }
     x = base.expr[0];
     if (left->kind == VALUE_SCALARS && right->kind == VALUE_SCALARS) {
@@ -312,11 +304,12 @@ int bind_binary(struct binder *b, Dray__ExprKind kind, const struct value *left,
         if (both[i]->kind == VALUE_METHOD) {
             const char *name = both[i]->method->name;
 
-            return bind_fail(b, both[i]->at, "'%s' is a method: write %s() to call it, [\"%s\"] for a column", name,
-                             name, name);
+            return bind_fail(b, both[i]->at, "'%s' is a method: write %s() to call it, [\"%s\"] for a column",
+                             name, name, name);
         }
         if (both[i]->kind == VALUE_FRAME) {
-            return bind_fail(b, at, "operators on a whole table are not there yet: take a column, as in df[\"x\"]");
+            return bind_fail(b, at,
+                             "operators on a whole table are not there yet: take a column, as in df[\"x\"]");
         }
     }
     if (left->kind == VALUE_SERIES || right->kind == VALUE_SERIES) {

@@ -131,9 +131,10 @@ static const struct node *push_head(struct arena *arena, const struct node *node
         head = node_head(arena, input->input, node->head.rows);
         return head == NULL ? NULL : node_over(arena, input, head);
     case NODE_HEAD:
-        return node_head(arena, input->input, node->head.rows < input->head.rows ? node->head.rows : input->head.rows);
+        return node_head(arena, input->input,
+                         node->head.rows < input->head.rows ? node->head.rows : input->head.rows);
     case NODE_SORT:
-        if (node->head.rows == 0) {  // a limit of 0 means none
+        if (node->head.rows == 0) { // a limit of 0 means none
             head = node_head(arena, input->input, 0);
             return head == NULL ? NULL : node_over(arena, input, head);
         }
@@ -191,7 +192,7 @@ static const struct node *merge_projects(struct arena *arena, const struct node 
     }
     for (uint32_t i = 0; i < below->columns; i++) {
         if (uses[i] > 1 && below->project.expr[i]->nodes > 1) {
-            return NULL;  // it would be computed twice
+            return NULL; // it would be computed twice
         }
     }
     for (uint32_t i = 0; i < node->columns; i++) {
@@ -297,7 +298,8 @@ static bool cull_project(struct arena *arena, const struct node *node, const boo
             }
         }
     }
-    out->node = in.node == input && used == node->columns ? node : node_project(arena, in.node, expr, name, used);
+    out->node =
+        in.node == input && used == node->columns ? node : node_project(arena, in.node, expr, name, used);
     return out->node != NULL;
 }
 
@@ -342,7 +344,8 @@ static bool cull_through(struct arena *arena, const struct node *node, const boo
     return out->node != NULL;
 }
 
-static bool cull_aggregate(struct arena *arena, const struct node *node, const bool *needed, struct culled *out)
+static bool cull_aggregate(struct arena *arena, const struct node *node, const bool *needed,
+                           struct culled *out)
 {
     const struct node *input = node->input;
     uint32_t keys = node->aggregate.keys;
@@ -445,8 +448,8 @@ static const struct node *everywhere(struct arena *arena, const struct node *roo
 
 struct rule {
     const char *name;
-    local_rule local;                                                            // at one node, or
-    const struct node *(*whole)(struct arena *arena, const struct node *root);  // over all of them
+    local_rule local;                                                          // at one node, or
+    const struct node *(*whole)(struct arena *arena, const struct node *root); // over all of them
 };
 
 static const struct rule rules[] = {
@@ -464,8 +467,8 @@ const struct node *optimise(struct arena *arena, const struct node *root)
     for (int round = 0; changed && round < ROUNDS_MAX; round++) {
         changed = false;
         for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]) && !changed; i++) {
-            const struct node *better =
-                rules[i].local != NULL ? everywhere(arena, root, rules[i].local) : rules[i].whole(arena, root);
+            const struct node *better = rules[i].local != NULL ? everywhere(arena, root, rules[i].local)
+                                                               : rules[i].whole(arena, root);
 
             changed = better != root;
             root = better;

@@ -17,8 +17,8 @@ enum {
 };
 
 struct query {
-    struct arena kept;   // script, tree, files found: as long as the query
-    struct arena plan;   // values, nodes, layers: until it is planned anew
+    struct arena kept; // script, tree, files found: as long as the query
+    struct arena plan; // values, nodes, layers: until it is planned anew
     struct script script;
     struct ast_script ast;
 
@@ -142,7 +142,8 @@ int query_graph(struct query *q, struct arena *arena, void **graph, size_t *size
     return 0;
 }
 
-int query_note(struct query *q, uint32_t layer, uint32_t index, const void *note, size_t size, struct error *err)
+int query_note(struct query *q, uint32_t layer, uint32_t index, const void *note, size_t size,
+               struct error *err)
 {
     struct arena arena;
     Dray__Note *message;
@@ -187,7 +188,8 @@ static char *name_learnt(struct query *q, uint32_t before)
 {
     const struct learnt_type *t = &q->learnt.type[before];
 
-    return arena_printf(&q->kept, "column '%s' turned out to be %s further down in the file, and then: ", t->column,
+    return arena_printf(&q->kept,
+                        "column '%s' turned out to be %s further down in the file, and then: ", t->column,
                         t->type == TYPE_STRING ? "text" : type_name(t->type));
 }
 
@@ -223,7 +225,8 @@ const char *query_remark(const struct query *q)
 
 // ---- explain ------------------------------------------------------------------------------------
 
-static int explain_plan(struct query *q, const char *title, const struct node *node, FILE *out, struct error *err)
+static int explain_plan(struct query *q, const char *title, const struct node *node, FILE *out,
+                        struct error *err)
 {
     int depth = 0;
 
@@ -277,8 +280,8 @@ int query_explain(struct query *q, FILE *out, struct error *err)
         if (op == NULL || pattern == NULL) {
             return error_no_memory(err);
         }
-        fprintf(out, "  %u: %u task%s, %s%s\n     %s\n", i, layer->tasks, layer->tasks == 1 ? "" : "s", pattern,
-                layer->wanted ? ", wanted" : "", op);
+        fprintf(out, "  %u: %u task%s, %s%s\n     %s\n", i, layer->tasks, layer->tasks == 1 ? "" : "s",
+                pattern, layer->wanted ? ", wanted" : "", op);
     }
     return 0;
 }

@@ -1,9 +1,10 @@
 // A script of the expression language, from text to graph, and from results to a
-// value.  Knows no sockets: files are looked into by the host's callback, graphs are handed out as bytes, partitions and
-// notes are handed in.  A query may need several rounds (a head that wants more
-// blocks, a column that turned out wider, a quoted line break across a block border):
+// value.  Knows no sockets: files are looked into by the host's callback, graphs are handed out as bytes,
+// partitions and notes are handed in.  A query may need several rounds (a head that wants more blocks, a
+// column that turned out wider, a quoted line break across a block border):
 //
-//   query_create -> { query_graph -> submit -> query_note*, query_partition* -> query_round_end }* -> query_shape
+//   query_create -> { query_graph -> submit -> query_note*, query_partition* -> query_round_end }* ->
+//   query_shape
 #ifndef DRAY_CLIENT_PLAN_QUERY_H
 #define DRAY_CLIENT_PLAN_QUERY_H
 
@@ -24,12 +25,12 @@ struct query_host {
     // order; waits.  `out` lives in the arena.
     int (*probe)(void *context, const Dray__ProbeCsv *const *probes, size_t count, struct arena *arena,
                  Dray__CsvProbeResult **out, struct error *err);
-    const char *working_directory;  // for relative paths
+    const char *working_directory; // for relative paths
 };
 
 // err->text may have several lines: message, the script's line, a caret under the word.
-int query_create(const char *script, size_t size, const char *script_name,
-                 const struct query_host *host, struct query **out, struct error *err);
+int query_create(const char *script, size_t size, const char *script_name, const struct query_host *host,
+                 struct query **out, struct error *err);
 void query_destroy(struct query *query);
 
 // The logical plan before and after optimisation, and the layers.
@@ -51,16 +52,16 @@ int query_round_end(struct query *query, struct error *err);
 enum shape_kind { SHAPE_NONE, SHAPE_SCALAR, SHAPE_SERIES, SHAPE_FRAME, SHAPE_LIST };
 struct shape {
     enum shape_kind kind;
-    uint32_t index_columns;   // the first columns of the table are the index; 0: a RangeIndex from 0
-    const char *series_name;  // SERIES: "Name: price"; NULL: no name line
-    const char *dtype;        // overrides the one shown for a SERIES; NULL: from its column
-    bool index_is_names;      // index of column names (df.mean()): no header line for it
+    uint32_t index_columns;  // the first columns of the table are the index; 0: a RangeIndex from 0
+    const char *series_name; // SERIES: "Name: price"; NULL: no name line
+    const char *dtype;       // overrides the one shown for a SERIES; NULL: from its column
+    bool index_is_names;     // index of column names (df.mean()): no header line for it
 };
 // Known after query_create.
 const struct shape *query_shape(const struct query *query);
 
-// A result partition of the round; *table is what to print for it, in index order of its layer (NULL: nothing).  The
-// caller orders partitions by index.
+// A result partition of the round; *table is what to print for it, in index order of its layer (NULL:
+// nothing).  The caller orders partitions by index.
 int query_table(struct query *query, uint32_t layer, uint32_t index, const struct partition *partition,
                 struct table **table, struct error *err);
 // Without a graph: the value.

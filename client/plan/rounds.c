@@ -9,15 +9,15 @@ enum { TYPES = TYPE_STRING + 1 };
 
 struct rounds {
     const struct lowered *plan;
-    bool quotes;        // this round finds out where quotes open and close
-    bool quotes_known;  // such a round was run: starts are exact
+    bool quotes;       // this round finds out where quotes open and close
+    bool quotes_known; // such a round was run: starts are exact
     uint32_t *starts;
     size_t start_count;
     uint32_t head_blocks;
     // of this round
-    uint8_t *ends_quoted;  // bit a block; NULL: none does
-    uint32_t *widen;       // [column][type]: the lowest block that asked for it; NULL: none did
-    uint8_t *quote_state;  // a block: 4 known, 1 end if outside, 2 end if inside
+    uint8_t *ends_quoted; // bit a block; NULL: none does
+    uint32_t *widen;      // [column][type]: the lowest block that asked for it; NULL: none did
+    uint8_t *quote_state; // a block: 4 known, 1 end if outside, 2 end if inside
     uint64_t invalid_utf8;
     uint64_t rows;
     uint64_t counted;
@@ -63,7 +63,8 @@ bool rounds_in_quotes(const struct rounds *r)
 
 void rounds_options(const struct rounds *r, struct lower_options *out)
 {
-    *out = (struct lower_options){.starts_quoted = r->starts, .starts = r->start_count, .head_blocks = r->head_blocks};
+    *out = (struct lower_options){
+        .starts_quoted = r->starts, .starts = r->start_count, .head_blocks = r->head_blocks};
 }
 
 void rounds_begin(struct rounds *r, const struct lowered *plan)
@@ -229,7 +230,8 @@ static int end_quotes(struct rounds *r, struct error *err)
 
                 if ((state & 4) == 0) {
                     free(starts);
-                    return error_set(err, EPROTO, "the quotes of block %u of %s are not known", i, file->probe->name);
+                    return error_set(err, EPROTO, "the quotes of block %u of %s are not known", i,
+                                     file->probe->name);
                 }
                 if (inside) {
                     if (starts != NULL) {
@@ -262,7 +264,8 @@ static int learn(struct rounds *r, uint32_t last, struct learnt *learnt, bool *c
         bool asked = false;
 
         for (int t = TYPE_BOOL; t <= TYPE_STRING; t++) {
-            if (r->widen[(size_t)c * TYPES + (size_t)t] <= last && r->widen[(size_t)c * TYPES + (size_t)t] != UINT32_MAX) {
+            if (r->widen[(size_t)c * TYPES + (size_t)t] <= last &&
+                r->widen[(size_t)c * TYPES + (size_t)t] != UINT32_MAX) {
                 type = type_join(type, (enum type)t);
                 asked = true;
             }
@@ -271,8 +274,8 @@ static int learn(struct rounds *r, uint32_t last, struct learnt *learnt, bool *c
             continue;
         }
         if (type == column->type || column->forced) {
-            return error_set(err, EPROTO, "column '%s' does not fit %s, and there is no wider type", column->name,
-                             type_name(column->type));
+            return error_set(err, EPROTO, "column '%s' does not fit %s, and there is no wider type",
+                             column->name, type_name(column->type));
         }
         struct learnt_type *grown = arena_array(learnt->arena, (size_t)learnt->types + 1, sizeof(*grown));
         char *name = arena_strdup(learnt->arena, column->name);

@@ -19,12 +19,13 @@ void rounds_options(const struct rounds *rounds, struct lower_options *out);
 // `plan` is borrowed until rounds_end.
 void rounds_begin(struct rounds *rounds, const struct lowered *plan);
 int rounds_note(struct rounds *rounds, uint32_t block, const Dray__Note *note, struct error *err);
-int rounds_quotes(struct rounds *rounds, uint32_t block, const struct partition *partition, struct error *err);
+int rounds_quotes(struct rounds *rounds, uint32_t block, const struct partition *partition,
+                  struct error *err);
 int rounds_count(struct rounds *rounds, const struct table *table, struct error *err);
-void rounds_rows(struct rounds *rounds, uint64_t rows);  // of the result
+void rounds_rows(struct rounds *rounds, uint64_t rows); // of the result
 
 // 1: plan and run again; new types are added to `learnt`.  0: the value is complete.
 int rounds_end(struct rounds *rounds, struct learnt *learnt, struct error *err);
-const char *rounds_remark(const struct rounds *rounds);  // NULL: nothing
+const char *rounds_remark(const struct rounds *rounds); // NULL: nothing
 
 #endif

@@ -47,7 +47,8 @@ int bind_column_of(struct binder *b, const struct frame *frame, const char *name
     }
     const struct field *field = &frame->node->field[column];
 
-    return bind_series(b, frame->node, frame->index, expr_column(b->arena, column, field->type), field->name, at, out);
+    return bind_series(b, frame->node, frame->index, expr_column(b->arena, column, field->type), field->name,
+                       at, out);
 }
 
 int bind_name(struct binder *b, const struct value *value, const char **out)
@@ -153,9 +154,10 @@ int selection_add_foreign(struct binder *b, struct selection *s, const struct no
         return selection_add(b, s, expr, name);
     }
     if (node_rows(s->node) != node_rows(node)) {
-        return bind_fail(b, at,
-                         "these columns come from tables with different rows: filter and sort the table first, then "
-                         "take its columns");
+        return bind_fail(
+            b, at,
+            "these columns come from tables with different rows: filter and sort the table first, then "
+            "take its columns");
     }
     for (uint32_t i = 0; i < s->count && rc == 0; i++) {
         rc = bind_over_rows(b, s->node, &s->expr[i], at);
@@ -180,7 +182,8 @@ int selection_node(struct binder *b, const struct selection *s, const struct nod
 
 // ---- [ ] -----------------------------------------------------------------------------------
 
-static int choose(struct binder *b, const struct frame *frame, const struct value *key, const struct value **out)
+static int choose(struct binder *b, const struct frame *frame, const struct value *key,
+                  const struct value **out)
 {
     const char *const *name;
     const struct place *at;
@@ -216,16 +219,10 @@ static int choose(struct binder *b, const struct frame *frame, const struct valu
 // A condition over `node`, never missing.
 static int as_condition(struct binder *b, const struct expr *expr, struct place at, const struct expr **out)
 {
-    struct expr_fault fault = {0};
-
-    if (expr->type != TYPE_BOOL) {
+    expr = expr_condition(b->arena, expr);
+    if (expr != NULL && expr->type != TYPE_BOOL) {
         return bind_fail(b, at, "rows are chosen by a condition such as df.x > 5, these are %s values",
                          type_name(expr->type));
-    }
-    if (expr->kind == DRAY__EXPR_KIND__COLUMN || expr->kind == DRAY__EXPR_KIND__CAST) {
-        const struct expr *yes = expr_bool(b->arena, true);
-
-        expr = yes == NULL ? NULL : expr_binary(b->arena, DRAY__EXPR_KIND__EQ, expr, yes, &fault);
     }
     *out = expr;
     return expr == NULL ? bind_no_memory(b) : 0;
@@ -293,7 +290,9 @@ static int filter_series(struct binder *b, const struct value *column, const str
     if (rc == 0) {
         rc = filter(b, node, mask, at, &node);
     }
-    return rc < 0 ? rc : bind_series(b, node, x->index, expr_column(b->arena, last, x->expr->type), x->name, at, out);
+    return rc < 0
+               ? rc
+               : bind_series(b, node, x->index, expr_column(b->arena, last, x->expr->type), x->name, at, out);
 }
 
 static int choose_groups(struct binder *b, const struct value *self, const struct value *key,
@@ -356,7 +355,8 @@ int bind_subscript(struct binder *b, const struct value *table, const struct val
         if (key->kind == VALUE_SERIES) {
             return filter_series(b, table, &key->series, at, out);
         }
-        return bind_fail(b, key->at, "a column takes a condition in [ ]: single rows by number are not there yet");
+        return bind_fail(b, key->at,
+                         "a column takes a condition in [ ]: single rows by number are not there yet");
     case VALUE_GROUPS:
         return choose_groups(b, table, key, out);
     case VALUE_METHOD:

@@ -32,7 +32,8 @@ const char *value_words(const struct value *value)
     case VALUE_GROUPS:
         return "a groupby";
     case VALUE_SCALARS:
-        return value->scalars.name == NULL ? "a value computed from the data" : "a row computed from the data";
+        return value->scalars.name == NULL ? "a value computed from the data"
+                                           : "a row computed from the data";
     case VALUE_DTYPES:
         return "a list of types";
     }

@@ -326,7 +326,7 @@ class Jobs(cluster.ClusterTest):
             client.say("FREE", job=accepted["job"], run=[])
         self.assertEqual([p.fds() for p in [broker] + crew], fds)
         for process, before in zip([broker] + crew, rss):
-            self.assertLess(process.rss() - before, (4 << 20) * cluster.SLOW)
+            self.assert_grown_less(process, before, 4 << 20)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,9 @@ class Handshake(cluster.ClusterTest):
                 sock.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
                 ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"ROUTER"
                 sock.sendall(bytes([4, len(ready)]) + ready)
+                heard = b""
+                while b"DRAY" not in heard:  # its HELLO: the handshake of ZMTP is over
+                    heard += sock.recv(65536)
                 body = wire.header("REFUSE", 0, 0) + wire.SCHEMA.encode(
                     "Refuse", {"why": {"code": 71, "text": "use the same version on both sides"}})
                 sock.sendall(bytes([0, len(body)]) + body)

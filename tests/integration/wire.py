@@ -27,7 +27,7 @@ class Schema:
                     self.messages[name] = [(f, t, n, int(i), "packed" in o) for f, t, n, i, o in fields]
 
     def encode(self, message, values):
-        out = b""
+        out = bytearray()
         known = {field[2] for field in self.messages[message]}
         assert set(values) <= known, (message, set(values) - known)
         for label, kind, name, number, packed in self.messages[message]:
@@ -40,7 +40,7 @@ class Schema:
             for value in values[name] if label == "repeated" else [values[name]]:
                 wire, body = self._value(kind, value)
                 out += varint(number << 3 | wire) + (varint(len(body)) if wire == 2 else b"") + body
-        return out
+        return bytes(out)
 
     def _value(self, kind, value):
         if kind in self.messages:

@@ -28,8 +28,9 @@ struct local {
 };
 
 // One task alone, for probes.
-static int local_task(struct local *local, const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs,
-                      struct arena *arena, Dray__Note **note, struct partition **out, struct error *err)
+static int local_task(struct local *local, const Dray__Op *op, uint32_t index,
+                      const struct kernel_inputs *inputs, struct arena *arena, Dray__Note **note,
+                      struct partition **out, struct error *err)
 {
     struct kernel_env env = {.budget = local->budget, .arena = arena, .scratch = local->scratch};
 
@@ -67,7 +68,8 @@ static int local_probe(void *context, const Dray__ProbeCsv *const *probes, size_
             rc = local_task(local, &op, 0, &none, arena, NULL, &partition, err);
         }
         if (rc == 0) {
-            out[i] = dray__csv_probe_result__unpack(&arena->protobuf, partition->bytes->size, partition->bytes->data);
+            out[i] = dray__csv_probe_result__unpack(&arena->protobuf, partition->bytes->size,
+                                                    partition->bytes->data);
             rc = out[i] == NULL ? error_set(err, EBADMSG, "the probe's answer cannot be read") : 0;
         }
         partition_unref(partition);
@@ -90,7 +92,8 @@ static void local_fini(struct local *local)
     budget_destroy(local->budget);
 }
 
-static int local_say(struct local *local, uint32_t layer, uint32_t index, const Dray__Note *note, struct error *err)
+static int local_say(struct local *local, uint32_t layer, uint32_t index, const Dray__Note *note,
+                     struct error *err)
 {
     size_t size = dray__note__get_packed_size(note);
     uint8_t *bytes = malloc(size + 1);

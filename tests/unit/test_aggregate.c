@@ -5,6 +5,7 @@
 
 #include "worker/kernel/aggregate.h"
 #include "worker/kernel/aggregate_group.h"
+#include "worker/kernel/aggregate_key.h"
 #include "worker/kernel/aggregate_state.h"
 #include "worker/kernel/aggregate_sum.h"
 #include "worker/kernel/collect.h"

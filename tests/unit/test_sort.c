@@ -153,6 +153,43 @@ static void test_limit(void **state)
     }
 }
 
+// Strings that differ late, by length, and by zeros at their end.
+static void test_strings(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        enum { COUNT = 120, SIZE = 100 };
+        struct random r = {seed};
+        static char text[COUNT][SIZE];
+        struct string_view view[COUNT];
+        uint64_t rank[COUNT];
+        struct memory memory = {.what = "a test"};
+        uint32_t sizes = 1 + random_below(&r, SIZE);
+        uint32_t letters = 1 + random_below(&r, 3);
+
+        for (int i = 0; i < COUNT; i++) {
+            view[i] = (struct string_view){text[i], random_below(&r, sizes)};
+            for (uint32_t k = 0; k < SIZE; k++) {
+                // Mostly the same, so that they agree far in; zeros and bytes above 127 among them.
+                static const char letter[] = {'\0', '\xff', 'a'};
+
+                text[i][k] = random_below(&r, 40) == 0 ? letter[random_below(&r, letters)] : '\0';
+            }
+        }
+        assert_int_equal(order_strings(view, COUNT, &memory, rank, NULL), 0);
+        assert_int_equal(memory.taken, 0);
+        for (int i = 0; i < COUNT; i++) {
+            for (int j = 0; j < COUNT; j++) {
+                uint32_t n = view[i].size < view[j].size ? view[i].size : view[j].size;
+                int c = memcmp(view[i].data, view[j].data, n);
+
+                c = c != 0 ? c : (view[i].size > view[j].size) - (view[i].size < view[j].size);
+                assert_int_equal((rank[i] > rank[j]) - (rank[i] < rank[j]), (c > 0) - (c < 0));
+            }
+        }
+    }
+}
+
 static void test_errors(void **state)
 {
     struct random r = {1};
@@ -175,6 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_strings),
         cmocka_unit_test(test_errors),
     };
 

@@ -551,7 +551,7 @@ static int on_task_failed(struct agent *agent, const struct agent_event *event, 
         return 0;
     }
     if (task->state == AGENT_TASK_STOPPING && task->again) {
-        task_requeue(agent, task);
+        task_restart(agent, task);
         return 0;
     }
     if (task->state == AGENT_TASK_RUNNING && agent->connected) {

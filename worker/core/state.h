@@ -141,7 +141,7 @@ void task_orphan(struct agent *agent, struct task *task);
 void task_found(struct agent *agent, struct task *task);
 void task_missed(struct agent *agent, struct task *task);
 // Back from stopping to the queue.
-void task_requeue(struct agent *agent, struct task *task);
+void task_restart(struct agent *agent, struct task *task);
 // Starts ready tasks while there are threads.
 void tasks_run(struct agent *agent);
 

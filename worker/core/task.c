@@ -282,7 +282,7 @@ void task_missed(struct agent *agent, struct task *task)
     task->missing++;
 }
 
-void task_requeue(struct agent *agent, struct task *task)
+void task_restart(struct agent *agent, struct task *task)
 {
     task->state = AGENT_TASK_QUEUED;
     task->again = false;

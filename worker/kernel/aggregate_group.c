@@ -3,13 +3,15 @@
 #include <errno.h>
 #include <string.h>
 
+#include "worker/kernel/aggregate_key.h"
+
 enum {
     WIDE = 64,
     LOCAL_BITS = 10, // the cell is the local number
     CELL_BITS = 16,  // the cell is looked up
     TABLE = 2 * BATCH_ROWS,
     SLOTS_MIN = 64,
-    AHEAD = 8, // rows between prefetch and use
+    SPARSE = 8192,
 };
 
 static int room(struct arena *arena, size_t count, size_t size, void *out, struct error *err)
@@ -107,16 +109,19 @@ static int grow(struct groups *g, struct error *err)
     if (rc < 0) {
         return rc;
     }
+    const uint64_t *old = g->slot.data;
     uint64_t *slot = block.data;
 
-    for (uint32_t i = 0; i < g->count; i++) {
-        uint64_t hash = hash_tuple(groups_record(g, i), g->keys);
-        uint64_t at = hash & (slots - 1);
+    // In order of the old places, so the new ones are met nearly in order too.
+    for (uint64_t i = 0; i < g->slots; i++) {
+        uint64_t at = (old[i] >> 32) & (slots - 1);
 
-        while (slot[at] != 0) {
-            at = (at + 1) & (slots - 1);
+        if (old[i] != 0) {
+            while (slot[at] != 0) {
+                at = (at + 1) & (slots - 1);
+            }
+            slot[at] = old[i];
         }
-        slot[at] = (hash & 0xffffffff00000000U) | (i + 1);
     }
     block_free(&g->slot, g->memory);
     g->slot = block;
@@ -150,40 +155,53 @@ int groups_add_single(struct groups *g, struct error *err)
     return add_record(g, NULL, err);
 }
 
-static int find(struct groups *g, const uint64_t *word, uint64_t hash, uint32_t *out, struct error *err)
+// GROUP_NONE when there is none yet; *at is then where it goes.
+static inline uint32_t probe(const struct groups *g, const uint64_t *word, uint64_t hash, uint64_t *at)
 {
+    const uint64_t *slot = g->slot.data;
     uint64_t mask = g->slots - 1;
-    uint64_t *slot = g->slot.data;
-    uint64_t at = hash & mask;
+    uint64_t i = (hash >> 32) & mask;
 
-    for (; slot[at] != 0; at = (at + 1) & mask) {
-        if ((slot[at] ^ hash) >> 32 == 0) {
-            uint32_t group = (uint32_t)slot[at] - 1;
-            const uint64_t *record = groups_record(g, group);
+    for (; slot[i] != 0; i = (i + 1) & mask) {
+        if ((slot[i] ^ hash) >> 32 == 0) {
+            const uint64_t *record = groups_record(g, (uint32_t)slot[i] - 1);
             uint32_t k = 0;
 
             while (k < g->keys && record[k] == word[k]) {
                 k++;
             }
             if (k == g->keys) {
-                *out = group;
-                return 0;
+                return (uint32_t)slot[i] - 1;
             }
         }
     }
-    int rc = add_record(g, word, err);
+    *at = i;
+    return GROUP_NONE;
+}
 
-    if (rc == 0) {
-        *out = g->count - 1;
-        slot[at] = (hash & 0xffffffff00000000U) | g->count;
+static int find(struct groups *g, const uint64_t *word, uint64_t hash, uint32_t *out, struct error *err)
+{
+    uint64_t at = 0;
+    uint32_t group = probe(g, word, hash, &at);
+
+    if (group == GROUP_NONE) {
+        int rc = add_record(g, word, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+        group = g->count - 1;
+        ((uint64_t *)g->slot.data)[at] = (hash & 0xffffffff00000000U) | g->count;
     }
-    return rc;
+    *out = group;
+    return 0;
 }
 
 // Room in the hash table for as many new groups; find() then never needs to grow it.
 static int reserve(struct groups *g, uint32_t more, struct error *err)
 {
-    while ((uint64_t)g->count + more > g->slots / 2) {
+    // A table that lies in the cache anyway is kept sparse: a collision is a mispredicted branch.
+    while ((uint64_t)g->count + more > g->slots / (g->slots <= SPARSE ? 8 : 2)) {
         int rc = grow(g, err);
 
         if (rc < 0) {
@@ -191,170 +209,6 @@ static int reserve(struct groups *g, uint32_t more, struct error *err)
         }
     }
     return 0;
-}
-
-// ---- the keys of a batch -----------------------------------------------------------
-
-static bool key_missing(const struct vector *v, uint32_t row)
-{
-    if (!vector_present(v, row)) {
-        return true;
-    }
-    return v->type == TYPE_FLOAT64 && ((const double *)v->values)[row] != ((const double *)v->values)[row];
-}
-
-static void choose_rows(struct groups *g, const struct batch *batch, struct grouping *out)
-{
-    bool check = false;
-
-    out->rows = batch->selected;
-    out->row = batch->selection;
-    for (uint32_t k = 0; k < g->keys; k++) {
-        const struct vector *v = &batch->column[g->key[k].column];
-
-        check = check || v->validity != NULL || v->type == TYPE_FLOAT64;
-    }
-    if (!check) {
-        return;
-    }
-    uint32_t n = 0;
-
-    for (uint32_t j = 0; j < batch->selected; j++) {
-        uint32_t row = batch_row(batch, j);
-        bool keep = true;
-
-        for (uint32_t k = 0; k < g->keys; k++) {
-            keep = keep && !key_missing(&batch->column[g->key[k].column], row);
-        }
-        g->row[n] = (uint16_t)row;
-        n += keep;
-    }
-    out->rows = n;
-    out->row = n == batch->rows ? NULL : g->row;
-}
-
-static int encode_dict(struct group_key *key, const struct vector *v, const struct grouping *rows,
-                       struct memory *memory, struct error *err)
-{
-    const uint32_t *code = v->values;
-    uint32_t *out = key->id_room;
-    uint32_t n = rows->rows;
-    uint32_t unknown = 0;
-    uint32_t *id;
-    int rc = remap_open(&key->remap, memory, v, &id, err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    if (rows->row == NULL && key->remap.identity) {
-        key->id = code;
-        return 0;
-    }
-    if (rows->row == NULL) {
-        for (uint32_t j = 0; j < n; j++) {
-            out[j] = id[code[j]];
-            unknown |= out[j];
-        }
-    } else {
-        for (uint32_t j = 0; j < n; j++) {
-            out[j] = id[code[rows->row[j]]];
-            unknown |= out[j];
-        }
-    }
-    key->id = out;
-    if (unknown >> 31 == 0) {
-        return 0;
-    }
-    for (uint32_t j = 0; j < n; j++) {
-        uint32_t c = code[rows->row != NULL ? rows->row[j] : j];
-
-        if (id[c] == REMAP_NONE) {
-            const struct string_view *s = &v->dictionary->entry[c];
-
-            rc = intern_add(&key->intern, s->data, s->size, &id[c], err);
-            if (rc < 0) {
-                return rc;
-            }
-        }
-        out[j] = id[c];
-    }
-    remap_added(&key->remap);
-    return 0;
-}
-
-static int encode_strings(struct group_key *key, const struct vector *v, const struct grouping *rows,
-                          struct error *err)
-{
-    const struct string_view *s = v->values;
-
-    for (uint32_t j = 0; j < rows->rows; j++) {
-        uint32_t row = rows->row != NULL ? rows->row[j] : j;
-        int rc = intern_add(&key->intern, s[row].data, s[row].size, &key->id_room[j], err);
-
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    key->id = key->id_room;
-    return 0;
-}
-
-static void encode_words(struct group_key *key, const struct vector *v, const struct grouping *rows)
-{
-    const int64_t *in = v->values;
-
-    key->value = in;
-    if (rows->row != NULL) {
-        for (uint32_t j = 0; j < rows->rows; j++) {
-            key->value_room[j] = in[rows->row[j]];
-        }
-        key->value = key->value_room;
-    }
-    if (key->type == TYPE_FLOAT64) {
-        // -0.0 and 0.0 are one group.
-        for (uint32_t j = 0; j < rows->rows; j++) {
-            double value;
-
-            memcpy(&value, &key->value[j], sizeof(value));
-            value += 0.0;
-            memcpy(&key->value_room[j], &value, sizeof(value));
-        }
-        key->value = key->value_room;
-    }
-}
-
-static int encode(struct groups *g, const struct batch *batch, const struct grouping *rows, struct error *err)
-{
-    for (uint32_t k = 0; k < g->keys; k++) {
-        struct group_key *key = &g->key[k];
-        const struct vector *v = &batch->column[key->column];
-        int rc = 0;
-
-        if (key->type == TYPE_BOOL) {
-            const uint8_t *in = v->values;
-
-            for (uint32_t j = 0; j < rows->rows; j++) {
-                key->id_room[j] = in[rows->row != NULL ? rows->row[j] : j];
-            }
-            key->id = key->id_room;
-        } else if (key->type != TYPE_STRING) {
-            encode_words(key, v, rows);
-        } else if (v->type == TYPE_DICT) {
-            rc = encode_dict(key, v, rows, g->memory, err);
-        } else {
-            rc = encode_strings(key, v, rows, err);
-        }
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return 0;
-}
-
-// The key's value of row j as a word.
-static inline uint64_t key_word(const struct group_key *key, uint32_t j)
-{
-    return key->type == TYPE_STRING || key->type == TYPE_BOOL ? key->id[j] : (uint64_t)key->value[j];
 }
 
 // ---- keys as a few bits ------------------------------------------------------------
@@ -594,32 +448,84 @@ static int assign_cells(struct groups *g, struct grouping *out, struct error *er
 
 // ---- any keys ------------------------------------------------------------------------
 
+// Numbers of strings and bools as words too, and each row's hash.
+static void hash_rows(struct groups *g, uint32_t rows)
+{
+    for (uint32_t k = 0; k < g->keys; k++) {
+        struct group_key *key = &g->key[k];
+        uint64_t *hash = g->hash;
+
+        if (key->type == TYPE_STRING || key->type == TYPE_BOOL) {
+            for (uint32_t j = 0; j < rows; j++) {
+                key->value_room[j] = key->id[j];
+            }
+            key->value = key->value_room;
+        }
+        const int64_t *value = key->value;
+
+        for (uint32_t j = 0; j < rows; j++) {
+            hash[j] = mix(k == 0 ? 0 : hash[j], (uint64_t)value[j]);
+        }
+    }
+}
+
+static inline const uint64_t *row_tuple(struct groups *g, uint32_t j)
+{
+    if (g->keys == 1) {
+        return (const uint64_t *)&g->key[0].value[j];
+    }
+    for (uint32_t k = 0; k < g->keys; k++) {
+        g->tuple[k] = (uint64_t)g->key[k].value[j];
+    }
+    return g->tuple;
+}
+
 static bool same_keys(const struct groups *g, uint32_t i, uint32_t j)
 {
     for (uint32_t k = 0; k < g->keys; k++) {
-        if (key_word(&g->key[k], i) != key_word(&g->key[k], j)) {
+        if (g->key[k].value[i] != g->key[k].value[j]) {
             return false;
         }
     }
     return true;
 }
 
-static void hash_rows(struct groups *g, uint32_t rows)
+// While there are few groups in all, their numbers are the local ones: each row is looked up where
+// it will be found, without a branch that depends on what the batch has had so far.
+// 1: too many groups by now.
+static int assign_known(struct groups *g, struct grouping *out, struct error *err)
 {
-    for (uint32_t k = 0; k < g->keys; k++) {
-        const struct group_key *key = &g->key[k];
-        bool small = key->type == TYPE_STRING || key->type == TYPE_BOOL;
+    int rc = reserve(g, 1, err);
 
-        if (k == 0) {
-            for (uint32_t j = 0; j < rows; j++) {
-                g->hash[j] = mix(0, small ? key->id[j] : (uint64_t)key->value[j]);
+    if (rc < 0) {
+        return rc;
+    }
+    for (uint32_t j = 0; j < out->rows; j++) {
+        const uint64_t *tuple = row_tuple(g, j);
+        uint64_t at = 0;
+        uint32_t group = probe(g, tuple, g->hash[j], &at);
+
+        if (group == GROUP_NONE) {
+            if (g->count == 1 << LOCAL_BITS) {
+                return 1;
             }
-        } else {
-            for (uint32_t j = 0; j < rows; j++) {
-                g->hash[j] = mix(g->hash[j], small ? key->id[j] : (uint64_t)key->value[j]);
+            rc = reserve(g, 1, err);
+            if (rc == 0) {
+                rc = find(g, tuple, g->hash[j], &group, err);
+            }
+            if (rc < 0) {
+                return rc;
             }
         }
+        g->local[j] = (uint16_t)group;
     }
+    out->local = g->local;
+    out->locals = g->count;
+    count_few(out->local, out->rows, out->locals, g->size);
+    for (uint32_t l = 0; l < out->locals; l++) {
+        g->group[l] = l;
+    }
+    return 0;
 }
 
 static int assign_any(struct groups *g, struct grouping *out, struct error *err)
@@ -627,6 +533,13 @@ static int assign_any(struct groups *g, struct grouping *out, struct error *err)
     uint32_t locals = 0;
 
     hash_rows(g, out->rows);
+    if (g->count <= 1 << LOCAL_BITS) {
+        int known = assign_known(g, out, err);
+
+        if (known <= 0) {
+            return known;
+        }
+    }
     memset(g->table, 0, TABLE * sizeof(*g->table));
     for (uint32_t j = 0; j < out->rows; j++) {
         uint64_t at = g->hash[j] & (TABLE - 1);
@@ -656,20 +569,17 @@ static int assign_any(struct groups *g, struct grouping *out, struct error *err)
     const uint64_t *slot = g->slot.data;
 
     for (uint32_t l = 0; l < locals; l++) {
-        if (l + 2 * AHEAD < locals) {
-            __builtin_prefetch(&slot[g->hash[g->first[l + 2 * AHEAD]] & (g->slots - 1)]);
+        if (l + 2 * GROUP_AHEAD < locals) {
+            __builtin_prefetch(&slot[(g->hash[g->first[l + 2 * GROUP_AHEAD]] >> 32) & (g->slots - 1)]);
         }
-        if (l + AHEAD < locals) {
-            uint32_t group = (uint32_t)slot[g->hash[g->first[l + AHEAD]] & (g->slots - 1)];
+        if (l + GROUP_AHEAD < locals) {
+            uint32_t group = (uint32_t)slot[(g->hash[g->first[l + GROUP_AHEAD]] >> 32) & (g->slots - 1)];
 
             if (group > 0) {
                 __builtin_prefetch(groups_record(g, group - 1), 1);
             }
         }
-        for (uint32_t k = 0; k < g->keys; k++) {
-            g->tuple[k] = key_word(&g->key[k], g->first[l]);
-        }
-        rc = find(g, g->tuple, g->hash[g->first[l]], &g->group[l], err);
+        rc = find(g, row_tuple(g, g->first[l]), g->hash[g->first[l]], &g->group[l], err);
         if (rc < 0) {
             return rc;
         }
@@ -686,7 +596,7 @@ int groups_assign(struct groups *g, const struct batch *batch, struct grouping *
     uint32_t total = WIDE;
     int rc;
 
-    choose_rows(g, batch, out);
+    keys_choose(g, batch, out);
     out->group = g->group;
     out->size = g->size;
     out->local = g->local;
@@ -701,7 +611,7 @@ int groups_assign(struct groups *g, const struct batch *batch, struct grouping *
     if (out->rows == 0) {
         return 0;
     }
-    rc = encode(g, batch, out, err);
+    rc = keys_encode(g, batch, out, err);
     if (rc < 0) {
         return rc;
     }

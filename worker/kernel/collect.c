@@ -198,7 +198,7 @@ static int add_codes(struct collector *c, struct target *t, const struct batch *
             const struct string_view *s = &v->dictionary->entry[code[row]];
 
             if (id[code[row]] == REMAP_NONE) {
-                rc = intern_add(&t->intern, s->data, s->size, &id[code[row]], err);
+                rc = intern_add(&t->intern, *s, intern_hash(*s), &id[code[row]], err);
                 if (rc < 0) {
                     return rc;
                 }

@@ -13,8 +13,8 @@
 #include "worker/kernel/step.h"
 
 enum {
-    HEADER_MAX = 64 << 20,  // bytes in which the header must end
-    FURTHER = 8,            // samples behind the head
+    HEADER_MAX = 64 << 20, // bytes in which the header must end
+    FURTHER = 8,           // samples behind the head
     FURTHER_BYTES = 64 << 10,
     FILES_MAX = 1 << 20,
 };
@@ -22,8 +22,8 @@ enum {
 struct probe {
     const Dray__ProbeCsv *op;
     struct kernel_env *env;
-    struct arena *arena;     // the result
-    struct arena temporary;  // reset for each record
+    struct arena *arena;    // the result
+    struct arena temporary; // reset for each record
     struct csv_dialect dialect;
     struct csv_missing missing;
 };
@@ -39,14 +39,15 @@ static int see_record(struct probe *p, struct types *types, const struct csv_rec
         return record->fields == 0 ? 0 : 1;
     }
     for (size_t i = 0; i < record->fields; i++) {
-        csv_seen_add(&types->seen[i], &p->missing, (const uint8_t *)record->field[i].data, record->field[i].size);
+        csv_seen_add(&types->seen[i], &p->missing, (const uint8_t *)record->field[i].data,
+                     record->field[i].size);
     }
     return 0;
 }
 
 // All whole records from `at` on.  1: a line has another number of fields; *records counts the others.
-static int see_records(struct probe *p, struct types *types, const uint8_t *text, size_t at, size_t size, bool whole,
-                       bool count_only, size_t *records, struct error *err)
+static int see_records(struct probe *p, struct types *types, const uint8_t *text, size_t at, size_t size,
+                       bool whole, bool count_only, size_t *records, struct error *err)
 {
     struct csv_record record;
     int rc = 0;
@@ -70,8 +71,8 @@ static int see_records(struct probe *p, struct types *types, const uint8_t *text
     return 0;
 }
 
-// A sample from the middle of the text: text[0] is the byte before it.  Whether it begins inside quotes is not known:
-// the state that makes lines of the right number of fields is taken, and none is fine too.
+// A sample from the middle of the text: text[0] is the byte before it.  Whether it begins inside quotes is
+// not known: the state that makes lines of the right number of fields is taken, and none is fine too.
 static int see_middle(struct probe *p, struct types *types, const uint8_t *text, size_t size, bool whole,
                       struct error *err)
 {
@@ -190,7 +191,8 @@ static int see_head(struct probe *p, struct csv_reader *reader, const char *name
         if (rc < 0) {
             return rc;
         }
-        rc = first_record(p, reader->data, (size_t)(reader->end - reader->data), reader->ended, first, &start, err);
+        rc = first_record(p, reader->data, (size_t)(reader->end - reader->data), reader->ended, first, &start,
+                          err);
         if (rc <= 0) {
             break;
         }
@@ -198,8 +200,9 @@ static int see_head(struct probe *p, struct csv_reader *reader, const char *name
             return error_set(err, EBADMSG, "%s: the text ends inside a quoted field of the first line", name);
         }
         if ((uint64_t)(reader->end - reader->data) > HEADER_MAX) {
-            return error_set(err, EBADMSG, "%s: the first line does not end within %d bytes; is a quote left open?",
-                             name, HEADER_MAX);
+            return error_set(err, EBADMSG,
+                             "%s: the first line does not end within %d bytes; is a quote left open?", name,
+                             HEADER_MAX);
         }
         want = (uint64_t)(reader->end - reader->data) * 2;
     }
@@ -235,7 +238,8 @@ static int probe_codec(const struct csv_file *file, const char *name, Dray__Code
     return 0;
 }
 
-static int fill_columns(struct probe *p, const struct csv_record *first, Dray__CsvProbeFile *out, struct error *err)
+static int fill_columns(struct probe *p, const struct csv_record *first, Dray__CsvProbeFile *out,
+                        struct error *err)
 {
     out->n_column = out->n_type = first->fields;
     out->column = arena_array(p->arena, first->fields, sizeof(*out->column));
@@ -252,7 +256,8 @@ static int fill_columns(struct probe *p, const struct csv_record *first, Dray__C
     return 0;
 }
 
-static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvProbeFile *out, struct error *err)
+static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvProbeFile *out,
+                      struct error *err)
 {
     struct csv_block block = {0};
     struct csv_reader reader = {.fd = -1};
@@ -264,8 +269,8 @@ static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvPro
 
     if (rc == 0) {
         rc = csv_reader_open(&reader, file, out->codec, out->name, 0,
-                             p->op->sample_bytes < file->size ? p->op->sample_bytes : file->size, p->env->budget,
-                             &block, err);
+                             p->op->sample_bytes < file->size ? p->op->sample_bytes : file->size,
+                             p->env->budget, &block, err);
     }
     if (rc == 0) {
         rc = see_head(p, &reader, out->name, &types, &first, &data_start, err);
@@ -274,8 +279,8 @@ static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvPro
         rc = fill_columns(p, &first, out, err);
     }
     if (rc == 0) {
-        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended, false,
-                         &records, err);
+        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended,
+                         false, &records, err);
     }
     if (rc >= 0) {
         out->data_start = data_start;
@@ -324,7 +329,7 @@ static int probe_file(struct probe *p, const char *path, const char *name, Dray_
 // ---- patterns ----------------------------------------------------------------------
 
 struct found {
-    const char *path;  // as the client sees it, or as this worker does below a data directory
+    const char *path; // as the client sees it, or as this worker does below a data directory
     const char *name;
 };
 
@@ -338,7 +343,8 @@ struct matches {
     size_t count, room;
 };
 
-static int add_match(struct probe *p, struct matches *m, const char *path, const char *name, struct error *err)
+static int add_match(struct probe *p, struct matches *m, const char *path, const char *name,
+                     struct error *err)
 {
     if (m->count == FILES_MAX) {
         return error_set(err, E2BIG, "%s: more than %d files match", p->op->pattern, FILES_MAX);
@@ -384,6 +390,10 @@ static int expand(struct probe *p, const char *pattern, size_t prefix, struct ma
         }
     }
     globfree(&g);
+    // A file whose name merely looks like a pattern.
+    if (code == GLOB_NOMATCH && access(pattern, F_OK) == 0) {
+        rc = add_match(p, m, pattern, pattern + prefix, err);
+    }
     return rc;
 }
 
@@ -403,7 +413,8 @@ static int find_files(struct probe *p, struct matches *m, struct error *err)
         return add_match(p, m, path, pattern, err);
     }
     rc = expand(p, path, prefix, m, err);
-    for (size_t i = 0; rc == 0 && m->count == 0 && p->env->data_dir != NULL && p->env->data_dir[i] != NULL; i++) {
+    for (size_t i = 0; rc == 0 && m->count == 0 && p->env->data_dir != NULL && p->env->data_dir[i] != NULL;
+         i++) {
         const char *below = arena_printf(p->arena, "%s/%s", p->env->data_dir[i], pattern);
 
         rc = below != NULL ? expand(p, below, strlen(below) - pattern_size, m, err) : error_no_memory(err);
@@ -417,8 +428,8 @@ static int find_files(struct probe *p, struct matches *m, struct error *err)
     return rc;
 }
 
-static int make(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
-                struct arena *arena, struct partition **out, struct error *err)
+static int make(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+                struct kernel_env *env, struct arena *arena, struct partition **out, struct error *err)
 {
     struct probe p = {.op = step->probe_csv, .env = env, .arena = arena};
     Dray__CsvProbeResult result = DRAY__CSV_PROBE_RESULT__INIT;

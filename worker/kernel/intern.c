@@ -78,23 +78,25 @@ void intern_free(struct intern *intern)
 static int grow(struct intern *intern, struct error *err)
 {
     uint64_t slots = intern->slots == 0 ? SLOTS_MIN : intern->slots * 2;
-    const struct string_view *entry = intern->entry.data;
     struct block block = {0};
     int rc = block_reserve_zero(&block, intern->memory, slots, sizeof(uint64_t), err);
 
     if (rc < 0) {
         return rc;
     }
+    const uint64_t *old = intern->slot.data;
     uint64_t *slot = block.data;
 
-    for (uint32_t id = 0; id < intern->count; id++) {
-        uint64_t hash = XXH3_64bits(entry[id].data, entry[id].size);
-        uint64_t at = hash & (slots - 1);
+    // In order of the old places, so the new ones are met nearly in order too.
+    for (uint64_t i = 0; i < intern->slots; i++) {
+        uint64_t at = (old[i] >> 32) & (slots - 1);
 
-        while (slot[at] != 0) {
-            at = (at + 1) & (slots - 1);
+        if (old[i] != 0) {
+            while (slot[at] != 0) {
+                at = (at + 1) & (slots - 1);
+            }
+            slot[at] = old[i];
         }
-        slot[at] = (hash & 0xffffffff00000000U) | (id + 1);
     }
     block_free(&intern->slot, intern->memory);
     intern->slot = block;
@@ -102,8 +104,15 @@ static int grow(struct intern *intern, struct error *err)
     return 0;
 }
 
-int intern_add(struct intern *intern, const char *data, uint32_t size, uint32_t *id, struct error *err)
+uint64_t intern_hash(struct string_view string)
 {
+    return XXH3_64bits(string.size > 0 ? string.data : "", string.size);
+}
+
+int intern_add(struct intern *intern, struct string_view string, uint64_t hash, uint32_t *id,
+               struct error *err)
+{
+    uint32_t size = string.size;
     int rc;
 
     if (intern->count >= intern->slots / 2) {
@@ -112,17 +121,17 @@ int intern_add(struct intern *intern, const char *data, uint32_t size, uint32_t 
             return rc;
         }
     }
-    uint64_t hash = XXH3_64bits(size > 0 ? data : "", size);
     uint64_t mask = intern->slots - 1;
     uint64_t *slot = intern->slot.data;
-    uint64_t at = hash & mask;
+    uint64_t at = (hash >> 32) & mask;
     const struct string_view *entry = intern->entry.data;
 
     for (; slot[at] != 0; at = (at + 1) & mask) {
         if ((slot[at] ^ hash) >> 32 == 0) {
             uint32_t found = (uint32_t)slot[at] - 1;
 
-            if (entry[found].size == size && (size == 0 || memcmp(entry[found].data, data, size) == 0)) {
+            if (entry[found].size == size &&
+                (size == 0 || memcmp(entry[found].data, string.data, size) == 0)) {
                 *id = found;
                 return 0;
             }
@@ -143,7 +152,7 @@ int intern_add(struct intern *intern, const char *data, uint32_t size, uint32_t 
         return rc;
     }
     if (size > 0) {
-        memcpy(copy, data, size);
+        memcpy(copy, string.data, size);
     }
     ((struct string_view *)intern->entry.data)[intern->count] = (struct string_view){copy, size};
     slot[at] = (hash & 0xffffffff00000000U) | (intern->count + 1);

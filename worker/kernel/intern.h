@@ -24,11 +24,31 @@ struct intern {
 };
 
 void intern_init(struct intern *intern, struct memory *memory);
-// At most 2^31 - 2 strings: -EOVERFLOW in words.
-int intern_add(struct intern *intern, const char *data, uint32_t size, uint32_t *id, struct error *err);
+uint64_t intern_hash(struct string_view string);
+// `hash` is intern_hash of it.  At most 2^31 - 2 strings: -EOVERFLOW in words.
+int intern_add(struct intern *intern, struct string_view string, uint64_t hash, uint32_t *id,
+               struct error *err);
 static inline struct string_view intern_get(const struct intern *intern, uint32_t id)
 {
     return ((const struct string_view *)intern->entry.data)[id];
+}
+// Brings what intern_add will look at into the cache: step 0 the slot, a while later 1 the entry,
+// 2 its bytes.
+static inline void intern_prefetch(const struct intern *intern, int step, uint64_t hash)
+{
+    if (intern->slots == 0) {
+        return;
+    }
+    const uint64_t *slot = (const uint64_t *)intern->slot.data + ((hash >> 32) & (intern->slots - 1));
+
+    if (step == 0) {
+        __builtin_prefetch(slot);
+    } else if (*slot != 0) {
+        const struct string_view *entry =
+            (const struct string_view *)intern->entry.data + ((uint32_t)*slot - 1);
+
+        __builtin_prefetch(step == 1 ? (const void *)entry : (const void *)entry->data);
+    }
 }
 void intern_free(struct intern *intern);
 

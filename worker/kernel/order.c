@@ -113,33 +113,37 @@ void order_by_flag(struct order *order, const uint8_t *flag, bool flagged_first)
 
 // ---- strings ---------------------------------------------------------------------
 
-// The first eight bytes decide most comparisons without touching the string.
+// Eight bytes of a string at a time, so that comparing does not touch the string.
 struct item {
     uint64_t head; // big-endian, padded with zeros
     uint32_t row;
 };
 
-static uint64_t string_head(struct string_view s)
+// Beyond this many heads, strings are compared as they are: no deep recursion for long ones.
+enum { DEPTH_MAX = 8 };
+
+static uint64_t string_head(struct string_view s, uint32_t from)
 {
     uint64_t head = 0;
 
-    if (s.size > 0) {
-        memcpy(&head, s.data, s.size < 8 ? s.size : 8);
+    if (s.size > from) {
+        memcpy(&head, s.data + from, s.size - from < 8 ? s.size - from : 8);
     }
     return __builtin_bswap64(head);
 }
 
-static int compare(const struct item *a, const struct item *b, const struct string_view *string)
+static bool string_after(struct string_view a, struct string_view b)
 {
-    if (a->head != b->head) {
-        return a->head < b->head ? -1 : 1;
-    }
-    const struct string_view *x = &string[a->row];
-    const struct string_view *y = &string[b->row];
-    uint32_t n = x->size < y->size ? x->size : y->size;
-    int c = n > 8 ? memcmp(x->data + 8, y->data + 8, n - 8) : 0;
+    uint32_t n = a.size < b.size ? a.size : b.size;
+    int c = n > 0 ? memcmp(a.data, b.data, n) : 0;
 
-    return c != 0 ? c : (x->size > y->size) - (x->size < y->size);
+    return c != 0 ? c > 0 : a.size > b.size;
+}
+
+// With `string` by the strings, else by the heads.
+static bool after(const struct item *a, const struct item *b, const struct string_view *string)
+{
+    return string == NULL ? a->head > b->head : string_after(string[a->row], string[b->row]);
 }
 
 static void merge(const struct item *from, size_t left, size_t middle, size_t right, struct item *to,
@@ -148,50 +152,123 @@ static void merge(const struct item *from, size_t left, size_t middle, size_t ri
     size_t i = left;
     size_t j = middle;
 
+    if (middle >= right || !after(&from[middle - 1], &from[middle], string)) {
+        memcpy(to + left, from + left, (right - left) * sizeof(*to));
+        return;
+    }
     for (size_t k = left; k < right; k++) {
-        bool take_left = i < middle && (j >= right || compare(&from[i], &from[j], string) <= 0);
+        bool take_left = i < middle && (j >= right || !after(&from[i], &from[j], string));
 
         to[k] = take_left ? from[i++] : from[j++];
     }
 }
 
-int order_strings(const struct string_view *string, uint32_t count, struct memory *memory, uint64_t *rank,
-                  struct error *err)
+static void merge_sort(struct item *item, struct item *other, size_t items, const struct string_view *string)
 {
-    struct block block[2] = {{0}, {0}};
-    struct item *from;
-    struct item *to;
-    uint64_t r = 0;
-    int rc = block_reserve(&block[0], memory, count, sizeof(struct item), err);
+    struct item *from = item;
+    struct item *to = other;
 
-    if (rc == 0) {
-        rc = block_reserve(&block[1], memory, count, sizeof(struct item), err);
-    }
-    if (rc < 0) {
-        goto out;
-    }
-    from = block[0].data;
-    to = block[1].data;
-    for (uint32_t i = 0; i < count; i++) {
-        from[i] = (struct item){string_head(string[i]), i};
-    }
-    for (size_t width = 1; width < count; width *= 2) {
-        for (size_t left = 0; left < count; left += 2 * width) {
-            size_t middle = left + width < count ? left + width : count;
-            size_t right = left + 2 * width < count ? left + 2 * width : count;
+    for (size_t width = 1; width < items; width *= 2) {
+        for (size_t at = 0; at < items; at += 2 * width) {
+            size_t middle = at + width < items ? at + width : items;
+            size_t end = at + 2 * width < items ? at + 2 * width : items;
 
-            merge(from, left, middle, right, to, string);
+            merge(from, at, middle, end, to, string);
         }
         struct item *t = from;
 
         from = to;
         to = t;
     }
+    if (from != item) {
+        memcpy(item, from, items * sizeof(*item));
+    }
+}
+
+// Items whose strings agree in their first `depth` heads.
+static void sort_equal(struct item *item, struct item *other, size_t items, uint32_t depth,
+                       const struct string_view *string)
+{
+    if (items < 2) {
+        return;
+    }
+    if (depth == DEPTH_MAX) {
+        merge_sort(item, other, items, string);
+        return;
+    }
+    // Strings that end within what is known agree but for zeros at their end: the shorter comes first,
+    // and all of them before those that go on.
+    uint32_t known = depth * 8;
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < items; i++) {
+        uint32_t size = string[item[i].row].size;
+
+        item[i].head = size < known ? size : known;
+        most = size > most ? size : most;
+    }
+    merge_sort(item, other, items, NULL);
+    if (most <= known) {
+        return;
+    }
+    size_t first = 0;
+
+    while (string[item[first].row].size < known) {
+        first++;
+    }
+    for (size_t i = first; i < items; i++) {
+        item[i].head = string_head(string[item[i].row], known);
+    }
+    merge_sort(item + first, other, items - first, NULL);
+    for (size_t left = first, right; left < items; left = right) {
+        for (right = left + 1; right < items && item[right].head == item[left].head; right++) {
+        }
+        sort_equal(item + left, other, right - left, depth + 1, string);
+    }
+}
+
+// By their first heads with the radix sort, then those that share one.
+int order_strings(const struct string_view *string, uint32_t count, struct memory *memory, uint64_t *rank,
+                  struct error *err)
+{
+    struct block block[2] = {{0}, {0}};
+    struct order order = {.memory = memory};
+    uint64_t r = 0;
+    int rc = order_init(&order, memory, count, err);
+
+    if (rc == 0) {
+        rc = block_reserve(&block[0], memory, count, sizeof(struct item), err);
+    }
+    if (rc == 0) {
+        rc = block_reserve(&block[1], memory, count, sizeof(struct item), err);
+    }
+    if (rc < 0) {
+        goto out;
+    }
+    // The heads lie in `rank` until the ranks do.
     for (uint32_t i = 0; i < count; i++) {
-        r += i > 0 && compare(&from[i - 1], &from[i], string) != 0;
-        rank[from[i].row] = r;
+        rank[i] = string_head(string[i], 0);
+    }
+    order_by_word(&order, rank);
+
+    struct item *item = block[0].data;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = order_rows(&order)[i];
+
+        item[i] = (struct item){rank[row], row};
+    }
+    for (uint32_t left = 0, right; left < count; left = right) {
+        for (right = left + 1; right < count && item[right].head == item[left].head; right++) {
+        }
+        sort_equal(item + left, block[1].data, right - left, 1, string);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        r += i > 0 && string_after(string[item[i].row], string[item[i - 1].row]);
+        rank[item[i].row] = r;
     }
 out:
+    order_free(&order);
     block_free(&block[0], memory);
     block_free(&block[1], memory);
     return rc;

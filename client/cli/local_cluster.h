@@ -1,0 +1,29 @@
+// A cluster of child processes for one command: a broker and workers over ipc, in a
+// folder of their own.  However this process ends, they end and the folder goes.
+#ifndef DRAY_CLIENT_CLI_LOCAL_CLUSTER_H
+#define DRAY_CLIENT_CLI_LOCAL_CLUSTER_H
+
+#include <stdint.h>
+
+#include "proto/error.h"
+
+struct local_cluster;
+
+struct local_cluster_options {
+    uint32_t workers; // 0: 1
+    uint32_t threads; // of each worker; 0: the processors over the workers
+    uint64_t memory;  // of each worker, in bytes; 0: half of the machine's over the workers
+};
+
+// Processors that this process may run on.
+uint32_t local_cluster_processors(void);
+
+// Call before the process has threads.  Returns as soon as the broker listens.
+int local_cluster_start(const struct local_cluster_options *options, struct local_cluster **out,
+                        struct error *err);
+void local_cluster_stop(struct local_cluster *cluster);
+const char *local_cluster_endpoint(const struct local_cluster *cluster);
+// After signals_fd told of it: which process ended and how.  0: none that matters.
+int local_cluster_check(const struct local_cluster *cluster, struct error *err);
+
+#endif

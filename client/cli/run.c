@@ -1,0 +1,391 @@
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "client/cli/command.h"
+#include "client/cli/local_cluster.h"
+#include "client/cli/output.h"
+#include "client/cli/progress.h"
+#include "client/cli/signals.h"
+#include "client/cli/source_text.h"
+#include "client/lib/client.h"
+#include "client/lib/query_run.h"
+#include "client/print/print.h"
+
+enum {
+    OPTION_EXPLAIN = 0x100,
+    OPTION_WAIT,
+    OPTION_PROGRESS,
+    WAIT_MS = 30000,
+    WORKERS_MAX = 1024,
+    THREADS_MAX = 4096,
+};
+
+struct arguments {
+    const char *broker;
+    struct local_cluster_options local;
+    bool local_asked; // an option that only a local cluster has
+    enum print_format format;
+    const char *output;
+    bool explain;
+    uint32_t wait_ms;
+    enum progress_mode progress;
+    bool quiet;
+    const char *script;
+};
+
+struct run {
+    const struct arguments *arguments;
+    struct local_cluster *cluster;
+    dray_t *dray;
+    struct output *output;
+    struct printer *printer;
+    struct progress *progress;
+};
+
+// ---- options ------------------------------------------------------------------------------
+
+static const struct argp_option OPTIONS[] = {
+    {"broker", 'b', "ENDPOINT", 0,
+     "Run on the cluster of the broker at tcp://HOST:PORT or ipc://PATH (default: $DRAY_BROKER; when "
+     "that is not set either, a cluster of child processes for this command alone)",
+     0},
+    {"workers", 'w', "N", 0, "Worker processes of a local cluster (1)", 1},
+    {"threads", 't', "N", 0, "Threads of each of its workers (as many as there are processors)", 1},
+    {"memory", 'm', "SIZE", 0,
+     "Memory of each of its workers: 256M, 1.5G, 64MB, 16MiB (half of the machine's over the workers)", 1},
+    {"format", 'f', "FORMAT", 0, "table (as pandas prints it, the default), csv or json", 2},
+    {"output", 'o', "FILE", 0, "Write the result there, whole or not at all; - is standard output", 2},
+    {"explain", OPTION_EXPLAIN, NULL, 0,
+     "Print the plan before and after optimisation and the layers of tasks, and run nothing", 2},
+    {"wait", OPTION_WAIT, "SECONDS", 0, "Wait so long for a worker when none is connected (30)", 3},
+    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 3},
+    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 3},
+    {0},
+};
+
+static void local_option(struct arguments *arguments, struct argp_state *state, int rc, const char *option,
+                         const struct error *err)
+{
+    arguments->local_asked = true;
+    if (rc != 0) {
+        argp_error(state, "--%s: %s", option, err->text);
+    }
+}
+
+static void parse_progress(struct arguments *arguments, struct argp_state *state, const char *value)
+{
+    if (strcmp(value, "auto") == 0) {
+        arguments->progress = PROGRESS_AUTO;
+    } else if (strcmp(value, "never") == 0) {
+        arguments->progress = PROGRESS_NEVER;
+    } else if (strcmp(value, "always") == 0) {
+        arguments->progress = PROGRESS_ALWAYS;
+    } else {
+        argp_error(state, "--progress: \"%s\" is not one of auto, never, always", value);
+    }
+}
+
+static void check_together(struct arguments *arguments, struct argp_state *state)
+{
+    const char *environment = getenv("DRAY_BROKER");
+    struct error err = {0};
+
+    if (arguments->script == NULL) {
+        argp_error(state, "nothing to run: give an expression, a file or -");
+    }
+    if (arguments->broker != NULL && arguments->local_asked) {
+        argp_error(state,
+                   "--workers, --threads and --memory are for a local cluster: not together with --broker");
+    }
+    if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
+        environment[0] != '\0') {
+        arguments->broker = environment;
+    }
+    if (arguments->broker != NULL && endpoint_check(arguments->broker, &err) != 0) {
+        argp_error(state, "%s: %s", arguments->broker == environment ? "DRAY_BROKER" : "--broker", err.text);
+    }
+}
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    struct error err = {0};
+
+    switch (key) {
+    case 'b':
+        arguments->broker = value;
+        return 0;
+    case 'w':
+        local_option(arguments, state, count_parse(value, WORKERS_MAX, &arguments->local.workers, &err),
+                     "workers", &err);
+        return 0;
+    case 't':
+        local_option(arguments, state, count_parse(value, THREADS_MAX, &arguments->local.threads, &err),
+                     "threads", &err);
+        return 0;
+    case 'm':
+        local_option(arguments, state, size_parse(value, &arguments->local.memory, &err), "memory", &err);
+        return 0;
+    case 'f':
+        if (print_format_parse(value, &arguments->format, &err) != 0) {
+            argp_error(state, "--format: %s", err.text);
+        }
+        return 0;
+    case 'o':
+        arguments->output = value;
+        return 0;
+    case OPTION_EXPLAIN:
+        arguments->explain = true;
+        return 0;
+    case OPTION_WAIT:
+        if (seconds_parse(value, &arguments->wait_ms, &err) != 0) {
+            argp_error(state, "--wait: %s", err.text);
+        }
+        return 0;
+    case OPTION_PROGRESS:
+        parse_progress(arguments, state, value);
+        return 0;
+    case 'q':
+        arguments->quiet = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (arguments->script != NULL) {
+            argp_error(state, "\"%s\" is one argument too many: put the expression in quotes", value);
+        }
+        arguments->script = value;
+        return 0;
+    case ARGP_KEY_END:
+        check_together(arguments, state);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp ARGP = {
+    .options = OPTIONS,
+    .parser = parse_option,
+    .args_doc = "EXPRESSION | FILE | -",
+    .doc =
+        "Run a script and print its value."
+        "\vAn argument that ends in .dray or is the path of a file is read as a script, - is standard input, "
+        "anything else is an expression:\n\n"
+        "  dray run 'read_csv(\"sales.csv\").groupby(\"category\")[\"price\"].mean()'\n\n" STATUS_HELP,
+};
+
+// ---- what the query needs from outside -------------------------------------------------------
+
+static int start(void *context, dray_t **out, struct error *err)
+{
+    struct run *run = context;
+    const struct arguments *arguments = run->arguments;
+    const struct dray_options options = {.size = sizeof(options)};
+    const char *endpoint = arguments->broker;
+    int rc = 0;
+
+    if (endpoint == NULL) {
+        rc = local_cluster_start(&arguments->local, &run->cluster, err);
+        endpoint = rc == 0 ? local_cluster_endpoint(run->cluster) : NULL;
+    }
+    if (rc == 0) {
+        rc = client_connect(endpoint, &options, signals_fd(), &run->dray, err);
+    }
+    *out = run->dray;
+    return rc;
+}
+
+static void say_waiting(void *context, const char *why)
+{
+    struct run *run = context;
+
+    progress_clear(run->progress);
+    if (!run->arguments->quiet) {
+        complain_text("%s: waiting for up to %g s", why, (double)run->arguments->wait_ms / 1000);
+    }
+}
+
+static void show_progress(void *context, const struct query_progress *now)
+{
+    struct run *run = context;
+
+    progress_show(run->progress, now);
+}
+
+// As pandas: the width of the terminal that the table is printed on.
+static int table_columns(const struct arguments *arguments)
+{
+    struct winsize size;
+
+    if (arguments->output != NULL || !isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) {
+        return 0;
+    }
+    return size.ws_col;
+}
+
+static int begin(void *context, const struct shape *shape, struct error *err)
+{
+    struct run *run = context;
+    FILE *stream;
+    int rc = output_begin(run->output, &stream, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    printer_destroy(run->printer);
+    run->printer = printer_create(run->arguments->format, shape, table_columns(run->arguments), stream);
+    return run->printer != NULL ? 0 : error_no_memory(err);
+}
+
+// The printer does not know where it writes.
+static int name_output(const struct run *run, int rc, struct error *err)
+{
+    if (rc != 0 && run->arguments->output != NULL) {
+        error_prefix(err, "%s: ", run->arguments->output);
+    }
+    return rc;
+}
+
+static int print(void *context, struct table *table, struct error *err)
+{
+    struct run *run = context;
+
+    return name_output(run, printer_table(run->printer, table, err), err);
+}
+
+// ---- the whole ---------------------------------------------------------------------------------
+
+static int explain(struct run *run, struct query *query, struct error *err)
+{
+    FILE *stream;
+    int rc = output_begin(run->output, &stream, err);
+
+    return rc != 0 ? rc : query_explain(query, stream, err);
+}
+
+static int produce(struct run *run, struct query_run *query, enum query_outcome *outcome, struct error *err)
+{
+    int rc;
+
+    *outcome = QUERY_OUTPUT;
+    if (run->arguments->explain) {
+        rc = explain(run, query_run_query(query), err);
+    } else {
+        rc = query_run_value(query, outcome, err);
+        if (rc == 0) {
+            *outcome = QUERY_OUTPUT;
+            rc = name_output(run, printer_finish(run->printer, err), err);
+        }
+    }
+    progress_clear(run->progress);
+    if (rc == 0) {
+        rc = output_commit(run->output, err);
+    }
+    if (rc == 0 && !run->arguments->quiet && query_remark(query_run_query(query)) != NULL) {
+        complain_text("%s", query_remark(query_run_query(query)));
+    }
+    *outcome = rc == 0 ? QUERY_OK : *outcome;
+    return rc;
+}
+
+static int execute(struct run *run, const struct source_text *text, enum query_outcome *outcome,
+                   struct error *err)
+{
+    const struct query_run_host host = {
+        .context = run,
+        .connect = start,
+        .shared_files = run->arguments->broker == NULL,
+        .wait_ms = run->arguments->wait_ms,
+        .waiting = say_waiting,
+        .progress = show_progress,
+        .begin = begin,
+        .table = print,
+    };
+    struct query_run *query = NULL;
+    int rc = query_run_create(text->text, text->size, text->name, &host, &query, outcome, err);
+
+    if (rc == 0) {
+        rc = produce(run, query, outcome, err);
+    }
+    query_run_destroy(query);
+    return rc;
+}
+
+static int status_of(const struct run *run, enum query_outcome outcome, struct error *err)
+{
+    switch (outcome) {
+    case QUERY_OK:
+        return STATUS_OK;
+    case QUERY_SCRIPT:
+        return STATUS_USAGE;
+    case QUERY_BROKER:
+    case QUERY_INTERRUPTED:
+        // The fd also tells of the end of what we started.
+        if (signals_caught() == 0 && run->cluster != NULL) {
+            local_cluster_check(run->cluster, err);
+        }
+        return signals_caught() != 0 ? STATUS_SIGNAL + signals_caught() : STATUS_BROKER;
+    case QUERY_NO_WORKERS:
+        return STATUS_NO_WORKERS;
+    case QUERY_OUTPUT:
+        return err->code == EPIPE ? STATUS_SIGNAL + SIGPIPE : STATUS_OUTPUT;
+    case QUERY_JOB:
+    default:
+        return STATUS_JOB;
+    }
+}
+
+static int run_script(struct run *run, const struct source_text *text)
+{
+    enum query_outcome outcome = QUERY_OUTPUT;
+    struct error err = {0};
+    int rc = signals_init(&err);
+    int status;
+
+    if (rc == 0) {
+        rc = output_create(run->arguments->output, &run->output, &err);
+    }
+    if (rc == 0) {
+        rc = execute(run, text, &outcome, &err);
+    }
+    status = rc == 0 ? STATUS_OK : status_of(run, outcome, &err);
+    progress_destroy(run->progress);
+    // Signals are said by the status, a closed pipe was meant so.
+    if (rc != 0 && status < STATUS_SIGNAL) {
+        complain(&err);
+    }
+    printer_destroy(run->printer);
+    output_destroy(run->output);
+    if (run->cluster != NULL) {
+        client_close(run->dray, 0); // its broker goes as well
+    } else {
+        dray_close(run->dray);
+    }
+    local_cluster_stop(run->cluster);
+    return status;
+}
+
+int run_main(int argc, char **argv)
+{
+    struct arguments arguments = {.wait_ms = WAIT_MS, .format = PRINT_TABLE};
+    struct run run = {.arguments = &arguments};
+    struct source_text text = {0};
+    struct error err = {0};
+    int status;
+
+    argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
+    if (source_text_read(arguments.script, &text, &err) != 0) {
+        complain(&err);
+        return STATUS_USAGE;
+    }
+    run.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    status = run_script(&run, &text);
+    source_text_fini(&text);
+    return status;
+}

@@ -1,0 +1,215 @@
+"""What dies, stops or is interrupted while a job runs."""
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+from dray import SLOW, Cluster, TestCase, alive, children, environment, run, start, wait_for, write_sales
+
+SCRIPT = 'read_csv("{}", blocksize=20000).groupby("category").agg({{"price": ["mean", "std"], "quantity": "sum"}})'
+
+
+class Workers(TestCase):
+    def setUp(self):
+        super().setUp()
+        self.csv = self.path("sales.csv")
+        write_sales(self.csv, 30000)
+        self.script = SCRIPT.format(self.csv)
+
+    def test_killed_before_it_did_anything(self):
+        with Cluster(workers=2) as cluster:
+            expected = self.ok(cluster.run("-f", "csv", self.script))
+            # A stopped worker takes tasks and does nothing: it is in the middle when it is killed.
+            cluster.workers[0].send_signal(signal.SIGSTOP)
+            client = cluster.start("-f", "csv", self.script)
+            time.sleep(0.3 * SLOW)
+            self.assertIsNone(client.poll())
+            cluster.workers[0].kill()
+            out, err = client.communicate(timeout=30 * SLOW)
+            self.assertEqual((client.returncode, err, out.decode()), (0, b"", expected))
+
+    def test_killed_with_what_it_made(self):
+        with Cluster(workers=2) as cluster:
+            expected = self.ok(cluster.run("-f", "csv", self.script))
+            # One does all that it can do without the other, then dies with its partitions.
+            cluster.workers[1].send_signal(signal.SIGSTOP)
+            client = cluster.start("-f", "csv", self.script)
+            time.sleep(0.5 * SLOW)
+            self.assertIsNone(client.poll())
+            cluster.workers[0].kill()
+            cluster.workers[1].send_signal(signal.SIGCONT)
+            out, err = client.communicate(timeout=30 * SLOW)
+            self.assertEqual((client.returncode, err, out.decode()), (0, b"", expected))
+
+    def test_all_killed_and_a_new_one(self):
+        with Cluster(workers=1) as cluster:
+            expected = self.ok(cluster.run("-f", "csv", self.script))
+            cluster.workers[0].send_signal(signal.SIGSTOP)
+            client = cluster.start("-f", "csv", self.script)
+            time.sleep(0.3 * SLOW)
+            cluster.workers[0].kill()
+            cluster.add_worker()
+            out, _ = client.communicate(timeout=30 * SLOW)
+            self.assertEqual((client.returncode, out.decode()), (0, expected))
+
+    def ends_job(self, number, status):
+        with Cluster(workers=1) as cluster:
+            cluster.workers[0].send_signal(signal.SIGSTOP)
+            client = cluster.start(self.script)
+            time.sleep(0.3 * SLOW)
+            client.send_signal(number)
+            out, err = client.communicate(timeout=5 * SLOW)
+            self.assertEqual((client.returncode, out, err), (status, b"", b""))
+            cluster.workers[0].send_signal(signal.SIGCONT)
+            wait_for(lambda: b" 0 jobs" in run("workers", "--broker", cluster.endpoint).stdout, 15,
+                     "the job is gone with its client")
+            self.ok(cluster.run(self.script))
+
+    def test_client_killed_drops_its_job(self):
+        self.ends_job(signal.SIGKILL, -9)
+
+    def test_interrupt_cancels_the_job(self):
+        self.ends_job(signal.SIGINT, 130)
+
+    def test_broker_killed(self):
+        with Cluster(workers=1, broker_options=["--heartbeat", "0.2", "--timeout", "1"]) as cluster:
+            cluster.workers[0].send_signal(signal.SIGSTOP)
+            client = cluster.start(self.script)
+            time.sleep(0.3)
+            cluster.broker.kill()
+            out, err = client.communicate(timeout=10 * SLOW)
+            self.assertEqual((client.returncode, out), (3, b""), err)
+            self.assertIn(b"not been heard of", err)
+
+
+class LocalCluster(TestCase):
+    """Whatever ends the client, its cluster goes, and so do its files."""
+
+    def setUp(self):
+        super().setUp()
+        self.csv = self.path("sales.csv")
+        write_sales(self.csv, 2000)
+        self.run_dir = self.path("run")
+        os.mkdir(self.run_dir)
+        self.output = self.path("out.csv")
+
+    def begin(self, *options):
+        """A client whose job cannot go on, and the processes of its cluster."""
+        with open(self.output, "w") as f:
+            f.write("old")
+        # A worker that is stopped as soon as it is seen; the job is large enough to be caught.
+        script = f'read_csv("{self.csv}", blocksize=20).groupby("category").price.mean()'
+        client = start("run", "-f", "csv", "-o", self.output, *options, script,
+                       env=environment(XDG_RUNTIME_DIR=self.run_dir, TMPDIR=self.run_dir))
+
+        def caught():
+            for pid, name in children(client.pid):
+                if name == "dray-worker":
+                    os.kill(pid, signal.SIGSTOP)
+                    return True
+            return False
+        wait_for(caught, 5, "a worker")
+        wait_for(lambda: len(children(client.pid)) >= 3, 5, "broker, worker, reaper")
+        time.sleep(0.2)
+        self.assertIsNone(client.poll())
+        pids = [pid for pid, _ in children(client.pid)]
+        self.assertNotEqual(os.listdir(self.run_dir), [])
+        return client, pids
+
+    def gone(self, pids, seconds=2.5):
+        wait_for(lambda: not any(alive(pid) for pid in pids) and os.listdir(self.run_dir) == [], seconds,
+                 "no process and no file is left")
+        with open(self.output) as f:
+            self.assertEqual(f.read(), "old")
+        self.assertEqual(sorted(os.listdir(self.dir)), ["out.csv", "run", "sales.csv"])
+
+    def ends_with(self, number, status):
+        client, pids = self.begin()
+        begun = time.monotonic()
+        client.send_signal(number)
+        out, _ = client.communicate(timeout=10 * SLOW)
+        self.assertEqual((client.returncode, out), (status, b""))
+        self.assertLess(time.monotonic() - begun, 3 * SLOW)
+        self.gone(pids)
+
+    def test_interrupt(self):
+        self.ends_with(signal.SIGINT, 130)
+
+    def test_terminate(self):
+        self.ends_with(signal.SIGTERM, 143)
+
+    def test_kill(self):
+        self.ends_with(signal.SIGKILL, -9)
+
+    def test_two_interrupts(self):
+        client, pids = self.begin()
+        client.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+        client.send_signal(signal.SIGINT)
+        client.communicate(timeout=10 * SLOW)
+        self.assertEqual(client.returncode, 130)
+        self.gone(pids)
+
+    def test_its_broker_is_killed(self):
+        client, pids = self.begin()
+        for pid, name in children(client.pid):
+            if name == "dray-broker":
+                os.kill(pid, signal.SIGKILL)
+        _, err = client.communicate(timeout=10 * SLOW)
+        self.assertEqual(client.returncode, 3, err)
+        self.assertIn(b"broker", err)
+        self.assertIn(b"signal 9", err)
+        self.gone(pids)
+
+    def test_its_only_worker_is_killed(self):
+        client, pids = self.begin()
+        for pid, name in children(client.pid):
+            if name == "dray-worker":
+                os.kill(pid, signal.SIGKILL)
+        _, err = client.communicate(timeout=10 * SLOW)
+        self.assertEqual(client.returncode, 3, err)
+        self.assertIn(b"worker", err)
+        self.gone(pids)
+
+    def test_one_of_two_workers_is_killed(self):
+        client, pids = self.begin("--workers", "2", "--threads", "1")
+        killed = None
+        for pid, name in children(client.pid):
+            if name == "dray-worker":
+                if killed is None:
+                    os.kill(pid, signal.SIGKILL)
+                    killed = pid
+                else:
+                    os.kill(pid, signal.SIGCONT)
+        _, err = client.communicate(timeout=30 * SLOW)
+        self.assertEqual((client.returncode, err), (0, b""))
+        with open(self.output) as f:
+            self.assertTrue(f.read().startswith("category,price\n"))
+
+    def test_nothing_is_left_after_success_and_failure(self):
+        env = environment(XDG_RUNTIME_DIR=self.run_dir, TMPDIR=self.run_dir)
+        for script, status in ((f'read_csv("{self.csv}").price.sum()', 0), ('read_csv("/no/file")', 1)):
+            client = start("run", script, env=env)
+            client.communicate(timeout=20 * SLOW)
+            self.assertEqual(client.returncode, status)
+            self.assertEqual(os.listdir(self.run_dir), [])
+
+    def test_group_is_stopped_and_continued(self):
+        client, pids = self.begin()
+        client.send_signal(signal.SIGTSTP)
+
+        def state(pid):
+            with open(f"/proc/{pid}/stat") as f:
+                return f.read().rsplit(")", 1)[1].split()[0]
+        wait_for(lambda: state(client.pid) == "T", 5, "the client stops")
+        broker = next(pid for pid, name in children(client.pid) if name == "dray-broker")
+        wait_for(lambda: state(broker) == "T", 5, "the broker stops")
+        client.send_signal(signal.SIGCONT)
+        _, err = client.communicate(timeout=30 * SLOW)
+        self.assertEqual((client.returncode, err), (0, b""))
+        wait_for(lambda: not any(alive(pid) for pid in pids), 2, "no process is left")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,64 @@
+// sim: many small worlds, each made from its seed.  See README.md.
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/golden.h"
+#include "tests/sim/measure.h"
+#include "tests/sim/memory.h"
+#include "tests/sim/world.h"
+
+static int usage(FILE *out, int code)
+{
+    fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
+          "       sim --trace SEED     run one and tell what happens\n"
+          "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
+          "       sim --memory         every allocation in the cores fails once\n"
+          "       sim --measure TASKS  what the scheduler alone costs a task\n",
+          out);
+    return code;
+}
+
+static void run(uint64_t seed, FILE *trace)
+{
+    struct world_options options = {.seed = seed, .faults = seed % 4 != 0, .trace = trace};
+
+    world_run(&options);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t first = 0;
+    uint64_t last = 0;
+
+    if (argc == 3 && strcmp(argv[1], "--trace") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1) {
+        setvbuf(stdout, NULL, _IOLBF, 0);
+        run(first, stdout);
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--seeds") == 0 &&
+        sscanf(argv[2], "%" SCNu64 "..%" SCNu64, &first, &last) == 2 && first <= last) {
+        for (uint64_t seed = first; seed <= last; seed++) {
+            run(seed, NULL);
+        }
+        printf("%" PRIu64 " worlds, all well\n", last - first + 1);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--golden") == 0) {
+        golden_list(stdout);
+        return 0;
+    }
+    if (argc == 2 && strcmp(argv[1], "--memory") == 0) {
+        printf("%u allocations have failed, one a run, all well\n", memory_all());
+        return 0;
+    }
+    if (argc == 3 && strcmp(argv[1], "--golden") == 0) {
+        return golden_tell(argv[2], stdout) ? 0 : usage(stderr, 2);
+    }
+    if (argc == 3 && strcmp(argv[1], "--measure") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1 &&
+        first >= 1000 && first <= 100000000) {
+        measure_all((uint32_t)first);
+        return 0;
+    }
+    return usage(stderr, 2);
+}

@@ -1,0 +1,404 @@
+#include "tests/sim/memory.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/core/sched.h"
+#include "tests/sim/build.h"
+#include "worker/core/agent.h"
+
+// The linker sends all allocations of this program here (--wrap).
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *pointer, size_t size);
+char *__real_strdup(const char *text);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *pointer, size_t size);
+char *__wrap_strdup(const char *text);
+
+static struct {
+    bool armed;    // inside a step
+    unsigned left; // allocations before the one that fails
+    bool failed;
+} allocator;
+
+static bool fails_now(void)
+{
+    if (!allocator.armed || allocator.failed) {
+        return false;
+    }
+    allocator.failed = allocator.left-- == 0;
+    return allocator.failed;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails_now() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails_now() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *pointer, size_t size)
+{
+    return fails_now() ? NULL : __real_realloc(pointer, size);
+}
+
+char *__wrap_strdup(const char *text)
+{
+    return fails_now() ? NULL : __real_strdup(text);
+}
+
+enum { WORKERS = 3, CLIENT = 100, QUEUE_MAX = 4096 };
+
+struct note { // an event with room for what it points to
+    struct sched_event event;
+    struct task_range range;
+    uint64_t bytes;
+};
+
+// Messages arrive at once and in order.
+struct town {
+    struct sched *sched;
+    struct sched_actions actions;
+    struct agent *agent[WORKERS + 1];
+    struct agent_actions agent_actions;
+    struct note queue[QUEUE_MAX];
+    size_t head, tail;
+    struct agent_event pending[QUEUE_MAX];
+    uint32_t pending_at[QUEUE_MAX];
+    size_t pending_head, pending_tail;
+    const Dray__Graph *graph;
+    enum job_state ended;
+    uint32_t results;
+};
+
+static void must(bool truth, const char *what)
+{
+    if (!truth) {
+        fprintf(stderr, "memory: %s (failing %u more)\n", what, allocator.left);
+        abort();
+    }
+}
+
+static struct note *tell_broker(struct town *town, enum sched_event_type type)
+{
+    must(town->tail < QUEUE_MAX, "too many events");
+    struct note *note = &town->queue[town->tail++];
+
+    memset(note, 0, sizeof(*note));
+    note->event.type = type;
+    return note;
+}
+
+static void tell_agent(struct town *town, uint32_t worker, const struct agent_event *event)
+{
+    must(town->pending_tail < QUEUE_MAX, "too many agent events");
+    town->pending_at[town->pending_tail] = worker;
+    town->pending[town->pending_tail++] = *event;
+}
+
+static void agent_does(struct town *town, uint32_t worker, const struct agent_action *action)
+{
+    struct agent_event event = {.type = AGENT_TASK_DONE};
+    struct note *note;
+
+    event.u.task.key = action->key;
+    event.u.task.bytes = 8;
+    switch (action->type) {
+    case AGENT_RUN:
+        tell_agent(town, worker, &event);
+        break;
+    case AGENT_FETCH:
+        event.type = AGENT_FETCHED;
+        tell_agent(town, worker, &event);
+        break;
+    case AGENT_REPORT_DONE:
+        note = tell_broker(town, EVENT_TASKS_DONE);
+        note->range = (struct task_range){action->key.job, action->key.layer, action->key.index, 1};
+        note->event.u.done.worker = worker;
+        note->event.u.done.ranges = 1;
+        break;
+    case AGENT_REPORT_DROPPED:
+        note = tell_broker(town, EVENT_TASKS_DROPPED);
+        note->range = (struct task_range){action->key.job, action->key.layer, action->key.index, 1};
+        note->event.u.dropped.worker = worker;
+        note->event.u.dropped.ranges = 1;
+        break;
+    case AGENT_REPORT_FAILED:
+        note = tell_broker(town, EVENT_TASK_FAILED);
+        note->event.u.failed.worker = worker;
+        note->event.u.failed.job = action->key.job;
+        note->event.u.failed.layer = action->key.layer;
+        note->event.u.failed.index = action->key.index;
+        note->event.u.failed.text = "failed";
+        note->event.u.failed.missing_input = action->missing_input;
+        note->event.u.failed.missing_layer = action->missing.layer;
+        note->event.u.failed.missing_index = action->missing.index;
+        note->event.u.failed.missing_worker = action->worker;
+        break;
+    default:
+        break;
+    }
+}
+
+static void agent_hears(struct town *town, uint32_t worker, const struct agent_event *event)
+{
+    size_t count = 1;
+    int rc;
+
+    if (town->agent[worker] == NULL) {
+        return;
+    }
+    do {
+        allocator.armed = true;
+        rc = agent_step(town->agent[worker], event, count, &town->agent_actions, NULL);
+        allocator.armed = false;
+        must(rc == 0 || rc == -ENOMEM, "the agent was asked for something impossible");
+        count -= town->agent_actions.events_taken;
+        agent_check(town->agent[worker]);
+        for (size_t k = 0; k < town->agent_actions.count; k++) {
+            agent_does(town, worker, &town->agent_actions.action[k]);
+        }
+    } while (rc < 0);
+}
+
+static void range_to_agent(struct town *town, const struct sched_action *action, enum agent_event_type type)
+{
+    struct agent_event event = {.type = type};
+
+    event.u.range.job = action->range.job;
+    event.u.range.layer = action->range.layer;
+    event.u.range.first = action->range.first;
+    event.u.range.count = action->range.count;
+    event.u.range.kill = action->kill;
+    tell_agent(town, action->peer, &event);
+}
+
+static void deliver(struct town *town, const struct sched_action *action)
+{
+    struct agent_event event;
+
+    memset(&event, 0, sizeof(event));
+    switch (action->type) {
+    case ACTION_LAYER:
+        event.type = AGENT_LAYER;
+        event.u.layer.job = action->range.job;
+        event.u.layer.layer = action->range.layer;
+        event.u.layer.tasks = action->layer->tasks;
+        event.u.layer.inputs = action->layer->n_input;
+        event.u.layer.input = town->graph->layer[action->range.layer]->input;
+        event.u.layer.input_tasks = action->input_tasks;
+        // At once: the array is the broker's.
+        agent_hears(town, action->peer, &event);
+        break;
+    case ACTION_RUN:
+        for (size_t k = 0; k < action->locations; k++) {
+            struct sched_action at = {.peer = action->peer, .range = action->location[k].range};
+
+            range_to_agent(town, &at, AGENT_LOCATION);
+            town->pending[town->pending_tail - 1].u.range.worker = action->location[k].worker;
+        }
+        range_to_agent(town, action, AGENT_ASSIGN);
+        break;
+    case ACTION_DROP:
+        range_to_agent(town, action, AGENT_DROP);
+        break;
+    case ACTION_RELEASE:
+        range_to_agent(town, action, AGENT_RELEASE);
+        break;
+    case ACTION_FORGET_JOB:
+        range_to_agent(town, action, AGENT_FORGET_JOB);
+        break;
+    case ACTION_RESULT:
+        town->results++;
+        break;
+    case ACTION_JOB_ENDED:
+        town->ended = action->state;
+        break;
+    default:
+        break;
+    }
+}
+
+static void broker_hears(struct town *town, struct note *note)
+{
+    int rc;
+
+    note->event.u.done.range = note->event.type == EVENT_TASKS_DONE ? &note->range : note->event.u.done.range;
+    if (note->event.type == EVENT_TASKS_DONE) {
+        note->event.u.done.bytes = &note->bytes;
+    }
+    if (note->event.type == EVENT_TASKS_DROPPED) {
+        note->event.u.dropped.range = &note->range;
+    }
+    do {
+        allocator.armed = true;
+        rc = sched_step(town->sched, &note->event, 1, &town->actions);
+        allocator.armed = false;
+        sched_check(town->sched);
+        for (size_t k = 0; k < town->actions.count; k++) {
+            deliver(town, &town->actions.action[k]);
+        }
+    } while (rc < 0);
+}
+
+// Locations come before the task that needs them, each event a step: only what is queued at
+// the agent together arrives together.
+static void agents_go_on(struct town *town)
+{
+    while (town->pending_head < town->pending_tail) {
+        size_t from = town->pending_head;
+        size_t to = from + 1;
+        uint32_t worker = town->pending_at[from];
+        int rc;
+
+        while (to < town->pending_tail && town->pending_at[to] == worker) {
+            to++;
+        }
+        town->pending_head = to;
+        while (town->agent[worker] != NULL) {
+            allocator.armed = true;
+            rc = agent_step(town->agent[worker], town->pending + from, to - from, &town->agent_actions, NULL);
+            allocator.armed = false;
+            must(rc == 0 || rc == -ENOMEM, "the agent was asked for something impossible");
+            agent_check(town->agent[worker]);
+            from += town->agent_actions.events_taken;
+            for (size_t k = 0; k < town->agent_actions.count; k++) {
+                agent_does(town, worker, &town->agent_actions.action[k]);
+            }
+            if (rc == 0) {
+                break;
+            }
+        }
+    }
+}
+
+static void go_on(struct town *town, size_t events)
+{
+    agents_go_on(town);
+    for (; events > 0 && town->head < town->tail; events--) {
+        broker_hears(town, &town->queue[town->head++]);
+        agents_go_on(town);
+    }
+}
+
+static void join(struct town *town, uint32_t worker)
+{
+    struct agent_event connected = {.type = AGENT_CONNECTED};
+    const char *files = "a.csv";
+    struct note *note = tell_broker(town, EVENT_WORKER_JOINED);
+
+    note->event.u.joined.worker = worker;
+    note->event.u.joined.threads = 1;
+    note->event.u.joined.shared_files = worker != 1;
+    note->event.u.joined.name = "w";
+    agent_hears(town, worker, &connected);
+    go_on(town, QUEUE_MAX);
+    if (worker == 1) {
+        note = tell_broker(town, EVENT_SOURCES);
+        note->event.u.sources.worker = worker;
+        note->event.u.sources.count = 1;
+        note->event.u.sources.name = &files;
+        note->event.u.sources.path = &files;
+        go_on(town, 1);
+    }
+}
+
+static void build_all(struct build *build)
+{
+    static const uint32_t offset[] = {0, 2, 3, 5};
+    static const uint32_t target[] = {0, 5, 2, 3, 3};
+    Dray__Input *input;
+
+    build_init(build);
+    build_layer(build, 6);
+    build_source(build, 0, "a.csv", 0, 6);
+    build_layer(build, 3);
+    input = build_input(build, 1, 0, DRAY__PATTERN__EXPLICIT, 0);
+    input->offset = (uint32_t *)offset;
+    input->n_offset = 4;
+    input->target = (uint32_t *)target;
+    input->n_target = 5;
+    build_input(build, 1, 0, DRAY__PATTERN__FAN_IN, 2);
+    build_layer(build, 2);
+    build_input(build, 2, 1, DRAY__PATTERN__ALL, 0);
+    build_wanted(build, 2);
+}
+
+static void story(unsigned fail_at)
+{
+    static struct town town;
+    struct agent_options options = {1, 2};
+    struct sched_options broker;
+    struct sched_counts counts;
+    struct build build;
+    struct note *note;
+
+    memset(&town, 0, sizeof(town));
+    build_all(&build);
+    town.graph = build_graph(&build);
+    sched_options_default(&broker);
+    town.sched = sched_create(&broker);
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        town.agent[w] = agent_create(&options);
+        must(town.agent[w] != NULL, "no memory");
+    }
+    must(town.sched != NULL, "no memory");
+    allocator.left = fail_at;
+    allocator.failed = false;
+    tell_broker(&town, EVENT_CLIENT_JOINED)->event.u.client.client = CLIENT;
+    join(&town, 1);
+    note = tell_broker(&town, EVENT_SUBMIT);
+    note->event.u.submit.client = CLIENT;
+    note->event.u.submit.graph = town.graph;
+    go_on(&town, 3);
+    join(&town, 2);
+    go_on(&town, 3);
+    // Dies with what it has; another takes its place.
+    note = tell_broker(&town, EVENT_WORKER_LEFT);
+    note->event.u.left.worker = 2;
+    agent_destroy(town.agent[2]);
+    town.agent[2] = NULL;
+    join(&town, 3);
+    go_on(&town, QUEUE_MAX);
+    for (int k = 0; k < 4; k++) {
+        tell_broker(&town, EVENT_TICK);
+        go_on(&town, QUEUE_MAX);
+    }
+    must(town.ended == JOB_DONE && town.results >= 2, "the job did not end well");
+    tell_broker(&town, EVENT_CLIENT_LEFT)->event.u.client.client = CLIENT;
+    tell_broker(&town, EVENT_TICK);
+    go_on(&town, QUEUE_MAX);
+    sched_counts(town.sched, &counts);
+    must(counts.jobs + counts.tasks + counts.partitions + counts.clients == 0, "something is left");
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        struct agent_counts mine = {0};
+
+        if (town.agent[w] != NULL) {
+            agent_counts(town.agent[w], &mine);
+        }
+        must(mine.queued + mine.running + mine.fetching + mine.partitions == 0,
+             "a worker is left with something");
+        agent_destroy(town.agent[w]);
+    }
+    sched_destroy(town.sched);
+    sched_actions_fini(&town.actions);
+    agent_actions_fini(&town.agent_actions);
+    build_fini(&build);
+}
+
+unsigned memory_all(void)
+{
+    unsigned fail_at = 0;
+
+    do {
+        story(fail_at++);
+    } while (allocator.failed);
+    return fail_at - 1;
+}

@@ -1,0 +1,50 @@
+// One job of the simulation: a random graph, what its answer must be, what happened to it.
+#ifndef DRAY_TESTS_SIM_PLAN_H
+#define DRAY_TESTS_SIM_PLAN_H
+
+#include <stdbool.h>
+
+#include "tests/sim/build.h"
+#include "tests/sim/random.h"
+
+enum { PLAN_FILES = 4 };
+
+struct plan {
+    struct build build;
+    const Dray__Graph *graph;
+    uint64_t key;
+    bool detached;
+    int32_t priority;
+    uint64_t **value; // by layer and index, computed undisturbed
+    bool **needed;
+    uint32_t **runs; // how often it was started
+    bool **said;     // a result was announced
+    bool **got;      // and fetched, and was right
+    bool has_sources;
+    // One task that always fails or always takes its worker along; layer UINT32_MAX: none.
+    uint32_t poison_layer, poison_index;
+    uint32_t killer_layer, killer_index;
+    // What became of it.
+    uint32_t job;
+    uint32_t owner; // index of the customer
+    bool submitted, cancelled, ended, over;
+};
+
+struct plan_shape {
+    uint32_t layers_max, tasks_max;
+    bool sources;
+    bool poison, killer;
+};
+
+extern char plan_file[PLAN_FILES][8]; // names of the files that layers may read
+
+void plan_random(struct plan *plan, struct random *random, const struct plan_shape *shape);
+// From a graph made by hand.
+void plan_finish(struct plan *plan);
+void plan_fini(struct plan *plan);
+
+// The value of a task from its inputs' values.
+uint64_t plan_begin(uint32_t layer, uint32_t index);
+uint64_t plan_add(uint64_t value, uint64_t input);
+
+#endif

@@ -1,0 +1,729 @@
+#include "tests/sim/world.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { TICK_US = 5000, END_OF_TIME = 60 * 1000 * 1000, HOSTS_WANTED = 4, LEAVE_AFTER_US = 50000 };
+
+void world_fail(const struct world *world, const char *format, ...)
+{
+    va_list args;
+
+    fprintf(stderr, "seed %" PRIu64 " at %" PRIu64 " us: ", world->options.seed, world->now);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fprintf(stderr, "\nsee it with: sim --trace %" PRIu64 "\n", world->options.seed);
+    abort();
+}
+
+static void *must(void *pointer)
+{
+    if (pointer == NULL) {
+        fprintf(stderr, "no memory\n");
+        abort();
+    }
+    return pointer;
+}
+
+// ---- letters: a heap by time, then by order of posting -----------------------------------------
+
+static bool is_earlier(const struct letter *a, const struct letter *b)
+{
+    return a->at < b->at || (a->at == b->at && a->sequence < b->sequence);
+}
+
+struct letter *letter_new(enum letter_type type)
+{
+    struct letter *letter = must(calloc(1, sizeof(*letter)));
+
+    letter->type = type;
+    return letter;
+}
+
+static void event_free(struct sched_event *event)
+{
+    switch (event->type) {
+    case EVENT_TASKS_DONE:
+        free((void *)event->u.done.range);
+        free((void *)event->u.done.bytes);
+        break;
+    case EVENT_TASKS_DROPPED:
+        free((void *)event->u.dropped.range);
+        break;
+    case EVENT_HOLDING:
+        free((void *)event->u.holding.add);
+        free((void *)event->u.holding.bytes);
+        break;
+    case EVENT_SOURCES:
+        free((void *)event->u.sources.name);
+        break;
+    case EVENT_FREE:
+        free((void *)event->u.job.range);
+        break;
+    case EVENT_TASK_FAILED:
+        free((void *)event->u.failed.text);
+        break;
+    default:
+        break;
+    }
+}
+
+static void letter_free(struct letter *letter)
+{
+    if (letter->type == LETTER_TO_BROKER) {
+        event_free(&letter->event);
+    }
+    free(letter->events);
+    free(letter);
+}
+
+void world_post(struct world *world, struct letter *letter, uint64_t delay)
+{
+    size_t at = world->letters++;
+
+    letter->at = world->now + delay;
+    letter->sequence = world->sequence++;
+    if (world->letters > world->letter_capacity) {
+        world->letter_capacity = world->letter_capacity * 2 + 64;
+        world->heap = must(realloc(world->heap, world->letter_capacity * sizeof(struct letter *)));
+    }
+    while (at > 0 && is_earlier(letter, world->heap[(at - 1) / 2])) {
+        world->heap[at] = world->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    world->heap[at] = letter;
+}
+
+static struct letter *next_letter(struct world *world)
+{
+    struct letter *first = world->heap[0];
+    struct letter *last = world->heap[--world->letters];
+    size_t at = 0;
+
+    for (;;) {
+        size_t child = 2 * at + 1;
+
+        if (child >= world->letters) {
+            break;
+        }
+        if (child + 1 < world->letters && is_earlier(world->heap[child + 1], world->heap[child])) {
+            child++;
+        }
+        if (is_earlier(last, world->heap[child])) {
+            break;
+        }
+        world->heap[at] = world->heap[child];
+        at = child;
+    }
+    world->heap[at] = last;
+    return first;
+}
+
+uint64_t world_delay(struct world *world)
+{
+    return random_below(&world->random, world->delay_max) + 1;
+}
+
+// ---- links ---------------------------------------------------------------------------------------
+
+struct link *world_link(struct world *world)
+{
+    if (world->links == LINKS_MAX) {
+        world_fail(world, "more than %d links", LINKS_MAX);
+    }
+    struct link *link = must(calloc(1, sizeof(*link)));
+
+    link->up = true;
+    link->to_broker = link->from_broker = world->now;
+    world->link[world->links++] = link;
+    return link;
+}
+
+// In order: never before what was sent earlier.
+static void post_in_order(struct world *world, struct letter *letter, uint64_t *last)
+{
+    uint64_t at = world->now + world_delay(world);
+
+    *last = at > *last ? at : *last;
+    world_post(world, letter, *last - world->now);
+}
+
+void world_send_broker(struct world *world, struct link *link, struct letter *letter)
+{
+    letter->link = link;
+    post_in_order(world, letter, &link->to_broker);
+}
+
+void world_cut(struct world *world, struct link *link)
+{
+    struct letter *letter;
+
+    if (!link->up) {
+        return;
+    }
+    link->up = false;
+    if (!link->broker_knows) {
+        return;
+    }
+    letter = letter_new(LETTER_TO_BROKER);
+    if (link->host != NULL) {
+        letter->event.type = EVENT_WORKER_LEFT;
+        letter->event.u.left.worker = link->peer;
+        letter->event.u.left.why = "connection lost";
+    } else {
+        letter->event.type = EVENT_CLIENT_LEFT;
+        letter->event.u.client.client = link->peer;
+    }
+    letter->event.now_us = 0;
+    world_post(world, letter, world_delay(world) * (random_percent(&world->random, 20) ? 20 : 1));
+}
+
+struct plan *world_plan(struct world *world, uint32_t job)
+{
+    uint32_t plan = job < JOBS_MAX ? world->job_plan[job] : 0;
+
+    return plan > 0 ? &world->plan[plan - 1] : NULL;
+}
+
+struct host *world_holder(struct world *world, uint32_t peer)
+{
+    for (uint32_t l = 0; l < world->links; l++) {
+        if (world->link[l]->host != NULL && world->link[l]->peer == peer) {
+            // The exchange is a socket of its own: it goes on without the broker.
+            return world->link[l]->host->alive ? world->link[l]->host : NULL;
+        }
+    }
+    return NULL;
+}
+
+static struct link *link_of_peer(struct world *world, uint32_t peer)
+{
+    for (uint32_t l = 0; l < world->links; l++) {
+        if (world->link[l]->broker_knows && world->link[l]->peer == peer) {
+            return world->link[l];
+        }
+    }
+    world_fail(world, "the broker writes to a peer %u that never was", peer);
+}
+
+// ---- the broker ---------------------------------------------------------------------------------------
+
+static void trace_events(struct world *world, const struct sched_event *events, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        fprintf(world->options.trace, "[%7" PRIu64 "] ", world->now);
+        sched_event_print(&events[k], world->options.trace);
+        fputc('\n', world->options.trace);
+    }
+    for (size_t k = 0; k < world->actions.count; k++) {
+        fprintf(world->options.trace, "          -> ");
+        sched_action_print(&world->actions.action[k], world->options.trace);
+        fputc('\n', world->options.trace);
+    }
+}
+
+// The handshake: numbers are given when the broker hears of a peer.
+static void handshake(struct world *world, struct letter *letter)
+{
+    struct letter *welcome;
+
+    if (letter->event.type != EVENT_WORKER_JOINED && letter->event.type != EVENT_CLIENT_JOINED) {
+        return;
+    }
+    letter->link->broker_knows = true;
+    if (letter->event.type == EVENT_WORKER_JOINED) {
+        welcome = letter_new(LETTER_TO_HOST);
+        welcome->events = must(calloc(1, sizeof(*welcome->events)));
+        welcome->events[0].type = AGENT_CONNECTED;
+        welcome->count = 1;
+        welcome->link = letter->link;
+        post_in_order(world, welcome, &letter->link->from_broker);
+    }
+}
+
+static void set_range(struct agent_event *event, enum agent_event_type type, const struct task_range *range)
+{
+    memset(event, 0, sizeof(*event));
+    event->type = type;
+    event->u.range.job = range->job;
+    event->u.range.layer = range->layer;
+    event->u.range.first = range->first;
+    event->u.range.count = range->count;
+}
+
+static void layer_event(struct world *world, const struct sched_action *action, struct agent_event *event)
+{
+    struct plan *plan = world_plan(world, action->range.job);
+    const Dray__Layer *layer = plan->graph->layer[action->range.layer];
+
+    memset(event, 0, sizeof(*event));
+    event->type = AGENT_LAYER;
+    event->u.layer.job = action->range.job;
+    event->u.layer.layer = action->range.layer;
+    event->u.layer.tasks = layer->tasks;
+    event->u.layer.wanted = layer->wanted;
+    event->u.layer.inputs = layer->n_input;
+    event->u.layer.input = layer->input;
+    // Copied by the agent; of the plan, so that it lives until the letter is read.
+    uint32_t *tasks = build_alloc(&plan->build, layer->n_input + 1, sizeof(*tasks));
+
+    memcpy(tasks, action->input_tasks, layer->n_input * sizeof(*tasks));
+    event->u.layer.input_tasks = tasks;
+}
+
+static size_t agent_events(struct world *world, const struct sched_action *action, struct agent_event *out)
+{
+    size_t count = 0;
+
+    switch (action->type) {
+    case ACTION_LAYER:
+        layer_event(world, action, out);
+        return 1;
+    case ACTION_RUN:
+        for (size_t k = 0; k < action->locations; k++) {
+            set_range(&out[count], AGENT_LOCATION, &action->location[k].range);
+            out[count++].u.range.worker = action->location[k].worker;
+        }
+        set_range(&out[count++], AGENT_ASSIGN, &action->range);
+        return count;
+    case ACTION_DROP:
+        set_range(out, AGENT_DROP, &action->range);
+        out->u.range.kill = action->kill;
+        return 1;
+    case ACTION_RELEASE:
+        set_range(out, AGENT_RELEASE, &action->range);
+        return 1;
+    default:
+        set_range(out, AGENT_FORGET_JOB, &action->range);
+        return 1;
+    }
+}
+
+// What one turn has for one host goes into one letter.
+static void deliver_to_host(struct world *world, struct link *link)
+{
+    struct letter *letter = NULL;
+
+    for (size_t k = 0; k < world->actions.count; k++) {
+        const struct sched_action *action = &world->actions.action[k];
+
+        if (action->peer != link->peer) {
+            continue;
+        }
+        if (letter == NULL) {
+            letter = letter_new(LETTER_TO_HOST);
+            letter->link = link;
+        }
+        letter->events =
+            must(realloc(letter->events, (letter->count + action->locations + 1) * sizeof(*letter->events)));
+        letter->count += agent_events(world, action, letter->events + letter->count);
+    }
+    post_in_order(world, letter, &link->from_broker);
+}
+
+static void note_accepted(struct world *world, const struct sched_action *action)
+{
+    for (uint32_t p = 0; p < world->plans; p++) {
+        if (world->plan[p].key == action->key_lo) {
+            world->plan[p].job = action->range.job;
+            world->job_plan[action->range.job % JOBS_MAX] = p + 1;
+        }
+    }
+}
+
+static void deliver(struct world *world)
+{
+    for (size_t k = 0; k < world->actions.count; k++) {
+        if (world->actions.action[k].type == ACTION_ACCEPTED) {
+            note_accepted(world, &world->actions.action[k]);
+        }
+    }
+    for (size_t k = 0; k < world->actions.count; k++) {
+        const struct sched_action *action = &world->actions.action[k];
+        struct link *link = link_of_peer(world, action->peer);
+        bool first = true;
+
+        if (link->customer != NULL) {
+            struct letter *letter = letter_new(LETTER_TO_CUSTOMER);
+
+            letter->link = link;
+            letter->action = *action;
+            letter->action.text = NULL;
+            letter->action.worker_name = NULL;
+            post_in_order(world, letter, &link->from_broker);
+            continue;
+        }
+        for (size_t j = 0; j < k && first; j++) {
+            first = world->actions.action[j].peer != action->peer;
+        }
+        if (first) {
+            deliver_to_host(world, link);
+        }
+    }
+}
+
+static void broker_turn(struct world *world)
+{
+    struct sched_event *events = must(calloc(world->inbox_count + 1, sizeof(*events)));
+    size_t count = 0;
+
+    world->turn_due = false;
+    for (size_t k = 0; k < world->inbox_count; k++) {
+        struct letter *letter = world->inbox[k];
+
+        if (letter->link == NULL || letter->link->up) {
+            handshake(world, letter);
+            letter->event.now_us = world->now;
+            events[count++] = letter->event;
+        }
+    }
+    if (sched_step(world->sched, events, count, &world->actions) < 0) {
+        world_fail(world, "the scheduler is out of memory");
+    }
+    if (world->options.trace != NULL) {
+        trace_events(world, events, count);
+    }
+    sched_check(world->sched);
+    world->steps++;
+    deliver(world);
+    for (size_t k = 0; k < world->inbox_count; k++) {
+        letter_free(world->inbox[k]);
+    }
+    world->inbox_count = 0;
+    free(events);
+}
+
+// The broker reads all that has come when its turn is due.
+static void broker_hears(struct world *world, struct letter *letter)
+{
+    if (world->inbox_count == world->inbox_capacity) {
+        world->inbox_capacity = world->inbox_capacity * 2 + 16;
+        world->inbox = must(realloc(world->inbox, world->inbox_capacity * sizeof(struct letter *)));
+    }
+    world->inbox[world->inbox_count++] = letter;
+    if (!world->turn_due) {
+        world->turn_due = true;
+        world_post(world, letter_new(LETTER_BROKER_TURN), random_below(&world->random, 30));
+    }
+}
+
+// ---- chaos ------------------------------------------------------------------------------------------
+
+static uint32_t living(const struct world *world)
+{
+    uint32_t count = 0;
+
+    for (uint32_t h = 0; h < world->hosts; h++) {
+        count += world->host[h]->alive ? 1 : 0;
+    }
+    return count;
+}
+
+static void start_random(struct world *world)
+{
+    bool shared = world->files_mode == 0 || (world->files_mode == 1 && random_percent(&world->random, 50));
+
+    if (world->hosts < HOSTS_MAX) {
+        host_start(world, random_below(&world->random, 1 << PLAN_FILES), shared);
+    }
+}
+
+static struct host *pick_host(struct world *world)
+{
+    struct host *host = world->hosts > 0 ? world->host[random_below(&world->random, world->hosts)] : NULL;
+
+    return host != NULL && host->alive ? host : NULL;
+}
+
+static void chaos(struct world *world)
+{
+    struct host *host = pick_host(world);
+    uint32_t what = random_below(&world->random, 10);
+
+    if (host != NULL && what < 3) {
+        host_die(world, host);
+    } else if (host != NULL && what < 6 && host->link != NULL) {
+        struct letter *letter = letter_new(LETTER_HOST_CUT_OFF);
+
+        letter->host = host;
+        letter->link = host->link;
+        world_cut(world, host->link);
+        world_post(world, letter, world_delay(world) * (random_percent(&world->random, 30) ? 20 : 1));
+    } else if (what < 9 && living(world) < HOSTS_WANTED + 2) {
+        start_random(world);
+    }
+    if (world->now < world->chaos_until) {
+        world_post(world, letter_new(LETTER_CHAOS), random_below(&world->random, 4000) + 1);
+    }
+}
+
+// After the chaos there is a host that can do everything.
+static void rescue(struct world *world)
+{
+    bool fine = false;
+
+    for (uint32_t h = 0; h < world->hosts; h++) {
+        fine = fine || (world->host[h]->alive && world->host[h]->shared);
+    }
+    if (!fine && world->hosts < HOSTS_MAX && !world->closing) {
+        host_start(world, (1 << PLAN_FILES) - 1, true);
+    }
+}
+
+static void tick(struct world *world)
+{
+    struct letter *letter;
+
+    if (world->closing) {
+        return;
+    }
+    if (world->now > END_OF_TIME) {
+        world_fail(world, "a job neither ends nor goes on");
+    }
+    if (world->now >= world->chaos_until) {
+        rescue(world);
+    }
+    letter = letter_new(LETTER_TO_BROKER);
+    letter->event.type = EVENT_TICK;
+    broker_hears(world, letter);
+    world_post(world, letter_new(LETTER_TICK), TICK_US);
+}
+
+// ---- from beginning to end -----------------------------------------------------------------------------
+
+void world_check_over(struct world *world)
+{
+    for (uint32_t p = 0; p < world->plans; p++) {
+        if (!world->plan[p].over) {
+            return;
+        }
+    }
+    if (!world->closing) {
+        // What they have still sent arrives before they go.
+        world->closing = true;
+        for (uint32_t c = 0; c < world->customers; c++) {
+            struct letter *letter = letter_new(LETTER_LEAVE);
+
+            letter->customer = &world->customer[c];
+            world_post(world, letter, LEAVE_AFTER_US);
+        }
+        // A detached job whose client left before its last word got through waits for anybody.
+        for (uint32_t job = 1; job < JOBS_MAX && world->job_plan[job] != 0; job++) {
+            struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+            letter->event.type = EVENT_FREE;
+            letter->event.u.job.job = job;
+            world_post(world, letter, 2 * LEAVE_AFTER_US);
+        }
+    }
+}
+
+static void handle(struct world *world, struct letter *letter)
+{
+    bool arrives = letter->link == NULL || letter->link->up;
+
+    switch (letter->type) {
+    case LETTER_TO_BROKER:
+        // What the broker finds out by itself has no link.
+        if (arrives) {
+            broker_hears(world, letter);
+            return;
+        }
+        break;
+    case LETTER_TO_HOST:
+        if (arrives && letter->link->host->alive) {
+            host_events(world, letter->link->host, letter->events, letter->count);
+        }
+        break;
+    case LETTER_TO_CUSTOMER:
+        if (arrives) {
+            customer_hears(world, letter->link->customer, &letter->action);
+        }
+        break;
+    case LETTER_BROKER_TURN:
+        broker_turn(world);
+        break;
+    case LETTER_TASK_OVER:
+        host_task_over(world, letter);
+        break;
+    case LETTER_FETCH_ASKED:
+        host_fetch_asked(world, letter);
+        break;
+    case LETTER_FETCH_OVER:
+        host_fetch_over(world, letter);
+        break;
+    case LETTER_RESULT_ASKED:
+        customer_result_asked(world, letter);
+        break;
+    case LETTER_RESULT_OVER:
+        customer_result_over(world, letter);
+        break;
+    case LETTER_HOST_START:
+        start_random(world);
+        break;
+    case LETTER_HOST_CUT_OFF:
+        if (letter->host->alive && letter->host->link == letter->link) {
+            struct agent_event gone = {.type = AGENT_DISCONNECTED};
+            struct letter *back = letter_new(LETTER_HOST_CONNECT);
+
+            letter->host->link = NULL;
+            host_events(world, letter->host, &gone, 1);
+            back->host = letter->host;
+            world_post(world, back, world_delay(world));
+        }
+        break;
+    case LETTER_HOST_CONNECT:
+        if (letter->host->alive) {
+            host_connect(world, letter->host);
+        }
+        break;
+    case LETTER_SUBMIT:
+        customer_submit(world, letter);
+        break;
+    case LETTER_WHIM:
+        customer_whim(world, letter->customer);
+        break;
+    case LETTER_LEAVE:
+        customer_leave(world, letter->customer);
+        break;
+    case LETTER_CHAOS:
+        chaos(world);
+        break;
+    case LETTER_TICK:
+        tick(world);
+        break;
+    }
+    letter_free(letter);
+}
+
+static void check_left_overs(struct world *world)
+{
+    struct sched_counts counts;
+
+    sched_counts(world->sched, &counts);
+    if (counts.jobs + counts.tasks + counts.partitions + counts.tasks_assigned + counts.clients > 0) {
+        world_fail(world,
+                   "the broker is left with %" PRIu64 " jobs, %" PRIu64 " tasks, %" PRIu64 " partitions",
+                   counts.jobs, counts.tasks, counts.partitions);
+    }
+    for (uint32_t h = 0; h < world->hosts; h++) {
+        struct host *host = world->host[h];
+        struct agent_counts mine;
+
+        if (!host->alive) {
+            continue;
+        }
+        agent_counts(host->agent, &mine);
+        if (mine.queued + mine.running + mine.fetching + mine.partitions + host->store.count > 0) {
+            world_fail(world,
+                       "host %u is left with %u queued, %u running, %" PRIu64 " partitions (%zu stored)", h,
+                       mine.queued, mine.running, mine.partitions, host->store.count);
+        }
+    }
+    for (uint32_t p = 0; p < world->plans && !world->options.faults; p++) {
+        const struct plan *plan = &world->plan[p];
+
+        for (uint32_t l = 0; l < plan->graph->n_layer; l++) {
+            for (uint32_t i = 0; i < plan->graph->layer[l]->tasks; i++) {
+                if (plan->runs[l][i] != (plan->needed[l][i] ? 1 : 0)) {
+                    world_fail(world, "t%u.%u of plan %u ran %u times", l, i, p, plan->runs[l][i]);
+                }
+            }
+        }
+    }
+}
+
+static void begin_jobs(struct world *world)
+{
+    struct plan_shape shape = {
+        .layers_max = random_between(&world->random, 1, 8),
+        .tasks_max = random_percent(&world->random, 10) ? 100 : 16,
+        .sources = random_percent(&world->random, 40),
+        .poison = world->options.faults && random_percent(&world->random, 20),
+        .killer = world->killers,
+    };
+
+    world->plans = random_between(&world->random, 1, 4);
+    for (uint32_t p = 0; p < world->plans; p++) {
+        struct letter *letter = letter_new(LETTER_SUBMIT);
+
+        plan_random(&world->plan[p], &world->random, &shape);
+        world->plan[p].key = 100 + p;
+        letter->number = p;
+        letter->customer = p > 0 && random_percent(&world->random, 40)
+                               ? &world->customer[world->customers - 1]
+                               : customer_join(world);
+        world_post(world, letter, random_below(&world->random, 3000) + 1);
+    }
+}
+
+static void begin(struct world *world)
+{
+    struct random *random = &world->random;
+    struct sched_options options;
+    bool faults = world->options.faults;
+
+    world->next_peer = 1;
+    world->threads_max = random_between(random, 1, 4);
+    world->delay_max = random_percent(random, 30) ? 1000 : 60;
+    world->duration_max = random_percent(random, 30) ? 3000 : 200;
+    world->depth = random_between(random, 0, 4);
+    world->files_mode = faults ? random_below(random, 3) : 0;
+    world->killers = faults && random_percent(random, 10);
+    world->chaos_until = faults ? random_below(random, 60000) : 0;
+    sched_options_default(&options);
+    options.queue_depth = world->depth;
+    options.attempts_max = world->killers ? 3 : 1000;
+    options.progress_us = 2000;
+    world->sched = must(sched_create(&options));
+    sched_actions_init(&world->actions);
+    for (uint32_t h = random_between(random, faults ? 0 : 1, 5); h > 0; h--) {
+        world_post(world, letter_new(LETTER_HOST_START), random_below(random, 2000));
+    }
+    begin_jobs(world);
+    if (faults) {
+        world_post(world, letter_new(LETTER_CHAOS), 500);
+    }
+    world_post(world, letter_new(LETTER_TICK), 1);
+}
+
+static void end(struct world *world)
+{
+    sched_destroy(world->sched);
+    sched_actions_fini(&world->actions);
+    for (uint32_t h = 0; h < world->hosts; h++) {
+        host_free(world->host[h]);
+    }
+    for (uint32_t l = 0; l < world->links; l++) {
+        free(world->link[l]);
+    }
+    for (uint32_t p = 0; p < world->plans; p++) {
+        plan_fini(&world->plan[p]);
+    }
+    free(world->heap);
+    free(world->inbox);
+    free(world);
+}
+
+void world_run(const struct world_options *options)
+{
+    struct world *world = must(calloc(1, sizeof(*world)));
+
+    world->options = *options;
+    world->random.state = options->seed * 0x9e3779b97f4a7c15U;
+    begin(world);
+    while (world->letters > 0) {
+        struct letter *letter = next_letter(world);
+
+        world->now = letter->at;
+        handle(world, letter);
+    }
+    if (!world->closing) {
+        world_fail(world, "nothing happens any more");
+    }
+    check_left_overs(world);
+    end(world);
+}

@@ -1,0 +1,169 @@
+// The world: a broker, hosts (worker processes), customers (client processes), links
+// between them, a clock that jumps from letter to letter.
+#ifndef DRAY_TESTS_SIM_WORLD_H
+#define DRAY_TESTS_SIM_WORLD_H
+
+#include <stdio.h>
+
+#include "broker/core/sched.h"
+#include "proto/map.h"
+#include "tests/sim/plan.h"
+#include "worker/core/agent.h"
+
+enum {
+    HOSTS_MAX = 256,
+    PLANS_MAX = 16,
+    CUSTOMERS_MAX = 32,
+    LINKS_MAX = 1024,
+    JOBS_MAX = 256,
+    FIRST_CUSTOMER = 1000
+};
+
+// A session: in order both ways, all that is under way is lost with it.
+struct link {
+    uint32_t peer;
+    bool up;
+    bool broker_knows;               // it took part in the handshake
+    uint64_t to_broker, from_broker; // when the last letter arrives
+    struct host *host;
+    struct customer *customer;
+};
+
+struct run { // a task on a thread of a host
+    struct task_key key;
+    uint64_t value;
+    uint32_t number;
+    bool fails;
+    bool active;
+};
+
+enum { RUNS_MAX = 64 };
+
+struct host {
+    uint32_t number;
+    bool alive;
+    uint32_t threads;
+    bool shared;
+    unsigned files; // bit set
+    struct agent *agent;
+    struct map store; // value as a pointer
+    struct run run[RUNS_MAX];
+    uint32_t runs;     // started so far
+    struct link *link; // NULL: not connected
+    struct agent_actions actions;
+};
+
+struct customer {
+    uint32_t number;
+    bool here;
+    struct link *link;
+};
+
+enum letter_type {
+    LETTER_TO_BROKER,
+    LETTER_TO_HOST,
+    LETTER_TO_CUSTOMER,
+    LETTER_BROKER_TURN,
+    LETTER_TASK_OVER,
+    LETTER_FETCH_ASKED, // at the holder
+    LETTER_FETCH_OVER,  // back at the host
+    LETTER_RESULT_ASKED,
+    LETTER_RESULT_OVER,
+    LETTER_HOST_START,
+    LETTER_HOST_CUT_OFF, // the host notices
+    LETTER_HOST_CONNECT,
+    LETTER_SUBMIT,
+    LETTER_WHIM, // of a customer: cancel, leave, ask again
+    LETTER_LEAVE,
+    LETTER_CHAOS,
+    LETTER_TICK,
+};
+
+struct letter {
+    uint64_t at;
+    uint64_t sequence;
+    enum letter_type type;
+    struct link *link;
+    struct sched_event event;   // TO_BROKER; arrays are owned
+    struct agent_event *events; // TO_HOST; owned
+    size_t count;
+    struct sched_action action; // TO_CUSTOMER
+    struct host *host;
+    struct customer *customer;
+    struct task_key key;
+    uint32_t number;
+    bool good;
+    uint64_t value;
+};
+
+struct world_options {
+    uint64_t seed;
+    bool faults;
+    FILE *trace;
+};
+
+struct world {
+    struct world_options options;
+    struct random random;
+    uint64_t now;
+    uint64_t sequence;
+    struct letter **heap;
+    size_t letters, letter_capacity;
+    struct sched *sched;
+    struct sched_actions actions;
+    struct letter **inbox;
+    size_t inbox_count, inbox_capacity;
+    bool turn_due;
+    struct host *host[HOSTS_MAX];
+    uint32_t hosts;
+    struct link *link[LINKS_MAX];
+    uint32_t links;
+    uint32_t next_peer;
+    struct plan plan[PLANS_MAX];
+    uint32_t plans;
+    uint32_t job_plan[JOBS_MAX]; // which plan a job number was given to, plus one
+    struct customer customer[CUSTOMERS_MAX];
+    uint32_t customers;
+    uint64_t chaos_until;
+    uint32_t threads_max, delay_max, duration_max, depth, files_mode;
+    bool killers;
+    bool closing; // all jobs are over
+    uint64_t steps;
+};
+
+// Makes a world from its seed, lets it run to its end, checks all.  Aborts when something
+// is wrong, after saying which seed.
+void world_run(const struct world_options *options);
+
+// ---- between the files of the simulation ---------------------------------------------------
+void world_fail(const struct world *world, const char *format, ...)
+    __attribute__((format(printf, 2, 3), noreturn));
+struct letter *letter_new(enum letter_type type);
+void world_post(struct world *world, struct letter *letter, uint64_t delay);
+uint64_t world_delay(struct world *world);
+struct link *world_link(struct world *world);
+void world_send_broker(struct world *world, struct link *link, struct letter *letter);
+void world_cut(struct world *world, struct link *link);
+struct plan *world_plan(struct world *world, uint32_t job);
+struct host *world_holder(struct world *world, uint32_t peer);
+void world_check_over(struct world *world);
+
+void host_start(struct world *world, unsigned files, bool shared);
+void host_connect(struct world *world, struct host *host);
+void host_die(struct world *world, struct host *host);
+void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count);
+void host_task_over(struct world *world, struct letter *letter);
+void host_fetch_asked(struct world *world, struct letter *letter);
+void host_fetch_over(struct world *world, struct letter *letter);
+void host_free(struct host *host);
+uint64_t host_value(const struct host *host, struct task_key key); // 0: not there
+
+struct customer *customer_join(struct world *world);
+void customer_leave(struct world *world, struct customer *customer);
+void customer_submit(struct world *world, struct letter *letter);
+void customer_whim(struct world *world, struct customer *customer);
+void customer_hears(struct world *world, struct customer *customer, const struct sched_action *action);
+void customer_result_asked(struct world *world, struct letter *letter);
+void customer_result_over(struct world *world, struct letter *letter);
+
+#endif

@@ -1,0 +1,251 @@
+// worker/exchange.h with worker/download.h and worker/encoding.h: two exchanges in one process, partitions of
+// many sizes from one to the other, and what goes wrong.
+#include "worker/exchange.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "proto/socket.h"
+#include "worker/download.h"
+
+enum { BUDGET = 64 << 20 };
+
+struct side {
+    struct budget *budget;
+    struct store *store;
+    struct encodings *encodings;
+    struct exchange *exchange;
+    uint64_t incarnation;
+};
+
+static char folder[] = "/tmp/dray-exchange-XXXXXX";
+
+static int set_up(void **state)
+{
+    (void)state;
+    sockets_init();
+    return mkdtemp(folder) == NULL;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    sockets_fini();
+    return rmdir(folder); // fails when a local socket was left behind
+}
+
+static void open_side(struct side *side, const char *name, uint64_t incarnation, uint64_t budget)
+{
+    char listen[128];
+    struct error err = {0};
+
+    snprintf(listen, sizeof(listen), "ipc://%s/%s", folder, name);
+    side->incarnation = incarnation;
+    side->budget = budget_create(budget);
+    side->store = store_create(side->budget);
+    side->encodings = encodings_create(side->store, side->budget);
+
+    const struct exchange_options options = {
+        .listen = listen, .incarnation = incarnation, .encodings = side->encodings, .budget = side->budget};
+
+    assert_int_equal(exchange_create(&options, &side->exchange, &err), 0);
+}
+
+static void close_side(struct side *side)
+{
+    exchange_destroy(side->exchange);
+    encodings_destroy(side->encodings);
+    store_destroy(side->store);
+    assert_int_equal(budget_used(side->budget), 0);
+    budget_destroy(side->budget);
+}
+
+static void put(struct side *side, uint32_t index, size_t size)
+{
+    uint8_t *data;
+    struct buffer *bytes = buffer_create(size, &data);
+    uint64_t held;
+
+    assert_non_null(bytes);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)(i * 7 + i / 255 + index);
+    }
+    assert_int_equal(store_put(side->store, 1, 2, index, partition_from_bytes(bytes), NULL, 0, &held, NULL),
+                     0);
+}
+
+static void order(struct side *to, const struct side *from, uint32_t index, const char *address)
+{
+    char *endpoint[] = {(char *)(uintptr_t)(address != NULL ? address : exchange_endpoint(from->exchange))};
+    struct fetch *fetch = fetch_create(1, endpoint);
+
+    assert_non_null(fetch);
+    fetch->job = 1;
+    fetch->layer = 2;
+    fetch->index = index;
+    fetch->worker = 5;
+    fetch->incarnation = from->incarnation;
+    exchange_fetch(to->exchange, fetch);
+}
+
+static struct fetch *wait_for_outcome(struct side *side)
+{
+    struct pollfd fd = {.fd = exchange_fd(side->exchange), .events = POLLIN};
+    struct fetch *fetch;
+
+    while ((fetch = exchange_take(side->exchange)) == NULL) {
+        assert_int_equal(poll(&fd, 1, 60000), 1);
+    }
+    return fetch;
+}
+
+static void test_all_sizes_arrive(void **state)
+{
+    static const size_t SIZES[] = {0,       1,       100,          4096, (1 << 20) - 16, (1 << 20) - 15,
+                                   1 << 20, 3 << 20, (9 << 20) + 1};
+    enum { N = sizeof(SIZES) / sizeof(SIZES[0]) };
+    struct side a, b;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, BUDGET);
+    for (uint32_t i = 0; i < N; i++) {
+        put(&a, i, SIZES[i]);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        order(&b, &a, i, NULL);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        struct fetch *fetch = wait_for_outcome(&b);
+
+        assert_int_equal(fetch->rc, 0);
+        assert_int_equal(fetch->partition->bytes->size, SIZES[fetch->index]);
+        assert_true(fetch->charged >= SIZES[fetch->index]);
+        for (size_t k = 0; k < SIZES[fetch->index]; k++) {
+            if (fetch->partition->bytes->data[k] != (uint8_t)(k * 7 + k / 255 + fetch->index)) {
+                fail_msg("byte %zu of partition %u is wrong", k, fetch->index);
+            }
+        }
+        fetch_destroy(fetch, b.budget);
+    }
+    close_side(&b);
+    close_side(&a);
+}
+
+static void expect_failure(struct side *side, int code, const char *word)
+{
+    struct fetch *fetch = wait_for_outcome(side);
+
+    assert_int_equal(fetch->rc, -code);
+    if (strstr(fetch->err.text, word) == NULL) {
+        fail_msg("\"%s\" does not say \"%s\"", fetch->err.text, word);
+    }
+    fetch_destroy(fetch, side->budget);
+}
+
+static void test_what_cannot_be_had(void **state)
+{
+    struct side a, b, impostor;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, BUDGET);
+    impostor = a;
+    impostor.incarnation = 333;
+    put(&a, 1, 1000);
+    order(&b, &a, 9, NULL);
+    expect_failure(&b, ENOENT, "not held");
+    order(&b, &impostor, 1, NULL);
+    expect_failure(&b, ENOENT, "another process");
+    // And the connection is as good as before.
+    order(&b, &a, 1, NULL);
+
+    struct fetch *fetch = wait_for_outcome(&b);
+
+    assert_int_equal(fetch->rc, 0);
+    fetch_destroy(fetch, b.budget);
+    order(&b, &a, 1, "nonsense");
+
+    // Known by its incarnation, it is connected already.
+    fetch = wait_for_outcome(&b);
+    assert_int_equal(fetch->rc, 0);
+    fetch_destroy(fetch, b.budget);
+    close_side(&b);
+    close_side(&a);
+}
+
+static void test_reader_without_memory(void **state)
+{
+    struct side a, b;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, 1 << 20);
+    put(&a, 1, 5 << 20);
+    order(&b, &a, 1, NULL);
+    expect_failure(&b, ENOMEM, "partition");
+    close_side(&b);
+    close_side(&a);
+}
+
+static void test_nobody_there(void **state)
+{
+    struct side a, b;
+    char nowhere[128];
+
+    (void)state;
+    snprintf(nowhere, sizeof(nowhere), "ipc://%s/nobody", folder);
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, BUDGET);
+    order(&b, &a, 1, nowhere);
+    expect_failure(&b, ETIMEDOUT, "no bytes came");
+    order(&b, &a, 1, nowhere); // is under way when it is destroyed
+    close_side(&b);
+    close_side(&a);
+}
+
+static void test_pieces(void **state)
+{
+    struct side a;
+    struct buffer *frame = NULL;
+    struct error err = {0};
+    uint64_t total = 0;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    put(&a, 1, 1000);
+    assert_int_equal(encodings_piece(a.encodings, 1, 2, 7, 0, 100, &frame, &total, &err), -ENOENT);
+    assert_int_equal(encodings_piece(a.encodings, 1, 2, 1, 0, UINT32_MAX, &frame, &total, &err), -EINVAL);
+    assert_int_equal(encodings_piece(a.encodings, 1, 2, 1, UINT64_MAX, 1, &frame, &total, &err), -EINVAL);
+    assert_null(frame);
+    assert_int_equal(encodings_piece(a.encodings, 1, 2, 1, 0, 100, &frame, &total, &err), 0);
+    assert_true(total >= 1000);
+    buffer_unref(frame);
+    // Read to its end: it is kept no longer.
+    assert_true(budget_used(a.budget) > store_counts(a.store).bytes);
+    assert_int_equal(encodings_piece(a.encodings, 1, 2, 1, 100, 1 << 20, &frame, &total, &err), 0);
+    buffer_unref(frame);
+    assert_int_equal(budget_used(a.budget), store_counts(a.store).bytes);
+    close_side(&a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_sizes_arrive),
+        cmocka_unit_test(test_what_cannot_be_had),
+        cmocka_unit_test(test_reader_without_memory),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_pieces),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,4 +1,4 @@
-// libdray (uplink, transfer, results, dray.c) against a broker and a worker that
+// libdray (uplink, transfer, results, results_message, results_next, dray.c) against a broker and a worker that
 // this program plays on a thread of its own.
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 // Whole tables aggregated, and grouped.
-#include <string.h>
-
 #include "client/plan/method_frame_aggregate.h"
+
+#include <string.h>
 
 static const struct field *columns_of(const struct frame *f, uint32_t *count)
 {

@@ -57,7 +57,7 @@ struct shape {
     const char *dtype;       // overrides the one shown for a SERIES; NULL: from its column
     bool index_is_names;     // index of column names (df.mean()): no header line for it
 };
-// Known after query_create.
+// Known after query_create; a round that finds wider types may change its names and types, so ask again for each.
 const struct shape *query_shape(const struct query *query);
 
 // A result partition of the round; *table is what to print for it, in index order of its layer (NULL:

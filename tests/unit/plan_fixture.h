@@ -16,8 +16,8 @@ struct fake_files {
     Dray__ProbeCsv last; // what was asked last: strings are the asker's
 };
 
-static int fake_probe(void *context, const Dray__ProbeCsv *const *probes, size_t count, struct arena *arena,
-                      Dray__CsvProbeResult **out, struct error *err)
+static inline int fake_probe(void *context, const Dray__ProbeCsv *const *probes, size_t count,
+                             struct arena *arena, Dray__CsvProbeResult **out, struct error *err)
 {
     static const char *const names[] = {"category", "price", "quantity", "flag", "count"};
     static const Dray__Type types[] = {DRAY__TYPE__STRING, DRAY__TYPE__FLOAT64, DRAY__TYPE__INT64,
@@ -58,7 +58,8 @@ static int fake_probe(void *context, const Dray__ProbeCsv *const *probes, size_t
     return 0;
 }
 
-static int fake_create(struct fake_files *files, const char *script, struct query **out, struct error *err)
+static inline int fake_create(struct fake_files *files, const char *script, struct query **out,
+                              struct error *err)
 {
     const struct query_host host = {files, fake_probe, "/data"};
 

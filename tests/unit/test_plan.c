@@ -9,6 +9,8 @@
 #include "client/plan/method_frame_aggregate.h"
 #include "client/plan/read_csv.h"
 #include "client/plan/value.h"
+#include "proto/graph.h"
+#include "proto/op.h"
 #include "tests/unit/generate.h"
 #include "tests/unit/plan_fixture.h"
 
@@ -351,6 +353,33 @@ static void test_known_values(void **state)
     }
 }
 
+// What is planned is a graph that broker and workers take.
+static void check_graph(struct query *query)
+{
+    const Dray__Graph *graph;
+    struct error err = {0};
+    struct arena arena;
+    void *bytes;
+    size_t size;
+
+    if (!query_needs_graph(query)) {
+        return;
+    }
+    arena_init(&arena, 0);
+    assert_int_equal(query_graph(query, &arena, &bytes, &size, &err), 0);
+    if (graph_decode(bytes, size, &arena, &graph, &err) < 0) {
+        fail_msg("%s", err.text);
+    }
+    for (size_t i = 0; i < graph->n_layer; i++) {
+        const Dray__Op *op;
+
+        if (op_decode(graph->layer[i]->op.data, graph->layer[i]->op.len, &arena, &op, &err) < 0) {
+            fail_msg("%s", err.text);
+        }
+    }
+    arena_fini(&arena);
+}
+
 // Valid scripts, damaged: a plan or an error in words, never more.
 static void test_damaged_scripts(void **state)
 {
@@ -376,7 +405,7 @@ static void test_damaged_scripts(void **state)
     (void)state;
     for (int round = 0; round < 4000; round++) {
         const char *script = scripts[random_below(&random, sizeof(scripts) / sizeof(scripts[0]))];
-        struct fake_files files = {.size = random_below(&random, 2000),
+        struct fake_files files = {.size = 100 + random_below(&random, 2000),
                                    .count = 1 + random_below(&random, 3)};
         size_t size = strlen(script);
         char *text = malloc(size + 1);
@@ -405,6 +434,7 @@ static void test_damaged_scripts(void **state)
             assert_int_equal(query_explain(query, out, &err), 0);
             fclose(out);
             free(explained);
+            check_graph(query);
             fine++;
         } else {
             assert_true(err.code != 0);

@@ -169,104 +169,183 @@ static int make_header(const struct table *table, struct arena *arena, Dray__Tab
     return 0;
 }
 
-// A bitmap with the bits past its end cleared, so that equal tables have equal encodings.
-static void put_bits(uint8_t *to, const struct buffer *bits, int64_t length)
+// Bytes [begin, end) of an encoding, which is written from its start to its end.
+struct window {
+    uint8_t *to;
+    uint64_t begin, end;
+    uint64_t at;
+};
+
+// `from` NULL: zeros.
+static void put(struct window *w, const void *from, uint64_t size)
 {
-    if (length > 0) {
-        memcpy(to, bits->data, (size_t)((length + 7) / 8));
-        if (length % 8 != 0) {
-            to[length / 8] = (uint8_t)(to[length / 8] & ((1U << (length % 8)) - 1));
-        }
+    uint64_t first = w->at > w->begin ? w->at : w->begin;
+    uint64_t last = w->at + size < w->end ? w->at + size : w->end;
+
+    if (first < last && from == NULL) {
+        memset(w->to + (first - w->begin), 0, last - first);
+    } else if (first < last) {
+        memcpy(w->to + (first - w->begin), (const uint8_t *)from + (first - w->at), last - first);
     }
+    w->at += size;
 }
 
-// Offsets from 0 up, then the bytes between the first and the last of them.
-static void put_strings(uint8_t *to_offsets, uint8_t *to_values, const struct column *strings)
+static void put_padding(struct window *w)
+{
+    put(w, NULL, padded(w->at) - w->at);
+}
+
+// A bitmap with the bits past its end cleared, so that equal tables have equal encodings.
+static void put_bits(struct window *w, const struct buffer *bits, int64_t length)
+{
+    size_t whole = (size_t)length / 8;
+
+    if (whole > 0) {
+        put(w, bits->data, whole);
+    }
+    if (length % 8 != 0) {
+        uint8_t last = (uint8_t)(bits->data[whole] & ((1U << (length % 8)) - 1));
+
+        put(w, &last, 1);
+    }
+    put_padding(w);
+}
+
+// Offsets from 0 up.
+static void put_offsets(struct window *w, const struct column *strings)
 {
     const int32_t *offset = offsets_of(strings);
-    int32_t *to = (int32_t *)(void *)to_offsets;
+    uint64_t count = (uint64_t)strings->length + 1;
+    uint64_t i = w->begin > w->at ? (w->begin - w->at) / sizeof(int32_t) : 0; // before the window
+    int32_t some[1024];
 
-    for (int64_t i = 0; i <= strings->length; i++) {
-        to[i] = offset[i] - offset[0];
+    i = i < count ? i : count;
+    w->at += i * sizeof(int32_t);
+    while (i < count && w->at < w->end) {
+        uint64_t n = count - i < 1024 ? count - i : 1024;
+
+        for (uint64_t k = 0; k < n; k++) {
+            some[k] = offset[i + k] - offset[0];
+        }
+        put(w, some, n * sizeof(int32_t));
+        i += n;
     }
-    if (strings_size(strings) > 0) {
-        memcpy(to_values, strings->values->data + offset[0], strings_size(strings));
-    }
+    w->at += (count - i) * sizeof(int32_t);
+    put_padding(w);
 }
 
-// Writes every byte of the column's pieces and of what pads them; returns where they end.
-static uint8_t *put_column(const struct column *c, const struct layout *l, uint8_t *to)
+// Offsets, then the bytes between the first and the last of them.
+static void put_strings(struct window *w, const struct column *strings)
 {
-    uint8_t *piece[PIECES_MAX];
-    size_t next = 0;
-
-    for (size_t i = 0; i < l->count; i++) {
-        piece[i] = to;
-        memset(to + l->size[i], 0, padded(l->size[i]) - l->size[i]);
-        to += padded(l->size[i]);
+    put_offsets(w, strings);
+    if (strings_size(strings) > 0) {
+        put(w, strings->values->data + offsets_of(strings)[0], strings_size(strings));
     }
+    put_padding(w);
+}
+
+static void put_values(struct window *w, const struct column *c, size_t width)
+{
+    if (c->length > 0) {
+        put(w, c->values->data, (uint64_t)c->length * width);
+    }
+    put_padding(w);
+}
+
+// The pieces in the order of column_layout.
+static void put_column(struct window *w, const struct column *c)
+{
     if (c->nulls > 0) {
-        put_bits(piece[next++], c->validity, c->length);
+        put_bits(w, c->validity, c->length);
     }
     switch (c->type) {
     case TYPE_BOOL:
-        put_bits(piece[next], c->values, c->length);
+        put_bits(w, c->values, c->length);
         break;
     case TYPE_INT64:
     case TYPE_FLOAT64:
+        put_values(w, c, sizeof(int64_t));
+        break;
     case TYPE_DICT:
-        if (c->length > 0) {
-            memcpy(piece[next], c->values->data, l->size[next]);
-        }
-        if (c->type == TYPE_DICT) {
-            put_strings(piece[next + 1], piece[next + 2], c->dictionary);
-        }
+        put_values(w, c, sizeof(int32_t));
+        put_strings(w, c->dictionary);
         break;
     case TYPE_STRING:
-        put_strings(piece[next], piece[next + 1], c);
+        put_strings(w, c);
         break;
     }
-    return to;
 }
 
-static void put_header(uint8_t *to, enum partition_kind kind, uint32_t header_size)
+static void put_header(struct window *w, enum partition_kind kind, uint32_t header_size)
 {
-    memset(to, 0, HEADER);
-    memcpy(to, magic, sizeof(magic));
-    to[4] = (uint8_t)kind;
-    memcpy(to + 8, &header_size, sizeof(header_size));
+    uint8_t header[HEADER] = {0};
+
+    memcpy(header, magic, sizeof(magic));
+    header[4] = (uint8_t)kind;
+    memcpy(header + 8, &header_size, sizeof(header_size));
+    put(w, header, sizeof(header));
 }
 
-static int encode_bytes(const struct buffer *bytes, struct buffer **out, struct error *err)
+// A buffer for bytes [offset, offset + length) of `total`, cut at the end.
+static int open_window(struct window *w, uint64_t offset, uint64_t length, uint64_t total,
+                       struct buffer **out, struct error *err)
 {
-    uint8_t *data;
-    struct buffer *encoded = buffer_create(HEADER + bytes->size, &data);
-
-    if (encoded == NULL) {
-        return error_no_memory(err);
+    if (offset >= total) {
+        return error_set(err, EINVAL, "there is no byte %llu in an encoding of %llu",
+                         (unsigned long long)offset, (unsigned long long)total);
     }
-    put_header(data, PARTITION_BYTES, 0);
+    w->begin = offset;
+    w->end = length < total - offset ? offset + length : total;
+    w->at = 0;
+    *out = buffer_create((size_t)(w->end - w->begin), &w->to);
+    return *out != NULL ? 0 : error_no_memory(err);
+}
+
+static int encode_bytes(const struct buffer *bytes, uint64_t offset, uint64_t length, struct buffer **out,
+                        uint64_t *total, struct error *err)
+{
+    struct window w;
+    int rc = open_window(&w, offset, length, HEADER + bytes->size, out, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    put_header(&w, PARTITION_BYTES, 0);
     if (bytes->size > 0) {
-        memcpy(data + HEADER, bytes->data, bytes->size);
+        put(&w, bytes->data, bytes->size);
     }
-    *out = encoded;
+    *total = w.at;
     return 0;
 }
 
-static int encode_table(const struct table *table, struct buffer **out, struct error *err)
+static uint64_t table_encoded_bytes(const Dray__TableHeader *header, size_t header_size)
+{
+    uint64_t total = padded(HEADER + header_size);
+
+    for (size_t i = 0; i < header->n_column; i++) {
+        const Dray__ColumnHeader *h = header->column[i];
+        struct layout layout;
+
+        column_layout((enum type)h->type, header->rows, h->nulls > 0, h->entries, h->string_bytes, &layout);
+        for (size_t k = 0; k < layout.count; k++) {
+            total += padded(layout.size[k]);
+        }
+    }
+    return total;
+}
+
+static int encode_table(const struct table *table, uint64_t offset, uint64_t length, struct buffer **out,
+                        uint64_t *total, struct error *err)
 {
     struct arena arena;
-    struct layout *layout;
     Dray__TableHeader header;
-    struct buffer *encoded;
-    uint8_t *data;
+    struct window w;
+    uint8_t *packed;
     size_t header_size;
-    size_t total;
     int rc = -ENOMEM;
 
     arena_init(&arena, 0);
-    layout = arena_array(&arena, table->columns, sizeof(*layout));
-    if (layout == NULL || make_header(table, &arena, &header) < 0) {
+    if (make_header(table, &arena, &header) < 0) {
         goto out;
     }
     header_size = dray__table_header__get_packed_size(&header);
@@ -274,36 +353,39 @@ static int encode_table(const struct table *table, struct buffer **out, struct e
         rc = error_set(err, EFBIG, "the column names of a table are too long: %zu bytes", header_size);
         goto out;
     }
-    total = padded(HEADER + header_size);
-    for (uint32_t i = 0; i < table->columns; i++) {
-        const Dray__ColumnHeader *h = header.column[i];
-
-        column_layout((enum type)h->type, header.rows, h->nulls > 0, h->entries, h->string_bytes, &layout[i]);
-        for (size_t k = 0; k < layout[i].count; k++) {
-            total += padded(layout[i].size[k]);
-        }
-    }
-    encoded = buffer_create(total, &data);
-    if (encoded == NULL) {
+    packed = arena_alloc(&arena, header_size);
+    if (packed == NULL) {
         goto out;
     }
-    memset(data, 0, padded(HEADER + header_size));
-    put_header(data, PARTITION_TABLE, (uint32_t)header_size);
-    dray__table_header__pack(&header, data + HEADER);
-    data += padded(HEADER + header_size);
-    for (uint32_t i = 0; i < table->columns; i++) {
-        data = put_column(&table->column[i], &layout[i], data);
+    dray__table_header__pack(&header, packed);
+    rc = open_window(&w, offset, length, table_encoded_bytes(&header, header_size), out, err);
+    if (rc < 0) {
+        goto out;
     }
-    *out = encoded;
-    rc = 0;
+    put_header(&w, PARTITION_TABLE, (uint32_t)header_size);
+    put(&w, packed, header_size);
+    put_padding(&w);
+    for (uint32_t i = 0; i < table->columns; i++) {
+        put_column(&w, &table->column[i]);
+    }
+    *total = w.at;
 out:
     arena_fini(&arena);
     return rc == -ENOMEM ? error_no_memory(err) : rc;
 }
 
+int partition_encode_piece(const struct partition *p, uint64_t offset, uint64_t length, struct buffer **out,
+                           uint64_t *total, struct error *err)
+{
+    return p->kind == PARTITION_TABLE ? encode_table(p->table, offset, length, out, total, err)
+                                      : encode_bytes(p->bytes, offset, length, out, total, err);
+}
+
 int partition_encode(const struct partition *p, struct buffer **out, struct error *err)
 {
-    return p->kind == PARTITION_TABLE ? encode_table(p->table, out, err) : encode_bytes(p->bytes, out, err);
+    uint64_t total;
+
+    return partition_encode_piece(p, 0, UINT64_MAX, out, &total, err);
 }
 
 // ---- decode --------------------------------------------------------------------------

@@ -28,6 +28,10 @@ void partition_unref(struct partition *p);
 size_t partition_bytes(const struct partition *p);  // memory it holds
 
 int partition_encode(const struct partition *p, struct buffer **out, struct error *err);
+// Bytes [offset, offset + length) of the encoding, cut at its end, without making the rest;
+// *total is the size of the whole.  -EINVAL: offset is not below that.
+int partition_encode_piece(const struct partition *p, uint64_t offset, uint64_t length, struct buffer **out,
+                           uint64_t *total, struct error *err);
 // Checks everything (bytes may come from a hostile peer); the result's buffers are
 // slices of `encoded`, no copy.  -EBADMSG with what is wrong.
 int partition_decode(struct buffer *encoded, struct partition **out, struct error *err);

@@ -47,7 +47,6 @@ struct daemon {
 
     struct budget *budget;
     struct store *store;
-    struct encodings *encodings;
     struct exchange *exchange;
     struct executor *executor;
     struct sources *sources;
@@ -447,8 +446,8 @@ static int on_fetch(struct daemon *daemon, const ProtobufCMessage *message, stru
     piece.tag = fetch->tag;
     piece.has_client = fetch->has_client;
     piece.client = fetch->client;
-    if (encodings_piece(daemon->encodings, fetch->job, fetch->layer, fetch->index, fetch->offset,
-                        fetch->length, &payload, &piece.total, &why) != 0) {
+    if (encoding_piece(daemon->store, fetch->job, fetch->layer, fetch->index, fetch->offset, fetch->length,
+                       &payload, &piece.total, &why) != 0) {
         failure.code = why.code;
         failure.text = why.text;
         piece.why = &failure;
@@ -526,7 +525,6 @@ static int start_over(struct daemon *daemon, struct error *err)
     agent_destroy(daemon->agent);
     daemon->events = 0;
     layers_fini(&daemon->layers);
-    encodings_clear(daemon->encodings);
     store_clear(daemon->store);
     report_clear(daemon->report);
     daemon->agent = agent_create(&options);
@@ -732,9 +730,8 @@ static int open_memory(struct daemon *daemon, struct error *err)
 {
     daemon->budget = budget_create(daemon->options.memory);
     daemon->store = daemon->budget == NULL ? NULL : store_create(daemon->budget);
-    daemon->encodings = daemon->store == NULL ? NULL : encodings_create(daemon->store, daemon->budget);
     daemon->report = report_create();
-    if (daemon->encodings == NULL || daemon->report == NULL) {
+    if (daemon->store == NULL || daemon->report == NULL) {
         return error_no_memory(err);
     }
     return start_over(daemon, err);
@@ -746,7 +743,7 @@ static int open_exchange(struct daemon *daemon, struct error *err)
     struct exchange_options options = {
         .listen = daemon->options.listen,
         .incarnation = daemon->incarnation,
-        .encodings = daemon->encodings,
+        .store = daemon->store,
         .budget = daemon->budget,
     };
 
@@ -883,7 +880,6 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
     agent_actions_fini(&daemon->actions);
     report_destroy(daemon->report);
     layers_fini(&daemon->layers);
-    encodings_destroy(daemon->encodings);
     store_destroy(daemon->store);
     budget_destroy(daemon->budget);
     arena_fini(&daemon->arena);

@@ -20,7 +20,7 @@ enum {
 
 struct piece {
     bool used;
-    bool waits; // to be asked for again
+    bool waits; // it could not be asked for yet
     uint32_t tag;
     uint32_t length;
     uint64_t offset;
@@ -251,10 +251,6 @@ static void on_piece(struct source *source, struct download *download, struct pi
 
     download->heard_us = monotonic_us();
     if (message->why != NULL) {
-        if (message->why->code == EAGAIN) {
-            piece->waits = true;
-            return;
-        }
         int code = message->why->code > 0 && message->why->code < 4096 ? message->why->code : EIO;
 
         finish(source, download, error_set(err, code, "%s", message->why->text));

@@ -102,8 +102,8 @@ static void serve(struct exchange *exchange, struct message *message)
     if (frame.session != exchange->options.incarnation) {
         error_set(&err, ENOENT, "the worker that held it has ended; this is another process");
     } else {
-        encodings_piece(exchange->options.encodings, fetch->job, fetch->layer, fetch->index, fetch->offset,
-                        fetch->length, &payload, &total, &err);
+        encoding_piece(exchange->options.store, fetch->job, fetch->layer, fetch->index, fetch->offset,
+                       fetch->length, &payload, &total, &err);
     }
     reply(exchange, route, fetch->tag, total, payload, payload == NULL ? &err : NULL);
     buffer_unref(payload);
@@ -201,7 +201,6 @@ static void on_tick(void *arg)
     struct exchange *exchange = arg;
 
     downloads_tick(exchange->downloads);
-    encodings_tick(exchange->options.encodings);
 }
 
 static void *exchange_main(void *arg)

@@ -52,6 +52,44 @@ static struct partition *random_partition(uint64_t *r, uint32_t rows_max)
     return partition_from_table(random_table(r, types, columns, random_below(r, rows_max)));
 }
 
+static void check_piece(const struct partition *p, const struct buffer *whole, uint64_t offset,
+                        uint64_t length)
+{
+    uint64_t rest = whole->size - offset;
+    struct buffer *piece = NULL;
+    uint64_t total = 0;
+
+    assert_int_equal(partition_encode_piece(p, offset, length, &piece, &total, NULL), 0);
+    assert_int_equal(total, whole->size);
+    assert_int_equal(piece->size, length < rest ? length : rest);
+    assert_memory_equal(piece->data, whole->data + offset, piece->size);
+    buffer_unref(piece);
+}
+
+// A piece is the same bytes as there are in the whole.
+static void test_pieces(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 300; seed++) {
+        uint64_t r = seed;
+        struct partition *p = seed % 7 == 0 ? partition_from_bytes(copy_of("some bytes to be sent", 21))
+                                            : random_partition(&r, seed % 5 == 0 ? 5000 : 200);
+        struct buffer *whole = encode(p), *none = NULL;
+        uint32_t size = (uint32_t)whole->size;
+        uint64_t total;
+
+        for (int i = 0; i < 50; i++) {
+            check_piece(p, whole, random_below(&r, size), 1 + random_below(&r, i % 2 == 0 ? 100 : 2 * size));
+        }
+        check_piece(p, whole, size - 1, UINT64_MAX);
+        assert_int_equal(partition_encode_piece(p, size, 1, &none, &total, NULL), -EINVAL);
+        assert_int_equal(partition_encode_piece(p, UINT64_MAX, 1, &none, &total, NULL), -EINVAL);
+        assert_null(none);
+        buffer_unref(whole);
+        partition_unref(p);
+    }
+}
+
 static void test_round_trip(void **state)
 {
     (void)state;
@@ -267,8 +305,9 @@ static void test_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_canonical), cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_cut_off),    cmocka_unit_test(test_unaligned), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_pieces),  cmocka_unit_test(test_canonical),
+        cmocka_unit_test(test_bytes),      cmocka_unit_test(test_cut_off), cmocka_unit_test(test_unaligned),
+        cmocka_unit_test(test_damage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "proto/number_decimal.h"
+
 static void begin(const struct csv_cells *cells, struct csv_vector *out)
 {
     memset(out->validity, 0xff, ((size_t)cells->rows + 63) / 64 * 8);
@@ -56,21 +58,39 @@ uint32_t csv_cells_string(const struct csv_cells *cells, const struct csv_missin
     return cells->rows;
 }
 
-// Up to 19 digits: they fit 64 bits.
-static bool parse_digits(const uint8_t *text, uint32_t size, uint64_t *out)
+// Eight digits at once in a 64-bit word (D. Lemire, J. Keiser); false: not all are digits.
+static inline bool eight_digits(const uint8_t *text, uint64_t *out)
 {
-    uint64_t value = 0;
+    uint64_t word;
 
-    for (uint32_t i = 0; i < size; i++) {
-        uint8_t digit = (uint8_t)(text[i] - '0');
+    memcpy(&word, text, sizeof(word));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    uint64_t strange = (word + UINT64_C(0x4646464646464646)) | (word - UINT64_C(0x3030303030303030));
 
-        if (digit > 9) {
-            return false;
-        }
-        value = value * 10 + digit;
+    word -= UINT64_C(0x3030303030303030);
+    word = word * 10 + (word >> 8);
+    word = ((word & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x000f424000000064) +
+            (word >> 16 & UINT64_C(0x000000ff000000ff)) * UINT64_C(0x0000271000000001)) >>
+           32;
+    *out = word;
+    return (strange & UINT64_C(0x8080808080808080)) == 0;
+}
+
+// Digits behind what *value has already, modulo 2^64; where they end.
+static inline const uint8_t *digits(const uint8_t *text, const uint8_t *end, uint64_t *value)
+{
+    uint64_t eight;
+
+    while (end - text >= 8 && eight_digits(text, &eight)) {
+        *value = *value * 100000000 + eight;
+        text += 8;
     }
-    *out = value;
-    return true;
+    while (text < end && (uint8_t)(*text - '0') <= 9) {
+        *value = *value * 10 + (uint8_t)(*text++ - '0');
+    }
+    return text;
 }
 
 uint32_t csv_cells_int64(const struct csv_cells *cells, const struct csv_missing *missing, struct csv_vector *out)
@@ -84,10 +104,10 @@ uint32_t csv_cells_int64(const struct csv_cells *cells, const struct csv_missing
         uint32_t size = csv_cell_end(cells, row) - start;
         const uint8_t *text = cells->base + start;
         uint32_t sign = size > 0 && text[0] == '-';
-        uint64_t magnitude;
+        uint64_t magnitude = 0;
         int64_t value = 0;
 
-        if (plain && size - sign - 1 < 18 && parse_digits(text + sign, size - sign, &magnitude)) {
+        if (plain && size - sign - 1 < 18 && digits(text + sign, text + size, &magnitude) == text + size) {
             values[row] = sign ? -(int64_t)magnitude : (int64_t)magnitude;
             continue;
         }
@@ -100,40 +120,26 @@ uint32_t csv_cells_int64(const struct csv_cells *cells, const struct csv_missing
 }
 
 // Digits with an optional point, at most 19 digits, at least one: w / 10^k.
-static bool parse_decimal(const uint8_t *text, uint32_t size, uint64_t *w, uint32_t *k)
+static inline bool parse_decimal(const uint8_t *text, uint32_t size, uint64_t *w, uint32_t *k)
 {
+    const uint8_t *end = text + size;
     uint64_t value = 0;
-    uint32_t point = size;
+    const uint8_t *p = digits(text, end, &value);
 
-    if (size == 0 || size > 20) {
-        return false;
-    }
-    for (uint32_t i = 0; i < size; i++) {
-        uint8_t digit = (uint8_t)(text[i] - '0');
+    *k = 0;
+    if (p < end && *p == '.') {
+        const uint8_t *fraction = p + 1;
 
-        if (digit > 9) {
-            if (text[i] != '.' || point != size) {
-                return false;
-            }
-            point = i;
-            continue;
-        }
-        value = value * 10 + digit;
-    }
-    uint32_t digits = size - (point != size);
-
-    if (digits == 0 || digits > 19) {
-        return false;
+        p = digits(fraction, end, &value);
+        *k = (uint32_t)(p - fraction);
+        size--;
     }
     *w = value;
-    *k = point == size ? 0 : size - point - 1;
-    return true;
+    return p == end && size - 1 < 19;
 }
 
 uint32_t csv_cells_float64(const struct csv_cells *cells, const struct csv_missing *missing, struct csv_vector *out)
 {
-    static const double power[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,
-                                   1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19};
     double *values = out->values;
     bool plain = missing->numbers == 0;
 
@@ -147,9 +153,8 @@ uint32_t csv_cells_float64(const struct csv_cells *cells, const struct csv_missi
         uint32_t k;
         double value = 0;
 
-        // W. Clinger 1990: both numbers are exact doubles, so one division rounds once.
-        if (plain && parse_decimal(text + sign, size - sign, &w, &k) && w <= UINT64_C(1) << 53) {
-            value = (double)w / power[k];
+        if (plain && parse_decimal(text + sign, size - sign, &w, &k)) {
+            value = w == 0 ? 0 : number_decimal(w, -(int32_t)k);
             values[row] = sign ? -value : value;
             continue;
         }

@@ -6,6 +6,9 @@
 
 #include "worker/kernel/csv_cells.h"
 
+// Without optimisation gcc's gathers are macros with a conversion in them.
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+
 // How to pick every stride-th place: up to SPANS_STRIDE_MAX by permutations of all places in between (gathers are slow),
 // beyond by a gather.
 enum { SPANS_STRIDE_MAX = 8 };

@@ -362,8 +362,10 @@ def compare(answer, result):
     is_table = isinstance(result, (pd.Series, pd.DataFrame))
     if is_table:
         header, ours = ours[0], ours[1:]
-        # pandas 1.5 loses columns of an empty groupby(as_index=False).
-        if names is not None and header != [str(n) for n in names] and rows:
+        # pandas 1.5 loses columns of groupby(as_index=False): of no rows, and the least of texts some of which are missing.
+        if names is not None and set(header) > {str(n) for n in names}:
+            return None
+        if names is not None and header != [str(n) for n in names]:
             return f"columns {header} instead of {names}"
     if len(rows) != len(ours):
         return f"{len(ours)} rows instead of {len(rows)}"

@@ -352,6 +352,7 @@ static void test_strangers(void **state)
     struct message message;
     struct error err;
     unsigned port = 0, seed = 3;
+    bool heard;
 
     (void)state;
     assert_int_equal(socket_bind(router, "tcp://127.0.0.1:*", &err), 0);
@@ -374,9 +375,13 @@ static void test_strangers(void **state)
     }
     assert_int_equal(socket_connect(dealer, socket_endpoint(router), &err), 0);
     assert_int_equal(socket_send(dealer, NULL, 0, "ok", 2, NULL, 0), 0);
-    assert_true(receive(router, &message, 5000));
-    assert_memory_equal(message.frame[1].data, "ok", 2);
-    message_fini(&message);
+    // Noise may be a message of ZMTP 1.0, which has no handshake.
+    do {
+        assert_true(receive(router, &message, 5000));
+        heard = message.frames == 2 && message.frame[1].size == 2 &&
+                memcmp(message.frame[1].data, "ok", 2) == 0;
+        message_fini(&message);
+    } while (!heard);
     socket_destroy(dealer, 0);
     socket_destroy(router, 0);
 }

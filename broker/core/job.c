@@ -99,6 +99,7 @@ static int edges_create(struct job *job, struct error *err)
                 if (edge->reverse == NULL) {
                     return error_no_memory(err);
                 }
+                job->bytes += ((uint64_t)edge->input->n_target + edge->source->tasks) * sizeof(uint32_t);
             }
         }
     }
@@ -345,6 +346,7 @@ int job_create(struct sched *sched, const Dray__Graph *graph, struct job **out, 
         rc = error_no_memory(err);
         goto out;
     }
+    job->bytes += sizeof(*job) + carver.used + job->arena.used;
     carver = (struct carver){job->slab, 0};
     carve_all(job, &carver);
     order_layers(job);
@@ -408,6 +410,7 @@ void job_commit(struct job *job)
     hash_add(&sched->jobs, &job->by_number, hash_mix(job->number));
     hash_add(&sched->keys, &job->by_key, key_hash(job->key_hi, job->key_lo));
     sched->job_count++;
+    sched->bytes += job->bytes;
     for (uint32_t l = 0; l < job->layers; l++) {
         struct layer *layer = &job->layer[l];
 
@@ -519,6 +522,7 @@ static void job_drop_tasks(struct job *job)
         }
     }
     job->assigned = job->open = 0;
+    sched->bytes -= job->bytes;
     tasks_destroy(job);
     job_mark_dirty(job);
 }

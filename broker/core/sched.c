@@ -25,6 +25,7 @@ void sched_options_default(struct sched_options *options)
         .progress_us = 100000,
         .tasks_max = UINT64_C(100) * 1000 * 1000,
         .jobs_max = 1000 * 1000,
+        .bytes_max = UINT64_C(4) << 30,
     };
 }
 
@@ -564,6 +565,16 @@ static int on_submit(struct sched *sched, const struct sched_event *event)
 
             reject(sched, event, err.code, text != NULL ? text : "the broker has no memory for this job");
             return rc == -ENOMEM ? rc : 0;
+        }
+        if (job->bytes > sched->options.bytes_max - sched->bytes) {
+            reject(sched, event, ENOSPC,
+                   arena_printf(&sched->arena,
+                                "the broker's jobs take %llu MB, this one %llu MB more, which is beyond its "
+                                "limit of %llu MB",
+                                (unsigned long long)sched->bytes >> 20, (unsigned long long)job->bytes >> 20,
+                                (unsigned long long)sched->options.bytes_max >> 20));
+            job_destroy(job);
+            return 0;
         }
         job->key_hi = event->u.submit.key_hi;
         job->key_lo = event->u.submit.key_lo;

@@ -23,6 +23,7 @@ struct sched_options {
     uint64_t progress_us;  // interval of PROGRESS to clients
     uint64_t tasks_max;    // of all jobs that are kept; a submit beyond it is refused
     uint32_t jobs_max;
+    uint64_t bytes_max; // memory of their graphs and tasks
 };
 void sched_options_default(struct sched_options *options);
 

@@ -110,6 +110,7 @@ struct job {
     Dray__Graph *graph;
     struct arena arena; // graph, layers, edges
     void *slab;         // all arrays of all layers
+    uint64_t bytes;     // of both and of reverse edges
     struct layer *layer;
     uint32_t layers;
     struct layer **order;
@@ -200,6 +201,7 @@ struct sched {
     uint32_t job_last;
     uint32_t job_count;
     uint64_t tasks; // of all jobs with tasks
+    uint64_t bytes; // of those jobs
     uint64_t in[TASK_STATES];
     uint64_t recomputed;
     uint64_t ready_stamp;

@@ -510,6 +510,36 @@ static void test_limits_and_progress(void **state)
     play_end(&play);
 }
 
+// A few tasks with a long operation take memory too; it is there again when the job has gone.
+static void test_limit_of_bytes(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    struct sched_options options;
+
+    (void)state;
+    memset(&play, 0, sizeof(play));
+    sched_options_default(&options);
+    options.bytes_max = 30000;
+    play.sched = sched_create(&options);
+    sched_actions_init(&play.actions);
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT);
+    flat(&build, 2000);
+    submit(&play, &build);
+    assert_non_null(find(&play, ACTION_ACCEPTED, CLIENT));
+    submit_as(&play, &build, 2, CLIENT);
+    assert_non_null(find(&play, ACTION_REJECTED, CLIENT));
+    event = event_of(&play, EVENT_FREE);
+    event.u.job.client = CLIENT;
+    event.u.job.job = 1;
+    assert_int_equal(step(&play, &event), 0);
+    submit_as(&play, &build, 3, CLIENT);
+    assert_non_null(find(&play, ACTION_ACCEPTED, CLIENT));
+    build_fini(&build);
+    play_end(&play);
+}
+
 // Roots that are read together are handed out together.
 static void test_roots_go_in_step(void **state)
 {
@@ -724,6 +754,7 @@ int main(void)
         cmocka_unit_test(test_results_are_kept_until_freed),
         cmocka_unit_test(test_what_workers_say_they_hold),
         cmocka_unit_test(test_limits_and_progress),
+        cmocka_unit_test(test_limit_of_bytes),
         cmocka_unit_test(test_nonsense),
     };
 

@@ -33,37 +33,31 @@ struct types {
     size_t fields;
 };
 
-static int see_record(struct probe *p, struct types *types, const struct csv_record *record)
+static void see_record(struct probe *p, struct types *types, const struct csv_record *record)
 {
-    if (record->fields != types->fields) {
-        return record->fields == 0 ? 0 : 1;
-    }
     for (size_t i = 0; i < record->fields; i++) {
         csv_seen_add(&types->seen[i], &p->missing, (const uint8_t *)record->field[i].data,
                      record->field[i].size);
     }
-    return 0;
 }
 
-// All whole records from `at` on.  1: a line has another number of fields; *records counts the others.
+// All whole records from `at` on.  1: a line has another number of fields.
 static int see_records(struct probe *p, struct types *types, const uint8_t *text, size_t at, size_t size,
-                       bool whole, bool count_only, size_t *records, struct error *err)
+                       bool whole, bool check_only, struct error *err)
 {
     struct csv_record record;
-    int rc = 0;
 
-    *records = 0;
     while (at < size) {
         arena_reset(&p->temporary);
-        rc = csv_record_read(&p->dialect, text, at, size, whole, &p->temporary, &record, err);
+        int rc = csv_record_read(&p->dialect, text, at, size, whole, &p->temporary, &record, err);
+
         if (rc != 0) {
             return rc < 0 ? rc : 0;
         }
         if (record.fields != 0 && record.fields != types->fields) {
             return 1;
         }
-        *records += record.fields != 0;
-        if (!count_only) {
+        if (!check_only) {
             see_record(p, types, &record);
         }
         at = record.next;
@@ -71,32 +65,44 @@ static int see_records(struct probe *p, struct types *types, const uint8_t *text
     return 0;
 }
 
-// A sample from the middle of the text: text[0] is the byte before it.  Whether it begins inside quotes is
-// not known: the state that makes lines of the right number of fields is taken, and none is fine too.
+// Where a line starts for sure: behind the place where all states that the text may begin in have become one.
+// `size` when there is none.  text[0] is the byte before the text.
+static size_t find_line(const struct csv_dialect *d, const uint8_t *text, size_t size)
+{
+    size_t at = 1;
+
+    while (at < size && !csv_is_border(d, text[at - 1])) {
+        at++;
+    }
+    // Text without a single quote is taken to lie outside of them; the caller looks whether its lines fit.
+    bool quoted = d->has_quote && memchr(text, d->quote, size) != NULL;
+    enum csv_state outside = csv_state_after(d, text[at - 1]);
+    enum csv_state inside = quoted ? CSV_QUOTED : outside;
+    enum csv_state comment = d->has_comment ? CSV_COMMENT : outside;
+
+    for (; at < size; at++) {
+        if (outside == CSV_LINE && inside == CSV_LINE && comment == CSV_LINE) {
+            return at;
+        }
+        outside = csv_next(d, outside, text[at]);
+        inside = csv_next(d, inside, text[at]);
+        comment = csv_next(d, comment, text[at]);
+    }
+    return size;
+}
+
+// A sample from the middle of the file.  A type too narrow costs another round, one too wide is wrong for ever: what is
+// in doubt is left out.
 static int see_middle(struct probe *p, struct types *types, const uint8_t *text, size_t size, bool whole,
                       struct error *err)
 {
-    enum csv_state start[2] = {csv_state_after(&p->dialect, text[0]), CSV_QUOTED};
+    size_t at = find_line(&p->dialect, text, size);
+    int rc = see_records(p, types, text, at, size, whole, true, err);
 
-    for (int i = 0; i < (p->dialect.has_quote ? 2 : 1); i++) {
-        enum csv_state state = start[i];
-        size_t at = 1;
-        size_t records;
-
-        while (at < size && state != CSV_LINE) {
-            state = csv_next(&p->dialect, state, text[at++]);
-        }
-        int rc = see_records(p, types, text, at, size, whole, true, &records, err);
-
-        if (rc == 0 && records > 0) {
-            rc = see_records(p, types, text, at, size, whole, false, &records, err);
-            return rc < 0 ? rc : 0;
-        }
-        if (rc < 0) {
-            return rc;
-        }
+    if (rc == 0) {
+        rc = see_records(p, types, text, at, size, whole, false, err);
     }
-    return 0;
+    return rc < 0 ? rc : 0;
 }
 
 static int see_further(struct probe *p, struct types *types, const struct csv_file *file, const char *name,
@@ -262,9 +268,8 @@ static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvPro
     struct csv_block block = {0};
     struct csv_reader reader = {.fd = -1};
     struct csv_record first;
-    struct types types;
+    struct types types = {0};
     size_t data_start = 0;
-    size_t records;
     int rc = probe_codec(file, out->name, &out->codec, err);
 
     if (rc == 0) {
@@ -279,8 +284,7 @@ static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvPro
         rc = fill_columns(p, &first, out, err);
     }
     if (rc == 0) {
-        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended,
-                         false, &records, err);
+        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended, false, err);
     }
     if (rc >= 0) {
         out->data_start = data_start;

@@ -140,7 +140,7 @@ static int answer_list(struct binder *b, const struct value *list, struct answer
         out->cell[i].column = all.count++;
         all.reductions += s->reductions;
     }
-    out->shape.kind = SHAPE_LIST;
+    out->shape.kind = list->kind == VALUE_TUPLE ? SHAPE_TUPLE : SHAPE_LIST;
     out->cells = list->items;
     all.reduction = reduction;
     all.expr = expr;
@@ -217,7 +217,7 @@ static enum type cell_type(const struct cell *cell, const struct table *row)
     }
 }
 
-// One type for all cells: numbers become float64 beside one another in a row, anything else becomes text.
+// One type for all cells: numbers become float64 beside one another, anything else becomes text.
 static enum type common_type(const struct answer *answer, const struct table *row)
 {
     enum type type = answer->cells == 0 ? TYPE_STRING : cell_type(&answer->cell[0], row);
@@ -228,7 +228,7 @@ static enum type common_type(const struct answer *answer, const struct table *ro
             type <= TYPE_FLOAT64 && type >= TYPE_INT64 && other <= TYPE_FLOAT64 && other >= TYPE_INT64;
 
         if (type != other) {
-            type = numbers && answer->shape.kind != SHAPE_LIST ? TYPE_FLOAT64 : TYPE_STRING;
+            type = numbers ? TYPE_FLOAT64 : TYPE_STRING;
         }
     }
     return type;
@@ -338,6 +338,40 @@ static int cells_table(const struct answer *answer, const struct table *row, str
     return 0;
 }
 
+// A list or a tuple: the cells beside one another, each of its own type.
+static int items_table(const struct answer *answer, const struct table *row, struct table **out,
+                       struct error *err)
+{
+    struct table *table = table_create(answer->cells, 1);
+    int rc = table == NULL ? -ENOMEM : 0;
+
+    for (uint32_t i = 0; i < answer->cells && rc == 0; i++) {
+        const struct cell *cell = &answer->cell[i];
+        enum type type = cell_type(cell, row);
+        struct column_builder *value = column_builder_create(type);
+
+        rc = value == NULL ? -ENOMEM : add_cell(value, type, cell, row);
+        if (rc == 0) {
+            rc = column_builder_finish(value, "", &table->column[i]);
+        }
+        column_builder_destroy(value);
+    }
+    if (rc < 0) {
+        table_unref(table);
+        return rc == -ENOMEM ? error_no_memory(err) : error_set(err, -rc, "the result is too large to print");
+    }
+    *out = table;
+    return 0;
+}
+
+static int answer_cells(const struct answer *answer, const struct table *row, struct table **out,
+                        struct error *err)
+{
+    bool items = answer->shape.kind == SHAPE_LIST || answer->shape.kind == SHAPE_TUPLE;
+
+    return items ? items_table(answer, row, out, err) : cells_table(answer, row, out, err);
+}
+
 static int dtypes_table(const struct frame *f, struct table **out, struct error *err)
 {
     uint32_t count = f->node->columns - f->index;
@@ -386,7 +420,7 @@ int answer_table(const struct answer *answer, struct table *result, struct table
             return error_set(err, EBADMSG, "a result came with %u columns, too few", result->columns);
         }
     }
-    return cells_table(answer, result, out, err);
+    return answer_cells(answer, result, out, err);
 }
 
 int answer_known(const struct answer *answer, struct table **out, struct error *err)
@@ -396,5 +430,5 @@ int answer_known(const struct answer *answer, struct table **out, struct error *
         return 0;
     }
     return answer->dtypes != NULL ? dtypes_table(answer->dtypes, out, err)
-                                  : cells_table(answer, NULL, out, err);
+                                  : answer_cells(answer, NULL, out, err);
 }

@@ -138,14 +138,25 @@ static int run_assign(struct binder *b, const struct call *call, const struct va
     return rc;
 }
 
+static bool is_columns_axis(const struct value *axis)
+{
+    return axis != NULL && ((axis->kind == VALUE_INT && axis->i == 1) ||
+                            (axis->kind == VALUE_STRING && strcmp(axis->text, "columns") == 0));
+}
+
+enum { RENAME_MAPPER, RENAME_AXIS, RENAME_COLUMNS };
+
 static int run_rename(struct binder *b, const struct call *call, const struct value **out)
 {
     const struct frame *f = &call->self->frame;
-    const struct value *map = call->arg[0];
+    const struct value *map = call->arg[RENAME_COLUMNS];
     const struct node *node;
     struct selection s;
     int rc = selection_start(b, f->node, 0, f->node->columns, &s);
 
+    if (map == NULL && is_columns_axis(call->arg[RENAME_AXIS])) {
+        map = call->arg[RENAME_MAPPER];
+    }
     if (map == NULL) {
         return bind_fail(b, call->at, "rename() needs columns={\"old\": \"new\"}");
     }
@@ -195,8 +206,7 @@ static int run_drop(struct binder *b, const struct call *call, const struct valu
 
     if (which == NULL && call->arg[DROP_LABELS] != NULL) {
         which = call->arg[DROP_LABELS];
-        if (axis == NULL || !((axis->kind == VALUE_INT && axis->i == 1) ||
-                              (axis->kind == VALUE_STRING && strcmp(axis->text, "columns") == 0))) {
+        if (!is_columns_axis(axis)) {
             return bind_fail(b, which->at,
                              "dropping rows by label is not there: for columns write "
                              "drop(columns=[...]) or axis=1");
@@ -516,7 +526,9 @@ static const struct parameter nlargest_parameters[] = {{"n", TAKES_INT, NULL, tr
                                                        {"columns", TAKES_NAMES, NULL, true},
                                                        {"keep", TAKES_ONLY, "first", false},
                                                        {0}};
-static const struct parameter rename_parameters[] = {{"columns", TAKES_DICT, NULL, false},
+static const struct parameter rename_parameters[] = {{"mapper", TAKES_DICT, NULL, false},
+                                                     {"axis", TAKES_ANY, NULL, false},
+                                                     {"columns", TAKES_DICT, NULL, false},
                                                      {"inplace", TAKES_ONLY, "False", false},
                                                      {"errors", TAKES_NOTHING, NULL, false},
                                                      {"copy", TAKES_NOTHING, NULL, false},

@@ -48,8 +48,8 @@ int query_note(struct query *query, uint32_t layer, uint32_t index, const void *
 // 0: the value is complete; negative: an error that the notes revealed.
 int query_round_end(struct query *query, struct error *err);
 
-// How the value is shaped, for printing.
-enum shape_kind { SHAPE_NONE, SHAPE_SCALAR, SHAPE_SERIES, SHAPE_FRAME, SHAPE_LIST };
+// How the value is shaped, for printing.  A LIST or TUPLE is a row with a column for each item.
+enum shape_kind { SHAPE_NONE, SHAPE_SCALAR, SHAPE_SERIES, SHAPE_FRAME, SHAPE_LIST, SHAPE_TUPLE };
 struct shape {
     enum shape_kind kind;
     uint32_t index_columns;  // the first columns of the table are the index; 0: a RangeIndex from 0
@@ -57,7 +57,8 @@ struct shape {
     const char *dtype;       // overrides the one shown for a SERIES; NULL: from its column
     bool index_is_names;     // index of column names (df.mean()): no header line for it
 };
-// Known after query_create; a round that finds wider types may change its names and types, so ask again for each.
+// Known after query_create; a round that finds wider types may change its names and types, so ask again for
+// each.
 const struct shape *query_shape(const struct query *query);
 
 // A result partition of the round; *table is what to print for it, in index order of its layer (NULL:

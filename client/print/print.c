@@ -24,9 +24,18 @@ int print_format_parse(const char *name, enum print_format *out, struct error *e
     return error_set(err, EINVAL, "there is no output format \"%s\": choose table, csv or json", name);
 }
 
-static const struct print_ops *choose_ops(enum print_format format, enum shape_kind kind)
+bool print_is_value(const struct shape *shape)
 {
-    bool is_value = kind == SHAPE_SCALAR || kind == SHAPE_LIST;
+    return shape->kind == SHAPE_SCALAR || print_is_list(shape);
+}
+
+bool print_is_list(const struct shape *shape)
+{
+    return shape->kind == SHAPE_LIST || shape->kind == SHAPE_TUPLE;
+}
+
+static const struct print_ops *choose_ops(enum print_format format, const struct shape *shape)
+{
 
     switch (format) {
     case PRINT_CSV:
@@ -35,7 +44,7 @@ static const struct print_ops *choose_ops(enum print_format format, enum shape_k
         return &print_json_ops;
     case PRINT_TABLE:
     default:
-        return is_value ? &print_value_ops : &print_table_ops;
+        return print_is_value(shape) ? &print_value_ops : &print_table_ops;
     }
 }
 
@@ -46,7 +55,7 @@ struct printer *printer_create(enum print_format format, const struct shape *sha
     if (printer == NULL) {
         return NULL;
     }
-    printer->ops = choose_ops(format, shape->kind);
+    printer->ops = choose_ops(format, shape);
     printer->shape = *shape;
     printer->columns = columns > 0 ? columns : WIDTH_DEFAULT;
     printer->out = out;
@@ -158,7 +167,7 @@ void print_cell(FILE *out, const struct column *column, int64_t row, const char 
 // ---- scalars and lists ---------------------------------------------------------------
 
 struct value_state {
-    bool begun;
+    uint32_t items; // printed
 };
 
 // As Python's repr() of a str, for the characters that terminals care about.
@@ -190,28 +199,30 @@ static void print_quoted(FILE *out, const char *text, size_t size)
 static int value_table(struct printer *printer, const struct table *table, struct error *err)
 {
     struct value_state *state = printer->state;
-    const struct column *column = &table->column[table->columns - 1];
-    bool is_text = column->type == TYPE_STRING || column->type == TYPE_DICT;
+    bool in_list = print_is_list(&printer->shape);
 
     (void)err;
-    if (printer->shape.kind == SHAPE_SCALAR) {
-        if (!state->begun && table->rows > 0) {
-            state->begun = true;
-            print_cell(printer->out, column, 0, "nan");
-            putc_unlocked('\n', printer->out);
-        }
+    if (state->items > 0 || table->rows == 0) {
         return 0;
     }
-    for (int64_t row = 0; row < table->rows; row++) {
-        fputs_unlocked(state->begun ? ", " : "[", printer->out);
-        state->begun = true;
-        if (is_text && column_is_valid(column, row)) {
+    state->items = table->columns;
+    if (!in_list) {
+        print_cell(printer->out, &table->column[table->columns - 1], 0, "nan");
+        putc_unlocked('\n', printer->out);
+        return 0;
+    }
+    for (uint32_t i = 0; i < table->columns; i++) {
+        const struct column *column = &table->column[i];
+        bool is_text = column->type == TYPE_STRING || column->type == TYPE_DICT;
+
+        fputs_unlocked(i > 0 ? ", " : printer->shape.kind == SHAPE_TUPLE ? "(" : "[", printer->out);
+        if (is_text && column_is_valid(column, 0)) {
             size_t size;
-            const char *text = column_string(column, row, &size);
+            const char *text = column_string(column, 0, &size);
 
             print_quoted(printer->out, text, size);
         } else {
-            print_cell(printer->out, column, row, "nan");
+            print_cell(printer->out, column, 0, "nan");
         }
     }
     return 0;
@@ -222,8 +233,10 @@ static int value_finish(struct printer *printer, struct error *err)
     const struct value_state *state = printer->state;
 
     (void)err;
-    if (printer->shape.kind == SHAPE_LIST) {
-        fputs_unlocked(state->begun ? "]\n" : "[]\n", printer->out);
+    if (printer->shape.kind == SHAPE_TUPLE) {
+        fputs_unlocked(state->items == 0 ? "()\n" : state->items == 1 ? ",)\n" : ")\n", printer->out);
+    } else if (printer->shape.kind == SHAPE_LIST) {
+        fputs_unlocked(state->items == 0 ? "[]\n" : "]\n", printer->out);
     }
     return 0;
 }

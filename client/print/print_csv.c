@@ -49,11 +49,12 @@ static void put_header(struct printer *printer, const struct table *table, bool 
 static int csv_table(struct printer *printer, const struct table *table, struct error *err)
 {
     struct csv_state *state = printer->state;
-    bool is_value = printer->shape.kind == SHAPE_SCALAR || printer->shape.kind == SHAPE_LIST;
+    bool in_list = print_is_list(&printer->shape);
+    bool is_value = print_is_value(&printer->shape);
 
     (void)err;
     if (printer->tables == 0) {
-        state->alone = table->columns == 1;
+        state->alone = in_list || table->columns == 1;
         if (!is_value) {
             put_header(printer, table, state->alone);
         }
@@ -63,7 +64,7 @@ static int csv_table(struct printer *printer, const struct table *table, struct 
             const struct column *column = &table->column[i];
 
             if (i > 0) {
-                putc_unlocked(',', printer->out);
+                putc_unlocked(in_list ? '\n' : ',', printer->out);
             }
             if ((column->type == TYPE_STRING || column->type == TYPE_DICT) && column_is_valid(column, row)) {
                 size_t size;

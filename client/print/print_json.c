@@ -81,40 +81,38 @@ static int json_table(struct printer *printer, const struct table *table, struct
 {
     struct json_state *state = printer->state;
     FILE *out = printer->out;
-    const struct column *last = &table->column[table->columns - 1];
+    bool in_list = print_is_list(&printer->shape);
 
     (void)err;
     if (printer->shape.kind == SHAPE_SCALAR) {
         if (!state->begun && table->rows > 0) {
             state->begun = true;
-            put_value(out, last, 0);
+            put_value(out, &table->column[table->columns - 1], 0);
         }
         return 0;
     }
-    if (printer->tables == 0) {
-        if (printer->shape.kind == SHAPE_LIST) {
-            putc_unlocked('[', out);
-        } else {
-            put_head(printer, table);
-        }
+    if (printer->tables == 0 && in_list) {
+        putc_unlocked('[', out);
+    } else if (printer->tables == 0) {
+        put_head(printer, table);
     }
     for (int64_t row = 0; row < table->rows; row++) {
         if (state->begun) {
             putc_unlocked(',', out);
         }
         state->begun = true;
-        if (printer->shape.kind == SHAPE_LIST) {
-            put_value(out, last, row);
-            continue;
+        if (!in_list) {
+            fputs_unlocked("\n[", out);
         }
-        fputs_unlocked("\n[", out);
         for (uint32_t i = 0; i < table->columns; i++) {
             if (i > 0) {
                 putc_unlocked(',', out);
             }
             put_value(out, &table->column[i], row);
         }
-        putc_unlocked(']', out);
+        if (!in_list) {
+            putc_unlocked(']', out);
+        }
     }
     return 0;
 }
@@ -130,6 +128,7 @@ static int json_finish(struct printer *printer, struct error *err)
         end = state->begun ? "\n" : "null\n";
         break;
     case SHAPE_LIST:
+    case SHAPE_TUPLE:
         end = printer->tables == 0 ? "[]\n" : "]\n";
         break;
     case SHAPE_SERIES:

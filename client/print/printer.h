@@ -25,8 +25,10 @@ struct printer {
 extern const struct print_ops print_table_ops; // SERIES and FRAME as pandas prints them
 extern const struct print_ops print_csv_ops;
 extern const struct print_ops print_json_ops;
-extern const struct print_ops print_value_ops; // SCALAR and LIST as Python prints them
+extern const struct print_ops print_value_ops; // SCALAR, LIST and TUPLE as Python prints them
 
+bool print_is_list(const struct shape *shape);  // LIST or TUPLE
+bool print_is_value(const struct shape *shape); // these or SCALAR
 // A scalar or a string as Python's str() gives it, a missing value as `missing`.
 void print_cell(FILE *out, const struct column *column, int64_t row, const char *missing);
 static inline void print_bytes(FILE *out, const char *text, size_t size)

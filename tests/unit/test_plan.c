@@ -317,7 +317,10 @@ static void test_known_values(void **state)
         const char *first; // the last column's first value when it is text
     } cases[] = {
         {"'a' + 'b'", SHAPE_SCALAR, "ab"},
-        {DF "df.columns", SHAPE_LIST, "category"},
+        {DF "df[['price', 'category']].columns", SHAPE_LIST, "category"},
+        {"(1, 'a')", SHAPE_TUPLE, "a"},
+        {"['a', 2]", SHAPE_LIST, NULL},
+        {DF "df.rename({'price': 'p'}, axis=1).columns[1]", SHAPE_SCALAR, "p"},
         {DF "df.dtypes", SHAPE_SERIES, "object"},
         {DF "df.price.name", SHAPE_SCALAR, "price"},
         {DF "df['price'].dtype", SHAPE_SCALAR, "float64"},

@@ -162,20 +162,31 @@ static void test_scalars(void **state)
 static void test_lists(void **state)
 {
     static const char *const texts[] = {"a", "it's", "\"'", "\t\x01", NULL, "\xff"};
-    static const double numbers[] = {1, 2.5, (double)NAN};
+    static const double whole = 7, half = 2.5, none = (double)NAN;
     struct shape shape = {.kind = SHAPE_LIST};
-    struct table *table = make_table(6, 1, &(struct spec){"x", TYPE_STRING, texts, NULL});
+    struct spec specs[6];
+    const struct spec mixed[] = {{"", TYPE_INT64, NULL, &whole},
+                                 {"", TYPE_FLOAT64, NULL, &half},
+                                 {"", TYPE_FLOAT64, NULL, &none},
+                                 {"", TYPE_BOOL, NULL, &whole},
+                                 {"", TYPE_STRING, texts, NULL}};
 
     (void)state;
-    table_ref(table);
-    expect(PRINT_TABLE, &shape, table, "['a', \"it's\", '\"\\'', '\\t\\x01', nan, '\\xff']\n");
-    expect(PRINT_JSON, &shape, table, "[\"a\",\"it's\",\"\\\"'\",\"\\t\\u0001\",null,\"\\ufffd\"]\n");
-    table = make_table(3, 1, &(struct spec){"x", TYPE_FLOAT64, NULL, numbers});
-    table_ref(table);
-    expect(PRINT_TABLE, &shape, table, "[1.0, 2.5, nan]\n");
-    expect(PRINT_CSV, &shape, table, "1.0\n2.5\n\"\"\n");
-    expect(PRINT_TABLE, &shape, make_table(0, 1, &(struct spec){"x", TYPE_INT64, NULL, numbers}), "[]\n");
-    expect(PRINT_JSON, &shape, make_table(0, 1, &(struct spec){"x", TYPE_INT64, NULL, numbers}), "[]\n");
+    for (size_t i = 0; i < 6; i++) {
+        specs[i] = (struct spec){"", TYPE_STRING, &texts[i], NULL};
+    }
+    expect(PRINT_TABLE, &shape, make_table(1, 6, specs),
+           "['a', \"it's\", '\"\\'', '\\t\\x01', nan, '\\xff']\n");
+    expect(PRINT_JSON, &shape, make_table(1, 6, specs),
+           "[\"a\",\"it's\",\"\\\"'\",\"\\t\\u0001\",null,\"\\ufffd\"]\n");
+    // Each item keeps its own type.
+    expect(PRINT_TABLE, &shape, make_table(1, 5, mixed), "[7, 2.5, nan, True, 'a']\n");
+    expect(PRINT_JSON, &shape, make_table(1, 5, mixed), "[7,2.5,null,true,\"a\"]\n");
+    expect(PRINT_CSV, &shape, make_table(1, 5, mixed), "7\n2.5\n\"\"\nTrue\na\n");
+    shape.kind = SHAPE_TUPLE;
+    expect(PRINT_TABLE, &shape, make_table(1, 2, mixed), "(7, 2.5)\n");
+    expect(PRINT_TABLE, &shape, make_table(1, 1, mixed), "(7,)\n");
+    expect(PRINT_JSON, &shape, make_table(1, 2, mixed), "[7,2.5]\n");
 }
 
 // Nothing came at all, or nothing is to be printed.
@@ -190,6 +201,7 @@ static void test_nothing(void **state)
         {PRINT_JSON, SHAPE_NONE, ""},
         {PRINT_TABLE, SHAPE_LIST, "[]\n"},
         {PRINT_JSON, SHAPE_LIST, "[]\n"},
+        {PRINT_TABLE, SHAPE_TUPLE, "()\n"},
         {PRINT_CSV, SHAPE_FRAME, ""},
         {PRINT_JSON, SHAPE_SCALAR, "null\n"},
         {PRINT_JSON, SHAPE_FRAME, "{\"columns\":[],\"index_columns\":0,\"data\":[]}\n"},

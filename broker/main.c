@@ -1,5 +1,6 @@
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <poll.h>
@@ -70,6 +71,16 @@ static long parse_whole(const char *text, const char *option, long least, long m
     return (long)value;
 }
 
+static int parse_fd(const char *text, const char *option, struct argp_state *state)
+{
+    int fd = (int)parse_whole(text, option, 0, 1 << 20, state);
+
+    if (fcntl(fd, F_GETFD) < 0) {
+        argp_error(state, "--%s: file descriptor %d is not open", option, fd);
+    }
+    return fd;
+}
+
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
@@ -91,10 +102,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->backlog_max = (size_t)parse_whole(value, "backlog", 1, 1 << 20, state) << 20;
         return 0;
     case OPTION_READY_FD:
-        arguments->ready_fd = (int)parse_whole(value, "ready-fd", 0, 1 << 20, state);
+        arguments->ready_fd = parse_fd(value, "ready-fd", state);
         return 0;
     case OPTION_LIFELINE:
-        arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
+        arguments->lifeline = parse_fd(value, "lifeline", state);
         return 0;
     case 'q':
         arguments->log.level = LEVEL_WARNING;
@@ -226,7 +237,8 @@ out:
     if (stopper.signals >= 0) {
         close(stopper.signals);
     }
-    return rc == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    // EINVAL: an address of --listen that none can be.
+    return rc == 0 ? EXIT_SUCCESS : rc == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 }
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
@@ -72,16 +73,19 @@ static uint64_t parse_size(const char *text, struct argp_state *state)
 {
     static const char UNITS[] = "KMGT";
     size_t size = strlen(text);
-    double value = 0, scale = 1;
+    double value = 0, scale = 1, step = 1024;
 
+    // As everywhere: M and MiB are 1024 KiB, MB is 1000 KB.
     if (size > 1 && (text[size - 1] == 'B' || text[size - 1] == 'b')) {
         size--;
+        step = 1000;
     }
     if (size > 1 && (text[size - 1] == 'i')) {
         size--;
+        step = 1024;
     }
     for (size_t i = 0; i < sizeof(UNITS) - 1; i++) {
-        scale *= 1024;
+        scale *= step;
         if (size > 1 && (text[size - 1] == UNITS[i] || text[size - 1] == UNITS[i] + ('a' - 'A'))) {
             size--;
             value = scale;
@@ -162,6 +166,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_LIFELINE:
         arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
+        if (fcntl(arguments->lifeline, F_GETFD) < 0) {
+            argp_error(state, "--lifeline: file descriptor %d is not open", arguments->lifeline);
+        }
         return 0;
     case 'q':
         arguments->log.level = LEVEL_WARNING;
@@ -232,7 +239,7 @@ struct stopper {
     struct loop *loop;
     const struct log *log;
     int signals;
-    bool cut;  // the lifeline was: everybody else ends as well
+    bool cut; // the lifeline was: everybody else ends as well
 };
 
 static void on_signal(void *arg, short revents)
@@ -271,7 +278,8 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
     };
     struct daemon *daemon = NULL;
     int rc = daemon_create(&options, stopper->loop, &daemon, err);
-    int code = EXIT_FAILURE;
+    // EINVAL: an address that none can be.
+    int code = rc == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 
     if (rc == 0) {
         rc = loop_run(stopper->loop);
@@ -283,7 +291,7 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
     }
     if (rc != 0) {
         log_write(&arguments->log, LEVEL_ERROR, "%s", err->text);
-        code = rc == -ETIMEDOUT || rc == -EPROTO ? 3 : EXIT_FAILURE;
+        code = rc == -ETIMEDOUT || rc == -EPROTO ? 3 : code;
     } else {
         code = EXIT_SUCCESS;
     }

@@ -24,7 +24,9 @@ enum {
     OPTION_PROGRESS,
     WAIT_MS = 30000,
     WORKERS_MAX = 1024,
-    THREADS_MAX = 4096,
+    // What dray-worker takes: nothing is started that would refuse.
+    THREADS_MAX = 1024,
+    MEMORY_MIN = 16 << 20,
 };
 
 struct arguments {
@@ -132,6 +134,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case 'm':
         local_option(arguments, state, size_parse(value, &arguments->local.memory, &err), "memory", &err);
+        if (arguments->local.memory < MEMORY_MIN) {
+            argp_error(state, "--memory: %s is too little: a worker needs %d MB at least", value,
+                       MEMORY_MIN >> 20);
+        }
         return 0;
     case 'f':
         if (print_format_parse(value, &arguments->format, &err) != 0) {

@@ -108,6 +108,7 @@ class Errors(TestCase):
         env = environment(PATH="/nonexistent", XDG_RUNTIME_DIR=self.dir, TMPDIR=self.dir)
         for args, word in (([], "nothing to run"), (["--frobnicate", "1"], "frobnicate"), (["1", "2"], "quotes"),
                            (["--workers", "0", "1"], "--workers"), (["--threads", "x", "1"], "--threads"),
+                           (["--threads", "2000", "1"], "1024"), (["--memory", "15M", "1"], "16 MB"),
                            (["--memory", "lots", "1"], "--memory"), (["--format", "xml", "1"], "xml"),
                            (["--wait", "-1", "1"], "--wait"), (["--progress", "maybe", "1"], "maybe"),
                            (["--broker", "nonsense", "1"], "nonsense"),

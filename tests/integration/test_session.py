@@ -215,7 +215,11 @@ class Options(cluster.ClusterTest):
         for argv in ([broker, "--nonsense"], [broker, "--heartbeat", "x"], [broker, "extra"],
                      [broker, "--heartbeat", "5", "--timeout", "2"], [worker], [worker, "nowhere"],
                      [worker, "tcp://127.0.0.1:1", "--memory", "12Q"], [worker, "tcp://127.0.0.1:1", "--threads", "0"],
-                     [worker, "tcp://127.0.0.1:1", "--memory", "1M"]):
+                     [worker, "tcp://127.0.0.1:1", "--memory", "1M"], [broker, "--listen", "nowhere"],
+                     [broker, "--listen", "tcp://127.0.0.1:99999"], [broker, "--ready-fd", "99"],
+                     [broker, "--lifeline", "99"], [worker, "tcp://127.0.0.1:1", "--lifeline", "99"],
+                     [worker, "tcp://127.0.0.1:99999"], [worker, "tcp://127.0.0.1:1", "--listen", "nowhere"],
+                     [worker, "tcp://127.0.0.1:1", "--memory", "16.5MB"]):  # 16,500,000 bytes are not 16 MiB
             code, text = self.run_one(*argv)
             self.assertEqual(code, 2, (argv, text))
             self.assertTrue(text)

@@ -13,6 +13,9 @@ enum {
     STEPS_MAX = 16,        // of the scheduler in one turn of the loop
     QUEUE_MESSAGES = 1000, // ZeroMQ's, to one peer; the backlog is behind it
     LINGER_MS = 200,
+    // A HELLO is small; libzmq needs 64 bytes for a frame of none, so this may be 8 MiB of its memory.
+    STRANGER_BYTES_MAX = 256 << 10,
+    MESSAGE_BYTES_MAX = 256 << 20, // the body, and payloads
 };
 
 static int on_joined(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err)
@@ -113,6 +116,8 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
         .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
         .send_messages_max = QUEUE_MESSAGES,
         .receive_messages_max = QUEUE_MESSAGES,
+        .unfinished_bytes_max = STRANGER_BYTES_MAX,
+        .unfinished_trusted_max = MESSAGE_BYTES_MAX,
     };
     const struct session_options session_options = {
         .heartbeat_ms = broker->options.heartbeat_ms,

@@ -340,7 +340,7 @@ static void refuse_version(struct sessions *sessions, const void *route, size_t 
 }
 
 // A message from a routing id that has no session.
-static void meet_stranger(struct sessions *sessions, struct message *message, struct arena *arena)
+static void meet_stranger(struct sessions *sessions, const struct message *message, struct arena *arena)
 {
     const struct message_frame *route = &message->frame[0];
     const struct message_frame *head = &message->frame[1];
@@ -382,6 +382,7 @@ static void meet_stranger(struct sessions *sessions, struct message *message, st
         refuse(sessions, route->data, route->size, EINVAL, err.text);
         tell_stranger(sessions, route->data, route->size, err.text);
     } else {
+        socket_trust(sessions->socket, message);
         welcome(sessions, route->data, route->size, hello);
     }
 }
@@ -480,11 +481,23 @@ void sessions_flush(struct sessions *sessions)
     }
 }
 
+static void cut_endless(struct sessions *sessions)
+{
+    char address[SOCKET_ADDRESS_MAX];
+    struct error why = {0};
+
+    if (socket_guard(sessions->socket, address) > 0) {
+        error_set(&why, EMSGSIZE, "one without an end, from %s, which is disconnected", address);
+        tell_stranger(sessions, address, strlen(address), why.text);
+    }
+}
+
 void sessions_tick(struct sessions *sessions)
 {
     uint64_t now = monotonic_us();
     Dray__Heartbeat message = DRAY__HEARTBEAT__INIT;
 
+    cut_endless(sessions);
     check_silence(sessions, now);
     sessions->tick_us = now;
     if (now - sessions->beat_us < (uint64_t)sessions->options.heartbeat_ms * 1000) {

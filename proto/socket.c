@@ -13,6 +13,7 @@
 
 #include <czmq.h>
 
+#include "proto/guard.h"
 #include "proto/number.h"
 
 enum {
@@ -26,6 +27,10 @@ enum {
     COPY_BELOW = 16 << 10,
     CHUNK_FRAMES = 8,
     ENDPOINT_MAX = 512,
+    // ZMTP: flags and a length of 1 byte, or of 8 bytes.
+    SHORT_FRAME_MAX = 255,
+    SHORT_FRAME_HEAD = 2,
+    LONG_FRAME_HEAD = 9,
 };
 
 // A path of a local socket that we made.  libzmq leaves it behind.
@@ -43,6 +48,8 @@ struct socket {
     int fd;
     char endpoint[ENDPOINT_MAX];
     struct bound_path *paths;
+    struct guard *guard; // or NULL
+    struct guard_limits limits;
 };
 
 // The frames of one message.  A frame's bytes may lie inside its zmq_msg_t, so
@@ -124,6 +131,18 @@ struct socket *socket_create(enum socket_kind kind, const struct socket_options 
         socket_destroy(socket, 0);
         return NULL;
     }
+    if (kind == SOCKET_ROUTER && options->unfinished_bytes_max > 0) {
+        socket->limits.stranger_bytes = options->unfinished_bytes_max;
+        socket->limits.trusted_bytes = options->unfinished_trusted_max > options->unfinished_bytes_max
+                                           ? options->unfinished_trusted_max
+                                           : options->unfinished_bytes_max;
+        socket->guard = guard_create(socket->handle);
+        if (socket->guard == NULL) {
+            error_set(err, errno, "cannot watch a network socket: %s", zmq_strerror(errno));
+            socket_destroy(socket, 0);
+            return NULL;
+        }
+    }
     return socket;
 }
 
@@ -147,6 +166,7 @@ void socket_destroy(struct socket *socket, int linger_ms)
     if (socket != NULL) {
         remove_paths(socket);
         zsock_set_linger(socket->zsock, linger_ms);
+        guard_destroy(socket->guard);
         zsock_destroy(&socket->zsock);
         free(socket);
     }
@@ -355,32 +375,44 @@ static int receive_frame(struct socket *socket, zmq_msg_t *frame)
     return 0;
 }
 
-// The rest of a message that is of no use.
-static void skip_frames(struct socket *socket, bool more)
+static uint64_t wire_bytes(const zmq_msg_t *frame)
+{
+    size_t size = zmq_msg_size(frame);
+
+    return size + (size > SHORT_FRAME_MAX ? LONG_FRAME_HEAD : SHORT_FRAME_HEAD);
+}
+
+// The rest of a message that is of no use.  Returns its bytes on the wire.
+static uint64_t skip_frames(struct socket *socket, bool more)
 {
     zmq_msg_t frame;
+    uint64_t bytes = 0;
 
     zmq_msg_init(&frame);
     while (more && receive_frame(socket, &frame) == 0) {
         more = zmq_msg_more(&frame) != 0;
+        bytes += wire_bytes(&frame);
     }
     zmq_msg_close(&frame);
+    return bytes;
 }
 
 int socket_receive(struct socket *socket, struct message *message)
 {
     bool more = true;
+    uint64_t wire = 0; // frame 0 of a ROUTER is not from there
     int rc = 0;
 
     message->frames = 0;
     message->bytes = 0;
+    message->connection = -1;
     message->private_frames = NULL;
     while (more) {
         zmq_msg_t *frame = next_frame(message);
 
         if (frame == NULL) {
             rc = -ENOMEM; // and the message stays, or loses what was read of it
-            skip_frames(socket, message->frames > 0);
+            wire += skip_frames(socket, message->frames > 0);
             break;
         }
         rc = receive_frame(socket, frame);
@@ -392,17 +424,44 @@ int socket_receive(struct socket *socket, struct message *message)
         message->frame[message->frames].size = zmq_msg_size(frame);
         message->bytes += zmq_msg_size(frame);
         message->frames++;
+        if (message->frames == 2 && socket->guard != NULL) {
+            message->connection = zmq_msg_get(frame, ZMQ_SRCFD);
+        }
+        wire += message->frames > 1 ? wire_bytes(frame) : 0;
         if (more && message->frames == SOCKET_FRAMES_MAX) {
-            skip_frames(socket, true);
+            wire += skip_frames(socket, true);
             rc = -EAGAIN;
             break;
         }
+    }
+    if (socket->guard != NULL && message->frames > 1) {
+        guard_delivered(socket->guard, message->connection, message->frame[0].data, message->frame[0].size,
+                        wire);
     }
     if (rc != 0) {
         message_fini(message);
         return rc == -EAGAIN ? 0 : rc;
     }
     return 1;
+}
+
+static bool is_ready(void *arg)
+{
+    return socket_ready(arg);
+}
+
+size_t socket_guard(struct socket *socket, char address[SOCKET_ADDRESS_MAX])
+{
+    return socket->guard == NULL
+               ? 0
+               : guard_check(socket->guard, &socket->limits, is_ready, socket, address, SOCKET_ADDRESS_MAX);
+}
+
+void socket_trust(struct socket *socket, const struct message *message)
+{
+    if (socket->guard != NULL) {
+        guard_trust(socket->guard, message->connection);
+    }
 }
 
 void message_fini(struct message *message)

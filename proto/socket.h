@@ -26,6 +26,10 @@ struct socket_options {
     int send_messages_max;    // high-water marks, in messages for each peer; 0: 1000
     int receive_messages_max;
     int reconnect_ms;         // first retry after this long, then doubling to 1 s; 0: 10 ms
+    // ROUTER over tcp, see socket_guard: bytes of one unfinished message that a connection may leave with us;
+    // 0: no guard.
+    size_t unfinished_bytes_max;
+    size_t unfinished_trusted_max;  // the same after socket_trust
 };
 
 // Before any socket, as often as you like; no signal handlers, no output.
@@ -55,6 +59,7 @@ struct message {
     struct message_frame frame[SOCKET_FRAMES_MAX];
     size_t frames;
     size_t bytes;
+    int connection;  // for socket_trust
     void *private_frames;
 };
 // 1: got one; 0: none there now; negative: errno.  A message of too many frames is dropped (0).
@@ -70,6 +75,14 @@ struct buffer *message_take(struct message *message, size_t frame);
 // -EAGAIN: the peer's queue is full; -EHOSTUNREACH: it is gone (ROUTER).
 int socket_send(struct socket *socket, const void *route, size_t route_size, const void *frame,
                 size_t frame_size, struct buffer *const *buffers, size_t count);
+
+// frame_bytes_max is for a frame and high-water marks are for whole messages, so a message without an end would
+// grow without one.  This cuts the connections that have sent too much of it.  Call it every 50 ms or so.
+// Returns how many were cut; `address` gets the last one's.
+#define SOCKET_ADDRESS_MAX 64
+size_t socket_guard(struct socket *socket, char address[SOCKET_ADDRESS_MAX]);
+// The sender of this message, just received, is no stranger.
+void socket_trust(struct socket *socket, const struct message *message);
 
 // ZMQ_FD, edge-triggered: after it fires, call socket_receive until 0; and after any
 // send or receive check socket_ready.

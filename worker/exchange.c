@@ -24,6 +24,7 @@ enum {
     UNREAD_PIECES_MAX = 64,
     QUEUE_MESSAGES = 1000,
     TURN_MESSAGES_MAX = 64,
+    UNFINISHED_BYTES_MAX = 256 << 10,
 };
 
 struct exchange {
@@ -199,7 +200,9 @@ struct fetch *exchange_take(struct exchange *exchange)
 static void on_tick(void *arg)
 {
     struct exchange *exchange = arg;
+    char address[SOCKET_ADDRESS_MAX];
 
+    socket_guard(exchange->socket, address);
     downloads_tick(exchange->downloads);
 }
 
@@ -239,6 +242,7 @@ static int open_parts(struct exchange *exchange, struct error *err)
         .frame_bytes_max = FETCH_FRAME_MAX,
         .send_messages_max = UNREAD_PIECES_MAX,
         .receive_messages_max = QUEUE_MESSAGES,
+        .unfinished_bytes_max = UNFINISHED_BYTES_MAX,
     };
     int rc;
 

@@ -128,6 +128,74 @@ class Hostile(cluster.ClusterTest):
             peer.close()
         self.check_well(broker)
 
+    def send_endlessly(self, sock, frame, bound, seconds=5):
+        """Frames with MORE set until the connection is cut; how many bytes went out."""
+        sent, deadline = 0, time.monotonic() + seconds * cluster.SLOW
+        sock.settimeout(seconds)
+        try:
+            while time.monotonic() < deadline:
+                sock.sendall(frame)
+                sent += len(frame)
+                if sent > bound // 2:
+                    time.sleep(0.001)
+        except OSError:
+            return sent
+        self.fail(f"{sent} bytes of one message, and still connected")
+
+    def test_message_without_an_end(self):
+        broker = self.broker(listen="tcp://127.0.0.1:0")
+        self.check_well(broker)
+        other = wire.Peer(broker.endpoint)
+        fds, rss = broker.fds(), broker.rss()
+        frames = [bytes([3]) + size.to_bytes(8, "big") + bytes(size) for size in (300, 10000, 1 << 18)] + [
+            bytes([1, 0]) * 4000]
+        for round_ in range(12):
+            peer = wire.Zmtp(broker.endpoint)
+            self.send_endlessly(peer.sock, frames[round_ % 4], 1 << 18)
+            other.say("CLUSTER_QUERY", tag=round_)
+            self.assertEqual(other.hear_kind("CLUSTER")[1]["tag"], round_)
+            peer.close()
+        self.wait_fds(broker, fds)
+        self.assert_grown_less(broker, rss, 20 << 20)
+        self.assertEqual(broker.text.count("without an end"), 1)
+        self.stop(broker)
+
+    def test_message_without_an_end_in_a_session(self):
+        broker = self.broker(listen="tcp://127.0.0.1:0")
+        self.check_well(broker)
+        other = wire.Peer(broker.endpoint)
+        fds, rss = broker.fds(), broker.rss()
+        size = 1 << 20
+        frame = bytes([3]) + size.to_bytes(8, "big") + bytes(size)
+        peer = wire.Peer(broker.endpoint, name="endless")
+        sent = self.send_endlessly(peer.sock, frame, 256 << 20, 20)
+        self.assertGreater(sent, 200 << 20)
+        peer.close()
+        other.say("CLUSTER_QUERY", tag=1)
+        self.assertEqual(other.hear_kind("CLUSTER")[1]["tag"], 1)
+        self.wait_fds(broker, fds)
+        self.assert_grown_less(broker, rss, 20 << 20)
+        # A large message that ends is none of these.
+        large = wire.Peer(broker.endpoint, name="large")
+        large.send(wire.header("CLUSTER_QUERY", large.session, 1) + encode("CLUSTER_QUERY", dict(tag=3)),
+                   *[bytes(size)] * 100)
+        self.assertEqual(large.hear_kind("BYE", "CLUSTER")[0], "BYE")
+        self.assertEqual(broker.text.count("without an end"), 1)
+        self.stop(broker)
+
+    def test_many_messages_are_no_endless_one(self):
+        """Counted for minutes of traffic, with connections that take each other's numbers."""
+        broker = self.broker(listen="tcp://127.0.0.1:0")
+        for round_ in range(30):
+            peer = wire.Peer(broker.endpoint, role="WORKER")
+            body = encode("ADVERTISE", dict(file=[dict(name="n" * 200, path="/data/" + "n" * 200)] * (50 * round_)))
+            for seq in range(1, 100 if round_ % 10 else 1000):
+                peer.send(wire.header("ADVERTISE", peer.session, seq) + body)
+            peer.close()
+        self.check_well(broker)
+        self.assertNotIn("without an end", broker.text)
+        self.stop(broker)
+
     def test_mutated_messages_of_peers(self):
         """Valid messages with bytes changed, lost, doubled: at worst the sender's session ends."""
         broker = self.broker()

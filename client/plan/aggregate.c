@@ -7,6 +7,10 @@
 int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name,
                   struct place at, const struct expr **out)
 {
+    if (fn == DRAY__AGG_FN__SIZE) {
+        *out = NULL;
+        return 0;
+    }
     if (aggregate_type(fn, expr->type) == 0) {
         return bind_fail(b, at, "%s cannot be taken of %s%s%s: it is text", aggregate_name(fn),
                          name == NULL ? "this" : "'", name == NULL ? "" : name, name == NULL ? "" : "'");
@@ -125,7 +129,7 @@ int bind_agg_name(struct binder *b, const struct value *v, Dray__AggFn *out)
     for (int fn = DRAY__AGG_FN__SUM; fn <= (int)DRAY__AGG_FN__LAST; fn++) {
         const char *name = aggregate_name((Dray__AggFn)fn);
 
-        if (strcmp(name, v->text) == 0 && fn != (int)DRAY__AGG_FN__SIZE) {
+        if (strcmp(name, v->text) == 0) {
             *out = (Dray__AggFn)fn;
             return 0;
         }

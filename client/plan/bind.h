@@ -94,7 +94,7 @@ int bind_over_rows(struct binder *b, const struct node *node, const struct expr 
 int bind_scalars(struct binder *b, const struct node *node, const struct reduction *reduction, uint32_t count,
                  const char *const *name, struct place at, const struct value **out);
 // Checks that fn can be taken of expr (called `name` in words) and casts truth values where numbers are
-// needed.
+// needed.  NULL for size, which counts rows whatever is in them.
 int bind_argument(struct binder *b, Dray__AggFn fn, const struct expr *expr, const char *name,
                   struct place at, const struct expr **out);
 // keys and arguments are over `node`; names: of the keys, then of the reductions.

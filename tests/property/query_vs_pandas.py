@@ -224,6 +224,10 @@ class Script:
             return self.rng.choice(["count", "count", "min", "max"]) if kind == "str" else "count"
         return self.rng.choice(["sum", "mean", "count", "min", "max", "std", "var"])
 
+    def named(self, kind):
+        """For agg(), where size() has a name as the others have."""
+        return "size" if self.rng.random() < 0.1 else self.aggregation(kind)
+
     def final(self):
         rng = self.rng
         roll = rng.random()
@@ -277,15 +281,15 @@ class Script:
             line = f"{group}.size()"
         elif roll < 0.6:
             chosen = rng.sample(rest, rng.randrange(1, len(rest) + 1))
-            spec = {c: self.aggregation(self.types[c]) for c in chosen}
+            spec = {c: self.named(self.types[c]) for c in chosen}
             line = f"{group}.agg({spec!r})"
         elif roll < 0.75:
             chosen = rng.sample(rest, rng.randrange(1, len(rest) + 1))
-            spec = {c: [self.aggregation(self.types[c])] for c in chosen}
-            spec[chosen[0]] = sorted({self.aggregation(self.types[chosen[0]]) for _ in range(2)})
+            spec = {c: [self.named(self.types[c])] for c in chosen}
+            spec[chosen[0]] = sorted({self.named(self.types[chosen[0]]) for _ in range(2)})
             line = f"df.groupby({by}).agg({spec!r})"
         elif roll < 0.9:
-            named = ", ".join(f"r{i}=({c!r}, {self.aggregation(self.types[c])!r})" for i, c in enumerate(rng.sample(rest, min(2, len(rest)))))
+            named = ", ".join(f"r{i}=({c!r}, {self.named(self.types[c])!r})" for i, c in enumerate(rng.sample(rest, min(2, len(rest)))))
             line = f"{group}.agg({named})"
         else:
             line = f"{group}[{name!r}].count()"

@@ -105,6 +105,12 @@ static void test_rules(void **state)
         {DF "g = df.groupby('category', as_index=False).agg({'price': 'sum'})\ng[g.price > 5]",
          "filter (price > 5.0)\naggregate by [category] [price = sum(price)]\n"
          "scan f.csv [category: string, price: float64]"},
+        // size counts rows and reads no column
+        {DF "df.groupby('category').agg(n=('price', 'size'), m=('price', 'max'))",
+         "aggregate by [category] [n = size(), m = max(price)]\n"
+         "scan f.csv [category: string, price: float64]"},
+        {DF "df.price.agg(['size', 'max'])",
+         "aggregate [size = size(), max = max(price)]\nscan f.csv [price: float64]"},
         // not below a head
         {DF "d = df.head(10)\nd[d.price > 5]",
          "filter (price > 5.0)\nhead 10\n"

@@ -2,18 +2,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <pthread.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "broker/broker.h"
 #include "proto/number.h"
+#include "proto/stopper.h"
 
 enum {
     EXIT_USAGE = 2,
@@ -141,35 +138,6 @@ static void print_version(FILE *out, struct argp_state *state)
     fprintf(out, "dray-broker %s\n", DRAY_VERSION);
 }
 
-struct stopper {
-    struct loop *loop;
-    const struct log *log;
-    int signals;
-    bool cut; // the lifeline was: everybody else ends as well
-};
-
-static void on_signal(void *arg, short revents)
-{
-    struct stopper *stopper = arg;
-    struct signalfd_siginfo info;
-
-    (void)revents;
-    if (read(stopper->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        log_write(stopper->log, LEVEL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
-        loop_stop(stopper->loop);
-    }
-}
-
-static void on_lifeline(void *arg, short revents)
-{
-    struct stopper *stopper = arg;
-
-    (void)revents;
-    log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
-    stopper->cut = true;
-    loop_stop(stopper->loop);
-}
-
 static void say_ready(int fd, const char *endpoints)
 {
     // Who asked for it and does not read it has a problem of its own.
@@ -188,33 +156,17 @@ static int serve(const struct arguments *arguments)
         .backlog_max = arguments->backlog_max,
         .log = &arguments->log,
     };
-    struct stopper stopper = {.log = &arguments->log, .signals = -1};
+    struct stopper stopper;
     struct broker *broker = NULL;
     char *endpoints = NULL;
     struct error err = {0};
-    sigset_t signals;
-    int rc = -ENOMEM;
+    int rc;
 
-    // Blocked in all threads (libzmq's too): they arrive at the loop.
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+    // Before libzmq has threads.
+    rc = stopper_init(&stopper, &arguments->log, arguments->lifeline, &err);
     sockets_init();
-    stopper.loop = loop_create();
-    stopper.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (stopper.loop == NULL || stopper.signals < 0 ||
-        loop_add_fd(stopper.loop, stopper.signals, POLLIN, on_signal, &stopper) != 0) {
-        error_set(&err, ENOMEM, "cannot set up: %s", strerror(errno));
+    if (rc != 0) {
         goto out;
-    }
-    if (arguments->lifeline >= 0) {
-        rc = loop_add_fd(stopper.loop, arguments->lifeline, POLLIN, on_lifeline, &stopper);
-        if (rc != 0) {
-            error_set(&err, -rc, "cannot watch file descriptor %d: %s", arguments->lifeline, strerror(-rc));
-            goto out;
-        }
     }
     rc = broker_create(&options, stopper.loop, &broker, &endpoints, &err);
     if (rc != 0) {
@@ -231,12 +183,9 @@ out:
         log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
     broker_destroy(broker, stopper.cut ? NULL : "the broker stops");
-    loop_destroy(stopper.loop);
+    stopper_fini(&stopper);
     sockets_fini();
     free(endpoints);
-    if (stopper.signals >= 0) {
-        close(stopper.signals);
-    }
     // EINVAL: an address of --listen that none can be.
     return rc == 0 ? EXIT_SUCCESS : rc == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 }

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -14,6 +13,7 @@
 #include "proto/payload.h"
 #include "proto/socket.h"
 #include "worker/download.h"
+#include "worker/thread.h"
 
 enum {
     TICK_MS = 100,
@@ -221,19 +221,10 @@ static void *exchange_main(void *arg)
 
 static int start_thread(struct exchange *exchange)
 {
-    pthread_attr_t attr;
-    sigset_t all, before;
-    int rc;
+    int rc = thread_start(&exchange->thread, STACK_BYTES, exchange_main, exchange);
 
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    rc = pthread_create(&exchange->thread, &attr, exchange_main, exchange);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
     exchange->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 static int open_parts(struct exchange *exchange, struct error *err)

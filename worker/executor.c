@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -11,6 +10,7 @@
 
 #include "proto/arena.h"
 #include "worker/kernel/kernel.h"
+#include "worker/thread.h"
 
 enum { STACK_BYTES = 1 << 20, STOP_SECONDS = 1 };
 
@@ -169,8 +169,6 @@ static void *runner_main(void *arg)
 
 static int start_runner(struct executor *executor, struct runner *runner)
 {
-    pthread_attr_t attr;
-    sigset_t all, before;
     int rc;
 
     runner->executor = executor;
@@ -180,18 +178,12 @@ static int start_runner(struct executor *executor, struct runner *runner)
         arena_fini(&runner->arena);
         return -ENOMEM;
     }
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    rc = pthread_create(&runner->thread, &attr, runner_main, runner);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    rc = thread_start(&runner->thread, STACK_BYTES, runner_main, runner);
     if (rc != 0) {
         kernel_scratch_destroy(runner->scratch);
         arena_fini(&runner->arena);
     }
-    return -rc;
+    return rc;
 }
 
 int executor_create(const struct executor_options *options, struct executor **out, struct error *err)

@@ -2,18 +2,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "proto/number.h"
+#include "proto/stopper.h"
 #include "worker/daemon.h"
 
 enum {
@@ -235,35 +232,6 @@ static uint64_t choose_memory(void)
 
 // ---- run --------------------------------------------------------------------------
 
-struct stopper {
-    struct loop *loop;
-    const struct log *log;
-    int signals;
-    bool cut; // the lifeline was: everybody else ends as well
-};
-
-static void on_signal(void *arg, short revents)
-{
-    struct stopper *stopper = arg;
-    struct signalfd_siginfo info;
-
-    (void)revents;
-    if (read(stopper->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        log_write(stopper->log, LEVEL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
-        loop_stop(stopper->loop);
-    }
-}
-
-static void on_lifeline(void *arg, short revents)
-{
-    struct stopper *stopper = arg;
-
-    (void)revents;
-    log_write(stopper->log, LEVEL_DEBUG, "the lifeline is closed: stopping");
-    stopper->cut = true;
-    loop_stop(stopper->loop);
-}
-
 static int work_until_stopped(const struct arguments *arguments, struct stopper *stopper, struct error *err)
 {
     const struct daemon_options options = {
@@ -304,37 +272,20 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
 
 static int serve(const struct arguments *arguments)
 {
-    struct stopper stopper = {.log = &arguments->log, .signals = -1};
+    struct stopper stopper;
     struct error err = {0};
-    sigset_t signals;
-    int code = EXIT_FAILURE, rc;
+    int code = EXIT_FAILURE;
+    // Before libzmq has threads.
+    int rc = stopper_init(&stopper, &arguments->log, arguments->lifeline, &err);
 
-    // Blocked in all threads: they arrive at the loop.
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &signals, NULL);
-    sigaction(SIGPIPE, &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
     sockets_init();
-    stopper.loop = loop_create();
-    stopper.signals = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
-    rc = stopper.loop == NULL || stopper.signals < 0 ? -ENOMEM : 0;
-    if (rc == 0) {
-        rc = loop_add_fd(stopper.loop, stopper.signals, POLLIN, on_signal, &stopper);
-    }
-    if (rc == 0 && arguments->lifeline >= 0) {
-        rc = loop_add_fd(stopper.loop, arguments->lifeline, POLLIN, on_lifeline, &stopper);
-    }
     if (rc == 0) {
         code = work_until_stopped(arguments, &stopper, &err);
     } else {
-        log_write(&arguments->log, LEVEL_ERROR, "cannot set up: %s", strerror(-rc));
+        log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
-    loop_destroy(stopper.loop);
+    stopper_fini(&stopper);
     sockets_fini();
-    if (stopper.signals >= 0) {
-        close(stopper.signals);
-    }
     return code;
 }
 

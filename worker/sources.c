@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "proto/map.h"
+#include "worker/thread.h"
 
 enum { STOP_SECONDS = 1, DEPTH_MAX = 64, STACK_BYTES = 256 << 10, NAME_BYTES_MAX = 4096 };
 
@@ -281,19 +281,10 @@ static void *sources_main(void *arg)
 
 static int start_thread(struct sources *sources)
 {
-    pthread_attr_t attr;
-    sigset_t all, before;
-    int rc;
+    int rc = thread_start(&sources->thread, STACK_BYTES, sources_main, sources);
 
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    rc = pthread_create(&sources->thread, &attr, sources_main, sources);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
     sources->started = rc == 0;
-    return -rc;
+    return rc;
 }
 
 int sources_create(const char *const *data_dir, unsigned interval_ms, struct sources **out, struct error *err)

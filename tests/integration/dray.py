@@ -47,7 +47,7 @@ def wait_for(condition, seconds, what):
         if value:
             return value
         time.sleep(0.01)
-    raise AssertionError(f"not within {seconds * SLOW} s: {what}")
+    raise AssertionError(f"not within {seconds * SLOW} s: {what() if callable(what) else what}")
 
 
 def children(pid):
@@ -73,6 +73,15 @@ def alive(pid):
             return f.read().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def command_line(pid):
+    """What runs as pid, and in which state, for a message."""
+    try:
+        with open(f"/proc/{pid}/cmdline") as f, open(f"/proc/{pid}/stat") as g:
+            return f"{pid} {f.read()!r} {g.read()}"
+    except OSError as e:
+        return f"{pid} {e}"
 
 
 class Cluster:

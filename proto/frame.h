@@ -19,7 +19,7 @@
 #include "proto/error.h"
 #include "proto/wire.pb-c.h"
 
-#define FRAME_PROTOCOL 1
+#define FRAME_PROTOCOL 2
 #define FRAME_HEADER ((size_t)24)
 #define FRAME_BODY_MAX ((size_t)64 << 20)  // of frame 0
 #define FRAME_COUNT_MAX 1024               // frames in a message
@@ -42,6 +42,8 @@ enum frame_sender { FROM_CLIENT = 1, FROM_WORKER = 2, FROM_BROKER = 4 };
     X(RELEASE, 15, Release, release, FROM_BROKER)                             \
     X(DONE, 16, Done, done, FROM_WORKER)                                      \
     X(TASK_FAILED, 17, TaskFailed, task_failed, FROM_WORKER)                  \
+    X(TASKS_FAILED, 19, TasksFailed, tasks_failed, FROM_WORKER)               \
+    X(LEAVING, 18, Leaving, leaving, FROM_WORKER)                             \
     X(SUBMIT, 30, Submit, submit, FROM_CLIENT)                                \
     X(ACCEPTED, 31, Accepted, accepted, FROM_BROKER)                          \
     X(REJECTED, 32, Rejected, rejected, FROM_BROKER)                          \
@@ -49,12 +51,21 @@ enum frame_sender { FROM_CLIENT = 1, FROM_WORKER = 2, FROM_BROKER = 4 };
     X(FREE, 34, Free, free, FROM_CLIENT)                                      \
     X(PROGRESS, 35, Progress, progress, FROM_BROKER)                          \
     X(RESULT, 36, Result, result, FROM_BROKER)                                \
+    X(RESULTS, 53, Results, results, FROM_BROKER)                             \
     X(NOTES, 37, Notes, notes, FROM_BROKER)                                   \
     X(JOB_ENDED, 38, JobEnded, job_ended, FROM_BROKER)                        \
+    X(EXTEND, 39, Extend, extend, FROM_CLIENT)                                \
     X(CLUSTER_QUERY, 40, ClusterQuery, cluster_query, FROM_CLIENT)            \
     X(CLUSTER, 41, Cluster, cluster, FROM_BROKER)                             \
     X(SOURCE_QUERY, 42, SourceQuery, source_query, FROM_CLIENT)               \
     X(SOURCES, 43, Sources, sources, FROM_BROKER)                             \
+    X(ATTACH, 44, Attach, attach, FROM_CLIENT)                                \
+    X(ATTACHED, 45, Attached, attached, FROM_BROKER)                          \
+    X(KEEP, 46, Keep, keep, FROM_CLIENT)                                      \
+    X(UNKEEP, 47, Unkeep, unkeep, FROM_CLIENT)                                \
+    X(REPLY, 48, Reply, reply, FROM_BROKER)                                   \
+    X(JOB_QUERY, 49, JobQuery, job_query, FROM_CLIENT)                        \
+    X(JOBS, 52, Jobs, jobs, FROM_BROKER)                                      \
     X(FETCH, 50, Fetch, fetch, FROM_CLIENT | FROM_WORKER | FROM_BROKER)       \
     X(PIECE, 51, Piece, piece, FROM_WORKER | FROM_BROKER)
 

@@ -9,6 +9,8 @@
 #include "proto/payload.h"
 
 enum { HELLO_BODY_MAX = 256 << 10, SMALL_BODY_MAX = 64 << 10, CODE_MAX = 4095 };
+// A partition of INLINE_BYTES_MAX with its header.
+#define PARTITION_INLINE_MAX (INLINE_BYTES_MAX + 4096)
 
 struct checker {
     struct arena *arena;
@@ -113,6 +115,32 @@ static int check_runs(struct checker *k, Dray__Run *const *run, size_t count)
     return rc;
 }
 
+static int check_strings(const struct checker *k, const char *what, char *const *text, size_t count)
+{
+    int rc = 0;
+
+    if (count > FRAME_STRINGS_MAX) {
+        return error_set(k->err, EBADMSG, "%zu times %s", count, what);
+    }
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = check_name(k, what, text[i]);
+    }
+    return rc;
+}
+
+static int check_resources(const struct checker *k, Dray__Resource *const *resource, size_t count)
+{
+    int rc = 0;
+
+    if (count > GRAPH_RESOURCES_MAX) {
+        return error_set(k->err, EBADMSG, "it has %zu resources", count);
+    }
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = check_name(k, "the name of a resource", resource[i]->name);
+    }
+    return rc;
+}
+
 // ---- one function a message ------------------------------------------------------------
 
 static int check_hello(struct checker *k, const Dray__Hello *m)
@@ -127,6 +155,12 @@ static int check_hello(struct checker *k, const Dray__Hello *m)
     }
     for (size_t i = 0; i < m->n_data_dir && rc == 0; i++) {
         rc = check_name(k, "a data directory", m->data_dir[i]);
+    }
+    if (rc == 0) {
+        rc = check_strings(k, "a label", m->label, m->n_label);
+    }
+    if (rc == 0) {
+        rc = check_resources(k, m->resource, m->n_resource);
     }
     if (rc == 0 && m->role == DRAY__ROLE__WORKER && (m->threads < 1 || m->threads > FRAME_THREADS_MAX)) {
         rc = error_set(k->err, EBADMSG, "a worker of %u threads", m->threads);
@@ -198,11 +232,14 @@ static int check_layer_op(struct checker *k, const Dray__LayerOp *m)
                          m->tasks, m->n_input, m->n_input_tasks, m->op.len);
     }
     for (size_t i = 0; i < m->n_input; i++) {
-        if (m->input[i]->layer >= m->layer) {
+        if (m->input[i]->layer > m->layer && !m->input[i]->has_job) {
             return error_set(k->err, EBADMSG, "layer %u reads layer %u, which is not before it", m->layer,
                              m->input[i]->layer);
         }
         rc = input_check(m->input[i], m->tasks, m->input_tasks[i], k->err);
+        if (rc == 0 && input_is_own(m->input[i], m->layer)) {
+            rc = input_check_own(m->input[i], m->tasks, k->err);
+        }
         if (rc < 0) {
             error_prefix(k->err, "layer %u, input %zu: ", m->layer, i);
             return rc;
@@ -335,7 +372,16 @@ static int check_completed(struct checker *k, const Dray__Completed *m, size_t *
         return error_set(k->err, EBADMSG, "%zu sizes for %llu tasks of layer %u", m->n_bytes,
                          (unsigned long long)tasks, m->layer);
     }
-    *inlined += m->n_inline_index;
+    if (m->n_inline_bytes != 0 && m->n_inline_bytes != m->n_inline_index) {
+        return error_set(k->err, EBADMSG, "%zu sizes for %zu partitions of layer %u that it comes with",
+                         m->n_inline_bytes, m->n_inline_index, m->layer);
+    }
+    for (size_t i = 0; i < m->n_inline_bytes; i++) {
+        if (m->inline_bytes[i] > PARTITION_INLINE_MAX) {
+            return error_set(k->err, EBADMSG, "it comes with a partition of %u bytes", m->inline_bytes[i]);
+        }
+    }
+    *inlined += m->n_inline_bytes != 0 ? 1 : m->n_inline_index;
     if (*inlined >= FRAME_COUNT_MAX) {
         return error_set(k->err, EBADMSG, "it comes with %zu partitions", *inlined);
     }
@@ -385,9 +431,38 @@ static int check_task_failed(struct checker *k, const Dray__TaskFailed *m)
     return rc;
 }
 
+static int check_tasks_failed(struct checker *k, const Dray__TasksFailed *m)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < m->n_failed && rc == 0; i++) {
+        rc = check_task_failed(k, m->failed[i]);
+    }
+    return rc;
+}
+
 static int check_submit(struct checker *k, const Dray__Submit *m)
 {
-    return m->graph.len == 0 ? error_set(k->err, EBADMSG, "its graph is empty") : 0;
+    int rc = check_name(k, "its name", m->name);
+
+    // An open job may begin without a layer.
+    if (rc == 0 && m->graph.len == 0 && !m->open) {
+        rc = error_set(k->err, EBADMSG, "its graph is empty");
+    }
+    return rc;
+}
+
+static int check_extend(struct checker *k, const Dray__Extend *m)
+{
+    if (!m->has_graph && !m->last) {
+        return error_set(k->err, EBADMSG, "it brings no layers and does not end the job");
+    }
+    return check_task(k, m->first_layer, 0);
+}
+
+static int check_cancel(struct checker *k, const Dray__Cancel *m)
+{
+    return check_runs(k, m->run, m->n_run);
 }
 
 static int check_rejected(struct checker *k, const Dray__Rejected *m)
@@ -416,6 +491,42 @@ static int check_result(struct checker *k, const Dray__Result *m)
     return rc == 0 ? check_endpoints(k, m->endpoint, m->n_endpoint) : rc;
 }
 
+static int check_result_batch(struct checker *k, const Dray__ResultBatch *m)
+{
+    uint64_t tasks = 0;
+    int rc = check_ranges(k, m->layer, m->n_first, m->first, m->n_count, m->count, &tasks);
+
+    if (rc == 0) {
+        rc = check_endpoints(k, m->endpoint, m->n_endpoint);
+    }
+    if (rc == 0) {
+        rc = check_failure(k, m->why);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (m->n_bytes != (m->why != NULL ? 0 : tasks) || (m->n_inline_bytes != 0 && m->n_inline_bytes != m->n_bytes)) {
+        return error_set(k->err, EBADMSG, "%zu sizes and %zu inline sizes for %llu results of layer %u",
+                         m->n_bytes, m->n_inline_bytes, (unsigned long long)tasks, m->layer);
+    }
+    for (size_t i = 0; i < m->n_inline_bytes; i++) {
+        if (m->inline_bytes[i] > PARTITION_INLINE_MAX) {
+            return error_set(k->err, EBADMSG, "an inline result of %u bytes", m->inline_bytes[i]);
+        }
+    }
+    return 0;
+}
+
+static int check_results(struct checker *k, const Dray__Results *m)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < m->n_batch && rc == 0; i++) {
+        rc = check_result_batch(k, m->batch[i]);
+    }
+    return rc;
+}
+
 static int check_notes(struct checker *k, const Dray__Notes *m)
 {
     int rc = check_task(k, m->layer, 0);
@@ -433,12 +544,98 @@ static int check_job_ended(struct checker *k, const Dray__JobEnded *m)
     return rc == 0 ? check_name(k, "the name of the worker", m->worker) : rc;
 }
 
+static int check_attach(struct checker *k, const Dray__Attach *m)
+{
+    if (m->has_job == (m->kept != NULL)) {
+        return error_set(k->err, EBADMSG, "it must name a job by number or by kept name");
+    }
+    return check_name(k, "the name of a kept job", m->kept);
+}
+
+static int check_attached(struct checker *k, const Dray__Attached *m)
+{
+    int rc = check_failure(k, m->why);
+
+    if (rc == 0 && m->why == NULL && (!m->has_job || !m->has_state)) {
+        rc = error_set(k->err, EBADMSG, "it names no job");
+    }
+    for (size_t i = 0; i < m->n_layer && rc == 0; i++) {
+        rc = check_name(k, "the name of a layer", m->layer[i]->name);
+    }
+    return rc;
+}
+
+static int check_kept_name(const struct checker *k, const char *name)
+{
+    return name[0] == '\0' ? error_set(k->err, EBADMSG, "the name to keep is empty")
+                           : check_name(k, "the name to keep", name);
+}
+
+static int check_keep(struct checker *k, const Dray__Keep *m)
+{
+    return check_kept_name(k, m->name);
+}
+
+static int check_unkeep(struct checker *k, const Dray__Unkeep *m)
+{
+    return check_kept_name(k, m->name);
+}
+
+static int check_reply(struct checker *k, const Dray__Reply *m)
+{
+    return check_failure(k, m->why);
+}
+
+static int check_job_info(const struct checker *k, const Dray__JobInfo *m)
+{
+    int rc = check_name(k, "the name of a job", m->name);
+
+    if (rc == 0) {
+        rc = check_name(k, "the name of a client", m->client);
+    }
+    if (rc == 0) {
+        rc = check_name(k, "what it waits for", m->waiting);
+    }
+    if (rc == 0) {
+        rc = check_failure(k, m->why);
+    }
+    if (rc == 0) {
+        rc = check_strings(k, "a kept name", m->kept, m->n_kept);
+    }
+    for (size_t i = 0; i < m->n_layer && rc == 0; i++) {
+        rc = check_name(k, "the name of a layer", m->layer[i]->name);
+    }
+    for (size_t i = 0; i < m->n_failure && rc == 0; i++) {
+        rc = check_failure(k, m->failure[i]->why);
+        if (rc == 0) {
+            rc = check_name(k, "the name of a worker", m->failure[i]->worker);
+        }
+    }
+    return rc;
+}
+
+static int check_jobs(struct checker *k, const Dray__Jobs *m)
+{
+    int rc = check_failure(k, m->why);
+
+    for (size_t i = 0; i < m->n_job && rc == 0; i++) {
+        rc = check_job_info(k, m->job[i]);
+    }
+    return rc;
+}
+
 static int check_cluster(struct checker *k, const Dray__Cluster *m)
 {
     int rc = 0;
 
     for (size_t i = 0; i < m->n_worker && rc == 0; i++) {
         rc = check_name(k, "the name of a worker", m->worker[i]->name);
+        if (rc == 0) {
+            rc = check_strings(k, "a label", m->worker[i]->label, m->worker[i]->n_label);
+        }
+        if (rc == 0) {
+            rc = check_resources(k, m->worker[i]->resource, m->worker[i]->n_resource);
+        }
     }
     return rc;
 }
@@ -490,7 +687,14 @@ static int check_accepted(struct checker *k, const Dray__Accepted *m)
     return 0;
 }
 
-static int check_cancel(struct checker *k, const Dray__Cancel *m)
+static int check_leaving(struct checker *k, const Dray__Leaving *m)
+{
+    (void)k;
+    (void)m;
+    return 0;
+}
+
+static int check_job_query(struct checker *k, const Dray__JobQuery *m)
 {
     (void)k;
     (void)m;
@@ -516,7 +720,12 @@ size_t frame_body_max(enum frame_type type)
     case FRAME_TASK_FAILED:
     case FRAME_ACCEPTED:
     case FRAME_REJECTED:
-    case FRAME_CANCEL:
+    case FRAME_LEAVING:
+    case FRAME_ATTACH:
+    case FRAME_KEEP:
+    case FRAME_UNKEEP:
+    case FRAME_REPLY:
+    case FRAME_JOB_QUERY:
     case FRAME_CLUSTER_QUERY:
     case FRAME_SOURCE_QUERY:
     case FRAME_FETCH:

@@ -9,6 +9,7 @@
 
 #define FRAME_NAME_MAX 4096 // names, paths, words of a failure
 #define FRAME_ENDPOINTS_MAX 16
+#define FRAME_STRINGS_MAX 4096 // labels, kept names
 #define FRAME_THREADS_MAX 65536
 
 size_t frame_body_max(enum frame_type type);

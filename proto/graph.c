@@ -80,10 +80,37 @@ int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
         return 0;
     case DRAY__PATTERN__EXPLICIT:
         return check_explicit(input, tasks, source_tasks, err);
+    case DRAY__PATTERN__LAG:
+        if (input->width < 1 || tasks != source_tasks) {
+            return error_set(err, EBADMSG, "lag of width %u from %u to %u tasks", input->width, source_tasks,
+                             tasks);
+        }
+        return 0;
     case _DRAY__PATTERN_IS_INT_SIZE:
         break;
     }
     return error_set(err, EBADMSG, "unknown pattern %d", (int)input->pattern);
+}
+
+int input_check_own(const Dray__Input *input, uint32_t tasks, struct error *err)
+{
+    if (input->pattern == DRAY__PATTERN__LAG) {
+        return 0;
+    }
+    if (input->pattern != DRAY__PATTERN__EXPLICIT) {
+        return error_set(err, EBADMSG, "it reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
+    }
+    for (uint32_t i = 0; i < tasks; i++) {
+        for (uint32_t e = input->offset[i]; e < input->offset[i + 1]; e++) {
+            if (input->target[e] >= i) {
+                return error_set(err, EBADMSG,
+                                 "task %u needs partition %u of its own layer, which does not come before it: "
+                                 "a cycle, or tasks out of order",
+                                 i, input->target[e]);
+            }
+        }
+    }
+    return 0;
 }
 
 static struct span cut(uint64_t first, uint64_t end, uint64_t limit)
@@ -112,6 +139,8 @@ struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t sourc
     case DRAY__PATTERN__EXPLICIT:
         return (struct span){.list = input->target + input->offset[task],
                              .count = input->offset[task + 1] - input->offset[task]};
+    case DRAY__PATTERN__LAG:
+        return i < width ? (struct span){0} : cut(i - width, i - width + 1, source_tasks);
     case _DRAY__PATTERN_IS_INT_SIZE:
         break;
     }
@@ -180,6 +209,8 @@ struct span input_dependents(const Dray__Input *input, uint32_t tasks, uint32_t 
     case DRAY__PATTERN__EXPLICIT:
         return (struct span){.list = reverse->task + reverse->offset[partition],
                              .count = reverse->offset[partition + 1] - reverse->offset[partition]};
+    case DRAY__PATTERN__LAG:
+        return p + width < tasks ? cut(p + width, p + width + 1, tasks) : (struct span){0};
     case _DRAY__PATTERN_IS_INT_SIZE:
         break;
     }
@@ -197,6 +228,7 @@ static uint64_t needs_max(const Dray__Input *input, uint32_t tasks, uint32_t sou
     switch (input->pattern) {
     case DRAY__PATTERN__ONE_TO_ONE:
     case DRAY__PATTERN__BROADCAST:
+    case DRAY__PATTERN__LAG:
         return 1;
     case DRAY__PATTERN__FAN_IN:
         return input->width < source_tasks ? input->width : source_tasks;
@@ -230,7 +262,41 @@ static uint64_t edges_max(const Dray__Input *input, uint32_t tasks, uint32_t sou
     }
 }
 
-static int check_inputs(const Dray__Graph *graph, size_t at, uint64_t *edges, struct error *err)
+// Layers that the graph's own ones are numbered on from.
+struct before {
+    uint32_t count;
+    const uint32_t *tasks;
+};
+
+// Tasks of the layer that an input names; *own: that is the layer itself.
+static int source_of_input(const Dray__Graph *graph, size_t at, const struct before *before,
+                           const Dray__Input *input, uint32_t *tasks, bool *own, struct error *err)
+{
+    uint64_t number = before->count + (uint64_t)at;
+
+    *own = false;
+    if (input->has_job) {
+        if (input->pattern == DRAY__PATTERN__LAG || input->job == 0) {
+            return error_set(err, EBADMSG, "it reads job %u by a pattern that is for its own layer", input->job);
+        }
+        *tasks = input->job_tasks;
+        return 0;
+    }
+    if (input->layer > number) {
+        return error_set(err, EBADMSG, "it is layer %u, which does not come before layer %llu: a cycle, or out of order",
+                         input->layer, (unsigned long long)number);
+    }
+    if (input->layer < number && input->pattern == DRAY__PATTERN__LAG) {
+        return error_set(err, EBADMSG, "LAG is for a layer's own partitions, not for those of layer %u", input->layer);
+    }
+    *own = input->layer == number;
+    *tasks = input->layer < before->count ? before->tasks[input->layer]
+                                          : graph->layer[input->layer - before->count]->tasks;
+    return 0;
+}
+
+static int check_inputs(const Dray__Graph *graph, size_t at, const struct before *before, uint64_t *edges,
+                        struct error *err)
 {
     const Dray__Layer *layer = graph->layer[at];
     uint64_t needs = 0;
@@ -240,14 +306,16 @@ static int check_inputs(const Dray__Graph *graph, size_t at, uint64_t *edges, st
     }
     for (size_t i = 0; i < layer->n_input; i++) {
         const Dray__Input *input = layer->input[i];
+        uint32_t source_tasks = 0;
+        bool own = false;
+        int rc = source_of_input(graph, at, before, input, &source_tasks, &own, err);
 
-        if (input->layer >= at) {
-            return error_set(err, EBADMSG, "input %zu is layer %u, which does not come before it", i,
-                             input->layer);
+        if (rc == 0) {
+            rc = input_check(input, layer->tasks, source_tasks, err);
         }
-        uint32_t source_tasks = graph->layer[input->layer]->tasks;
-        int rc = input_check(input, layer->tasks, source_tasks, err);
-
+        if (rc == 0 && own) {
+            rc = input_check_own(input, layer->tasks, err);
+        }
         if (rc < 0) {
             error_prefix(err, "input %zu (layer %u): ", i, input->layer);
             return rc;
@@ -260,6 +328,30 @@ static int check_inputs(const Dray__Graph *graph, size_t at, uint64_t *edges, st
                 "with input %zu (layer %u) a task needs %llu partitions and the graph has %llu edges: "
                 "too many",
                 i, input->layer, (unsigned long long)needs, (unsigned long long)*edges);
+        }
+    }
+    return 0;
+}
+
+// What a layer asks of its workers.
+static int check_demands(const Dray__Layer *layer, struct error *err)
+{
+    if (layer->n_resource > GRAPH_RESOURCES_MAX || layer->n_worker > GRAPH_WORKERS_MAX) {
+        return error_set(err, EBADMSG, "it asks for %zu resources and %zu workers by name, more than %d and %d",
+                         layer->n_resource, layer->n_worker, GRAPH_RESOURCES_MAX, GRAPH_WORKERS_MAX);
+    }
+    for (size_t i = 0; i < layer->n_resource; i++) {
+        const Dray__Resource *resource = layer->resource[i];
+
+        if (resource->name[0] == '\0' || strlen(resource->name) > NAME_MAX_BYTES || resource->amount == 0) {
+            return error_set(err, EBADMSG, "it asks for %u of the resource '%.200s'", resource->amount,
+                             resource->name);
+        }
+    }
+    for (size_t i = 0; i < layer->n_worker; i++) {
+        if (layer->worker[i][0] == '\0' || strlen(layer->worker[i]) > NAME_MAX_BYTES) {
+            return error_set(err, EBADMSG, "the name of worker %zu is empty or longer than %d bytes", i,
+                             NAME_MAX_BYTES);
         }
     }
     return 0;
@@ -297,8 +389,8 @@ static int check_sources(const Dray__Layer *layer, struct error *err)
     return 0;
 }
 
-static int check_layer(const Dray__Graph *graph, size_t at, uint64_t *tasks, uint64_t *edges,
-                       struct error *err)
+static int check_layer(const Dray__Graph *graph, size_t at, const struct before *before, uint64_t *tasks,
+                       uint64_t *edges, struct error *err)
 {
     const Dray__Layer *layer = graph->layer[at];
     int rc;
@@ -314,30 +406,42 @@ static int check_layer(const Dray__Graph *graph, size_t at, uint64_t *tasks, uin
     if (layer->name != NULL && strlen(layer->name) > NAME_MAX_BYTES) {
         return error_set(err, EBADMSG, "its name is longer than %d bytes", NAME_MAX_BYTES);
     }
-    rc = check_inputs(graph, at, edges, err);
-    return rc == 0 ? check_sources(layer, err) : rc;
+    rc = check_inputs(graph, at, before, edges, err);
+    if (rc == 0) {
+        rc = check_sources(layer, err);
+    }
+    return rc == 0 ? check_demands(layer, err) : rc;
 }
 
-int graph_check(const Dray__Graph *graph, struct error *err)
+int graph_check_more(const Dray__Graph *graph, uint32_t first, const uint32_t *before_tasks, struct error *err)
 {
+    const struct before before = {first, before_tasks};
     uint64_t tasks = 0;
     uint64_t edges = 0;
 
-    if (graph->n_layer < 1 || graph->n_layer > GRAPH_LAYERS_MAX) {
-        return error_set(err, EBADMSG, "a graph has %zu layers, it can have 1 to %d", graph->n_layer,
+    for (uint32_t l = 0; l < first; l++) {
+        tasks += before_tasks[l];
+    }
+    if (graph->n_layer < 1 || graph->n_layer > GRAPH_LAYERS_MAX || first > GRAPH_LAYERS_MAX - graph->n_layer) {
+        return error_set(err, EBADMSG, "a graph has %zu layers, it can have 1 to %d", first + graph->n_layer,
                          GRAPH_LAYERS_MAX);
     }
     for (size_t i = 0; i < graph->n_layer; i++) {
-        int rc = check_layer(graph, i, &tasks, &edges, err);
+        int rc = check_layer(graph, i, &before, &tasks, &edges, err);
 
         if (rc < 0) {
             const char *name = graph->layer[i]->name;
 
-            error_prefix(err, "layer %zu ('%.100s') of a graph: ", i, name != NULL ? name : "");
+            error_prefix(err, "layer %zu ('%.100s') of a graph: ", first + i, name != NULL ? name : "");
             return rc;
         }
     }
     return 0;
+}
+
+int graph_check(const Dray__Graph *graph, struct error *err)
+{
+    return graph_check_more(graph, 0, NULL, err);
 }
 
 int graph_decode(const void *data, size_t size, struct arena *arena, const Dray__Graph **out,

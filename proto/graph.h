@@ -2,6 +2,7 @@
 #ifndef DRAY_PROTO_GRAPH_H
 #define DRAY_PROTO_GRAPH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,6 +13,8 @@
 #define GRAPH_LAYERS_MAX 65536
 #define GRAPH_TASKS_MAX 0x7fffffffU  // in a layer, and in all of a graph
 #define GRAPH_INPUTS_MAX 4096        // of a layer
+#define GRAPH_RESOURCES_MAX 64       // of a layer, of a worker
+#define GRAPH_WORKERS_MAX 4096       // names that restrict a layer
 #define GRAPH_NEEDS_MAX 0x7fffffffU  // partitions that one task needs, over all its inputs
 #define GRAPH_EDGES_MAX ((uint64_t)1 << 36)  // of a graph, computed ones included
 
@@ -20,8 +23,18 @@
 int graph_decode(const void *data, size_t size, struct arena *arena, const Dray__Graph **out,
                  struct error *err);
 int graph_check(const Dray__Graph *graph, struct error *err);
+// The same for layers that are numbered on from `first`: inputs may name the layers before them as
+// well, whose sizes are tasks[0 .. first).
+int graph_check_more(const Dray__Graph *graph, uint32_t first, const uint32_t *tasks, struct error *err);
+// An input of the layer's own: tasks of lower index in the same layer (LAG, EXPLICIT).
+static inline bool input_is_own(const Dray__Input *input, uint32_t layer)
+{
+    return !input->has_job && input->layer == layer;
+}
 // One input of a layer of `tasks` tasks that names a layer of `source_tasks`: its pattern
-// fits the two and, if EXPLICIT, its rows ascend and its targets exist.
+// fits the two and, if EXPLICIT, its rows ascend and its targets exist.  That the targets of an
+// input of its own are lower is input_check_own's.
+int input_check_own(const Dray__Input *input, uint32_t tasks, struct error *err);
 int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err);
 
 // The partitions that a task needs from one input, or the tasks that need a

@@ -29,6 +29,11 @@ static const struct entry entries[STEP_KINDS] = {
     [STEP_HEAD] = {{"head", false, false}, offsetof(Dray__Step, head), step_check_head},
     [STEP_SORT] = {{"sort", false, false}, offsetof(Dray__Step, sort), step_check_sort},
     [STEP_AGGREGATE] = {{"aggregate", false, false}, offsetof(Dray__Step, aggregate), step_check_aggregate},
+    [STEP_COUNT] = {{"count", true, false}, offsetof(Dray__Step, count), step_check_count},
+    [STEP_BUSY] = {{"busy", true, false}, offsetof(Dray__Step, busy), step_check_busy},
+    [STEP_DATA] = {{"data", true, false}, offsetof(Dray__Step, data), step_check_data},
+    [STEP_CALL] = {{"call", true, false}, offsetof(Dray__Step, call), step_check_call},
+    [STEP_COMMAND] = {{"command", true, false}, offsetof(Dray__Step, command), step_check_command},
 };
 
 const struct step_info *step_info(enum step_kind kind)

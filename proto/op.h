@@ -12,6 +12,7 @@
 enum step_kind {
     STEP_SCAN_CSV, STEP_PROBE_CSV, STEP_QUOTE_CSV, STEP_TAKE_INPUTS,
     STEP_FILTER, STEP_PROJECT, STEP_HEAD, STEP_SORT, STEP_AGGREGATE,
+    STEP_COUNT, STEP_BUSY, STEP_DATA, STEP_CALL, STEP_COMMAND,
     STEP_KINDS
 };
 
@@ -29,6 +30,8 @@ int step_kind(const Dray__Step *step);
 int op_decode(const void *data, size_t size, struct arena *arena, const Dray__Op **out,
               struct error *err);
 int op_check(const Dray__Op *op, struct error *err);
+// Lists with one entry a task (Data, Call, Command) have as many as the layer has tasks.
+int op_check_tasks(const Dray__Op *op, uint32_t tasks, struct error *err);
 // "scan_csv(sales.csv, 203 blocks) | filter(#1 > 5) | aggregate(partial; key #0; mean #1)"
 char *op_describe(const Dray__Op *op, struct arena *arena);
 

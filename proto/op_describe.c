@@ -260,6 +260,19 @@ static void put_aggregate(struct text *t, const Dray__AggregateStep *step)
     }
 }
 
+static void put_command(struct text *t, const Dray__Command *command)
+{
+    for (size_t i = 0; i < command->n_argv && i < LIST_MAX; i++) {
+        const ProtobufCBinaryData *word = &command->argv[i];
+
+        put(t, "%s%.*s", i > 0 ? " " : "", word->len < PART_MAX ? (int)word->len : PART_MAX,
+            (const char *)word->data);
+    }
+    if (command->n_argv > LIST_MAX) {
+        put(t, " ...");
+    }
+}
+
 static void put_step(struct text *t, const Dray__Step *step, struct arena *arena)
 {
     const char *expr;
@@ -296,6 +309,18 @@ static void put_step(struct text *t, const Dray__Step *step, struct arena *arena
     case STEP_AGGREGATE:
         put_aggregate(t, step->aggregate);
         break;
+    case STEP_BUSY:
+        put(t, "%" PRIu64 "%s, %" PRIu64 " bytes", step->busy->has_nanoseconds ? step->busy->nanoseconds : step->busy->iterations,
+            step->busy->has_nanoseconds ? " ns" : " iterations", step->busy->output_bytes);
+        break;
+    case STEP_CALL:
+        put(t, "%.100s.%.100s", step->call->plugin, step->call->function);
+        break;
+    case STEP_COMMAND:
+        put_command(t, step->command);
+        break;
+    case STEP_COUNT:
+    case STEP_DATA:
     case STEP_TAKE_INPUTS:
     case STEP_KINDS:
         break;

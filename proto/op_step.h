@@ -24,5 +24,11 @@ int step_check_project(const void *step, struct step_columns *columns, struct er
 int step_check_head(const void *step, struct step_columns *columns, struct error *err);
 int step_check_sort(const void *step, struct step_columns *columns, struct error *err);
 int step_check_aggregate(const void *step, struct step_columns *columns, struct error *err);
+// op_task.c: the tasks of a pool, which make bytes by themselves.
+int step_check_count(const void *step, struct step_columns *columns, struct error *err);
+int step_check_busy(const void *step, struct step_columns *columns, struct error *err);
+int step_check_data(const void *step, struct step_columns *columns, struct error *err);
+int step_check_call(const void *step, struct step_columns *columns, struct error *err);
+int step_check_command(const void *step, struct step_columns *columns, struct error *err);
 
 #endif

@@ -23,11 +23,11 @@ class Handshake(cluster.ClusterTest):
 
     def test_other_version_is_refused_in_words(self):
         broker = self.broker()
-        for fields in ({"protocol": 2, "version": "9.9.9"},):
+        for fields in ({"protocol": 99, "version": "9.9.9"},):
             peer = wire.Peer(broker.endpoint, **fields)
             self.assertIsNone(peer.welcome)
             text = peer.refusal["why"]["text"]
-            self.assertIn("protocol 1", text)
+            self.assertIn("protocol 2", text)
             self.assertIn("Dray 9.9.9", text)
             self.assertIn("same version", text)
             peer.close()

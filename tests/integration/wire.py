@@ -220,7 +220,7 @@ def connect(endpoint, timeout=5):
 # ---- Dray --------------------------------------------------------------------------
 
 
-def header(kind, session, seq, magic=b"DRAY", protocol=1, zero=0):
+def header(kind, session, seq, magic=b"DRAY", protocol=2, zero=0):
     return magic + struct.pack("<BBHQQ", protocol, FRAME_NUMBER.get(kind, kind), zero, session, seq)
 
 
@@ -274,7 +274,7 @@ class Peer(Zmtp):
         self.session = self.sent = 0
         self.welcome = None
         if hello:
-            values = dict(role=role, protocol=1, version="0.1.0", name="test",
+            values = dict(role=role, protocol=2, version="0.1.0", name="test",
                           incarnation=int.from_bytes(os.urandom(8), "little"))
             if role == "WORKER":
                 values.update(threads=1, memory=1 << 28)
@@ -298,7 +298,7 @@ class Peer(Zmtp):
         while True:
             frames = self.receive(timeout)
             magic, protocol, number, zero, session, seq = struct.unpack("<4sBBHQQ", frames[0][:24])
-            assert magic == b"DRAY" and protocol == 1 and zero == 0
+            assert magic == b"DRAY" and protocol == 2 and zero == 0
             kind, message = FRAME_MESSAGE[number]
             self.last = (session, seq)
             if kind != "HEARTBEAT":

@@ -280,6 +280,86 @@ static ProtobufCMessage *sample(enum frame_type type, struct arena *a)
     }
     case FRAME_CANCEL:
         return &NEW(a, cancel, Dray__Cancel)->base;
+    case FRAME_TASKS_FAILED: {
+        Dray__TasksFailed *m = NEW(a, tasks_failed, Dray__TasksFailed);
+        Dray__TaskFailed *one = NEW(a, task_failed, Dray__TaskFailed);
+
+        one->why = failure(a);
+        m->n_failed = 1;
+        m->failed = list_of(a, one);
+        return &m->base;
+    }
+    case FRAME_LEAVING:
+        return &NEW(a, leaving, Dray__Leaving)->base;
+    case FRAME_EXTEND: {
+        Dray__Extend *m = NEW(a, extend, Dray__Extend);
+
+        m->first_layer = 3;
+        m->has_last = m->last = true;
+        return &m->base;
+    }
+    case FRAME_ATTACH: {
+        Dray__Attach *m = NEW(a, attach, Dray__Attach);
+
+        m->kept = arena_strdup(a, "prices");
+        return &m->base;
+    }
+    case FRAME_ATTACHED: {
+        Dray__Attached *m = NEW(a, attached, Dray__Attached);
+
+        m->has_job = m->has_state = true;
+        m->job = 4;
+        m->state = DRAY__JOB_STATE__RUNNING;
+        return &m->base;
+    }
+    case FRAME_KEEP: {
+        Dray__Keep *m = NEW(a, keep, Dray__Keep);
+
+        m->name = arena_strdup(a, "prices");
+        return &m->base;
+    }
+    case FRAME_UNKEEP: {
+        Dray__Unkeep *m = NEW(a, unkeep, Dray__Unkeep);
+
+        m->name = arena_strdup(a, "prices");
+        return &m->base;
+    }
+    case FRAME_REPLY: {
+        Dray__Reply *m = NEW(a, reply, Dray__Reply);
+
+        m->why = failure(a);
+        return &m->base;
+    }
+    case FRAME_JOB_QUERY:
+        return &NEW(a, job_query, Dray__JobQuery)->base;
+    case FRAME_JOBS: {
+        Dray__Jobs *m = NEW(a, jobs, Dray__Jobs);
+        Dray__JobInfo *one = NEW(a, job_info, Dray__JobInfo);
+
+        one->job = 4;
+        one->state = DRAY__JOB_STATE__FAILED;
+        one->why = failure(a);
+        one->n_kept = 1;
+        one->kept = one_text(a, "prices");
+        m->n_job = 1;
+        m->job = list_of(a, one);
+        return &m->base;
+    }
+    case FRAME_RESULTS: {
+        Dray__Results *m = NEW(a, results, Dray__Results);
+        Dray__ResultBatch *one = NEW(a, result_batch, Dray__ResultBatch);
+
+        one->n_first = one->n_count = 1;
+        one->first = LIST(a, 7);
+        one->count = LIST(a, 2);
+        one->n_bytes = 2;
+        one->bytes = arena_copy(a, (uint64_t[]){8, 9}, 16);
+        one->n_inline_bytes = 2;
+        one->inline_bytes = LIST(a, 24, 25);
+        m->n_batch = 1;
+        m->batch = list_of(a, one);
+        return &m->base;
+    }
     case FRAME_FREE: {
         Dray__Free *m = NEW(a, free, Dray__Free);
 
@@ -405,7 +485,7 @@ static void test_header(void **state)
     struct frame frame = {0};
     struct error err = {0};
     uint8_t *bytes;
-    const uint8_t known[24] = {'D',  'R',  'A',  'Y',  1,  33, 0, 0, 0x88, 0x77, 0x66, 0x55,
+    const uint8_t known[24] = {'D',  'R',  'A',  'Y',  FRAME_PROTOCOL,  33, 0, 0, 0x88, 0x77, 0x66, 0x55,
                                0x44, 0x33, 0x22, 0x11, 99, 0,  0, 0, 0,    0,    0,    0};
 
     arena_init(&a, 0);
@@ -423,7 +503,7 @@ static void test_header(void **state)
     bytes[7] = 1;
     assert_int_equal(frame_decode(bytes, size, FROM_CLIENT, &a, &frame, &err), -EBADMSG);
     assert_null(frame.info);
-    bytes[4] = 2; // another version of the protocol: who sent what is still known
+    bytes[4] = 99; // another version of the protocol: who sent what is still known
     assert_int_equal(frame_decode(bytes, size, FROM_CLIENT, &a, &frame, &err), -EPROTO);
     assert_int_equal(frame.info->type, FRAME_CANCEL);
     assert_int_equal(frame.seq, 99);
@@ -597,8 +677,13 @@ static void test_broker_messages(void **state)
     refused(FRAME_LAYERS, layers, "1 inputs, 0 of known size");
     LAYER->op.len = 0;
     refused(FRAME_LAYERS, layers, "0 bytes of op");
-    LAYER->layer = 1;
+    LAYER->layer = 0;
     refused(FRAME_LAYERS, layers, "not before it");
+    // Two of its own layer, by a pattern that is for earlier ones.
+    LAYER->layer = 1;
+    layers->layer[0]->input[0]->pattern = DRAY__PATTERN__WINDOW;
+    layers->layer[0]->input_tasks[0] = 2;
+    refused(FRAME_LAYERS, layers, "a cycle");
     LAYER->input[0]->pattern = (Dray__Pattern)17;
     refused(FRAME_LAYERS, layers, "layer.input.pattern has the unknown value 17");
 #undef LAYER

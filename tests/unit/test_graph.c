@@ -240,6 +240,19 @@ static Dray__Graph *two_layers(struct arena *a, uint32_t source_tasks, uint32_t 
     return g;
 }
 
+// One layer of three tasks whose last but one and last need these partitions of it.
+static Dray__Graph *own_edges(struct arena *a, uint32_t of_1, uint32_t of_2)
+{
+    Dray__Input *in = input(a, DRAY__PATTERN__EXPLICIT, 1, 0);
+    Dray__Graph *g = two_layers(a, 1, 3, in);
+
+    in->n_offset = 4;
+    in->offset = arena_copy(a, (uint32_t[]){0, 0, 1, 2}, 16);
+    in->n_target = 2;
+    in->target = arena_copy(a, (uint32_t[]){of_1, of_2}, 8);
+    return g;
+}
+
 static Dray__Source *source(struct arena *a, const char *name, uint32_t first, uint32_t count)
 {
     Dray__Source *s = arena_zalloc(a, sizeof(*s));
@@ -295,9 +308,15 @@ static void test_check(void **state)
     refused(two_layers(&a, 0x7ffffffe, 2, ONE(ALL, 0)), "2 tasks, there can be 1 to 1");
     refused(two_layers(&a, 0x80000000, 1, ONE(ALL, 0)), "2147483648 tasks");
     refused(two_layers(&a, 1, 5, input(&a, DRAY__PATTERN__ALL, 1, 0)),
-            "layer 1, which does not come before it");
+            "reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
     refused(two_layers(&a, 1, 5, input(&a, DRAY__PATTERN__ALL, 9, 0)),
-            "layer 9, which does not come before it");
+            "layer 9, which does not come before layer 1");
+    refused(two_layers(&a, 5, 5, ONE(LAG, 1)), "LAG is for a layer's own partitions");
+    refused(two_layers(&a, 5, 5, input(&a, DRAY__PATTERN__LAG, 1, 0)), "lag of width 0");
+    taken(two_layers(&a, 5, 5, input(&a, DRAY__PATTERN__LAG, 1, UINT32_MAX)));
+    taken(own_edges(&a, 0, 1));
+    refused(own_edges(&a, 0, 2), "task 2 needs partition 2 of its own layer");
+    refused(own_edges(&a, 1, 1), "task 1 needs partition 1 of its own layer");
     g = two_layers(&a, 1, 1, ONE(ALL, 0));
     g->layer[1]->op.len = 0;
     refused(g, "no operation");

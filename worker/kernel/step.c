@@ -19,6 +19,9 @@ static const struct step_class table[STEP_KINDS] = {
     [STEP_HEAD] = {.stage = &head_stage},
     [STEP_SORT] = {.stage = &sort_stage},
     [STEP_AGGREGATE] = {.stage = &aggregate_stage},
+    [STEP_COUNT] = {.maker = &count_maker},
+    [STEP_BUSY] = {.maker = &busy_maker},
+    [STEP_DATA] = {.maker = &data_maker},
 };
 
 const struct step_class *step_class(enum step_kind kind)

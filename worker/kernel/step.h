@@ -53,6 +53,7 @@ struct maker_class {
 extern const struct source_class csv_scan_source; // csv_scan.c
 extern const struct maker_class csv_probe_maker;  // csv_probe.c
 extern const struct maker_class csv_quote_maker;  // csv_quote.c
+extern const struct maker_class count_maker, busy_maker, data_maker; // pool.c
 
 // What kernel_scratch_create allocates, zeroed: one slot for each module that keeps buffers
 // between the tasks of a thread.  kernel_scratch_destroy calls each slot's destroy.
@@ -62,7 +63,7 @@ struct kernel_scratch {
 };
 void csv_scratch_destroy(struct csv_scratch *scratch); // NULL is fine
 
-// How a step kind runs: exactly one is set.
+// How a step kind runs: exactly one is set; none for what runs in child processes.
 struct step_class {
     const struct source_class *source;
     const struct maker_class *maker;

@@ -647,6 +647,14 @@ static int on_result_lost(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
+// To be filled in with growth, attachment, keeping and leaving.
+static int on_later(struct sched *sched, const struct sched_event *event)
+{
+    (void)sched;
+    (void)event;
+    return 0;
+}
+
 static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_TICK] = on_tick,
     [EVENT_WORKER_JOINED] = on_worker_joined,
@@ -663,6 +671,10 @@ static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_CANCEL] = on_cancel,
     [EVENT_FREE] = on_free,
     [EVENT_RESULT_LOST] = on_result_lost,
+    [EVENT_EXTEND] = on_later,
+    [EVENT_ATTACH] = on_later,
+    [EVENT_KEEP] = on_later,
+    [EVENT_WORKER_LEAVING] = on_later,
 };
 
 int sched_step(struct sched *sched, const struct sched_event *events, size_t count,

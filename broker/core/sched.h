@@ -54,6 +54,10 @@ enum sched_event_type {
     EVENT_CANCEL,
     EVENT_FREE,        // the client needs these results no more
     EVENT_RESULT_LOST, // somebody could not fetch this partition from that worker
+    EVENT_EXTEND,      // more layers for an open job, or its end
+    EVENT_ATTACH,      // the client takes over a job; its results are told anew
+    EVENT_KEEP,        // the job and its results stay, whatever becomes of clients; or no more
+    EVENT_WORKER_LEAVING, // takes no more tasks; says BYE when it has none left
 };
 
 struct sched_event {
@@ -66,6 +70,9 @@ struct sched_event {
             uint64_t memory;
             bool shared_files; // sees the file system that all see (no --data-dir)
             const char *name;
+            size_t labels, resources;
+            char *const *label;
+            Dray__Resource *const *resource;
         } joined;
         struct {
             uint32_t worker;
@@ -96,6 +103,7 @@ struct sched_event {
             const struct task_range *range;
             const uint64_t *bytes; // one a task, in order
             uint64_t rows, source_bytes;
+            uint64_t busy_us; // that they ran, summed; 0: not known
             uint32_t job; // of rows and source_bytes
         } done;
         struct {
@@ -106,6 +114,7 @@ struct sched_event {
             bool missing_input; // then an input could not be had from missing_worker
             uint32_t missing_layer, missing_index;
             uint32_t missing_worker; // 0: the worker itself was taken to hold it
+            uint32_t missing_job;    // 0: the task's own
         } failed;
         struct {
             uint32_t worker;
@@ -118,16 +127,28 @@ struct sched_event {
         struct {
             uint32_t client;
             uint64_t key_hi, key_lo;
-            const Dray__Graph *graph; // checked; copied by the scheduler
+            const Dray__Graph *graph; // checked; copied by the scheduler.  NULL: open, without layers yet
             bool detached;
+            bool open; // more layers come: it is not done before one says `last`
             int32_t priority;
+            uint32_t failures_max; // tasks that may fail for good before the job does
+            const char *name;      // for people; NULL: none
         } submit;
+        struct {
+            uint32_t client, job, first_layer;
+            const Dray__Graph *graph; // not yet checked (graph_check_more); NULL: only `last`
+            bool last;
+        } extend;
+        struct {
+            uint32_t client, job;
+            bool keep; // KEEP: false takes it back.  As often as it was kept
+        } attach;      // attach and keep
         struct {
             uint32_t client;
             uint32_t job;
             size_t ranges; // free: none means the whole job
             const struct task_range *range;
-        } job; // cancel and free
+        } job; // cancel and free; cancel: none means the whole job, otherwise these tasks fail
         struct {
             uint32_t worker;
             struct task_range range;
@@ -144,7 +165,8 @@ enum sched_action_type {
     ACTION_ACCEPTED,   // to a client
     ACTION_REJECTED,
     ACTION_PROGRESS,
-    ACTION_RESULT, // a wanted partition exists, at that worker
+    ACTION_RESULT, // wanted partitions exist, at that worker
+    ACTION_RESULT_FAILED, // wanted tasks failed for good: code, text
     ACTION_JOB_ENDED,
 };
 
@@ -158,7 +180,7 @@ struct sched_location {
 struct sched_action {
     enum sched_action_type type;
     uint32_t peer;           // worker or client that it is for
-    struct task_range range; // RUN, DROP, RELEASE, RESULT (count 1); FORGET_JOB, ACCEPTED, PROGRESS,
+    struct task_range range; // RUN, DROP, RELEASE, RESULT (count 1), RESULT_FAILED; FORGET_JOB, ACCEPTED, PROGRESS,
                              // JOB_ENDED: job; LAYER: job, layer
     bool kill;               // DROP: running ones too
     // RUN
@@ -179,7 +201,7 @@ struct sched_action {
     uint32_t layer_at, index_at; // JOB_ENDED after a failed task; UINT32_MAX otherwise
     const char *worker_name;
     // PROGRESS
-    uint64_t tasks, done, rows, source_bytes;
+    uint64_t tasks, done, failed, rows, source_bytes;
     uint32_t workers;
 };
 
@@ -206,6 +228,44 @@ struct sched_counts {
 };
 void sched_counts(const struct sched *sched, struct sched_counts *counts);
 uint64_t sched_worker_partitions(const struct sched *sched, uint32_t worker);
+
+// What there is to say of a job, for JOB_QUERY.  Valid until the next sched_step.
+struct sched_failure {
+    uint32_t layer, index;
+    int code;
+    const char *text, *worker_name;
+};
+enum { SCHED_STATES = 8 }; // idle, waiting, ready, assigned, held, released, failed, delayed
+struct sched_job {
+    uint32_t job;
+    enum job_state state;
+    bool detached;
+    uint32_t kept;   // how often
+    uint32_t client; // peer number; 0: none
+    uint64_t tasks, done, failed;
+    int32_t priority;
+    const char *name;
+    uint64_t submitted_us;
+    uint64_t bytes; // of partitions that are held
+    char waiting[256]; // why nothing of it runs; "" when something does
+    int code;
+    const char *text;
+    uint32_t layers;
+    size_t failures; // the first ones are kept
+    const struct sched_failure *failure;
+};
+// -ENOENT: no such job.
+int sched_job_info(const struct sched *sched, uint32_t job, struct sched_job *out);
+// Layer of a job that exists: its name, its tasks in each state; -ENOENT.
+struct sched_layer {
+    const char *name;
+    uint32_t tasks;
+    bool wanted;
+    uint32_t in[SCHED_STATES];
+};
+int sched_layer_info(const struct sched *sched, uint32_t job, uint32_t layer, struct sched_layer *out);
+// Numbers of all jobs, ascending: at most `room` above `after`; how many were written.
+size_t sched_jobs(const struct sched *sched, uint32_t after, uint32_t *number, size_t room);
 
 // Aborts when an invariant does not hold (tests and simulation, after every step).
 void sched_check(const struct sched *sched);

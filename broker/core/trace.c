@@ -53,6 +53,23 @@ static void print_sources(const struct sched_event *event, FILE *out)
     fputs(event->u.sources.count == 0 ? " no files" : "", out);
 }
 
+static void print_submit(const struct sched_event *event, FILE *out)
+{
+    size_t layers = event->u.submit.graph != NULL ? event->u.submit.graph->n_layer : 0;
+
+    fprintf(out, "c%u submits %zu layer%s%s%s", event->u.submit.client, layers, layers == 1 ? "" : "s",
+            event->u.submit.detached ? ", detached" : "", event->u.submit.open ? ", open" : "");
+}
+
+static void print_extend(const struct sched_event *event, FILE *out)
+{
+    size_t layers = event->u.extend.graph != NULL ? event->u.extend.graph->n_layer : 0;
+
+    fprintf(out, "c%u extends j%u by %zu layer%s from t%u on%s", event->u.extend.client, event->u.extend.job,
+            layers, layers == 1 ? "" : "s", event->u.extend.first_layer,
+            event->u.extend.last ? ", the last" : "");
+}
+
 void sched_event_print(const struct sched_event *event, FILE *out)
 {
     switch (event->type) {
@@ -95,8 +112,7 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         fprintf(out, "c%u left", event->u.client.client);
         break;
     case EVENT_SUBMIT:
-        fprintf(out, "c%u submits %zu layer%s%s", event->u.submit.client, event->u.submit.graph->n_layer,
-                event->u.submit.graph->n_layer == 1 ? "" : "s", event->u.submit.detached ? ", detached" : "");
+        print_submit(event, out);
         break;
     case EVENT_CANCEL:
         fprintf(out, "c%u cancels j%u", event->u.job.client, event->u.job.job);
@@ -111,6 +127,19 @@ void sched_event_print(const struct sched_event *event, FILE *out)
     case EVENT_RESULT_LOST:
         print_range(&event->u.lost.range, out);
         fprintf(out, " could not be had from w%u", event->u.lost.worker);
+        break;
+    case EVENT_EXTEND:
+        print_extend(event, out);
+        break;
+    case EVENT_ATTACH:
+        fprintf(out, "c%u takes over j%u", event->u.attach.client, event->u.attach.job);
+        break;
+    case EVENT_KEEP:
+        fprintf(out, "c%u %s j%u", event->u.attach.client, event->u.attach.keep ? "keeps" : "no longer keeps",
+                event->u.attach.job);
+        break;
+    case EVENT_WORKER_LEAVING:
+        fprintf(out, "w%u is leaving", event->u.left.worker);
         break;
     }
 }
@@ -182,6 +211,11 @@ void sched_action_print(const struct sched_action *action, FILE *out)
         fprintf(out, "c%u: result ", action->peer);
         print_range(&action->range, out);
         fprintf(out, " at w%u", action->worker);
+        break;
+    case ACTION_RESULT_FAILED:
+        fprintf(out, "c%u: no result ", action->peer);
+        print_range(&action->range, out);
+        fprintf(out, ": %s", action->text != NULL ? action->text : "failed");
         break;
     case ACTION_JOB_ENDED:
         print_ended(action, out);

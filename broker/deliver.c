@@ -138,17 +138,17 @@ static void send_progress(struct broker *broker, struct peer *peer, const struct
 }
 
 static void send_result(struct broker *broker, struct peer *peer, const struct turn *turn,
-                        const struct sched_action *action)
+                        const struct sched_action *action, uint32_t n)
 {
     Dray__Result message = DRAY__RESULT__INIT;
     const struct task_range *at = &action->range;
-    struct buffer *payload = turn_payload(turn, at->job, at->layer, at->first);
+    struct buffer *payload = turn_payload(turn, at->job, at->layer, at->first + n);
     const struct peer *worker = peers_by_number(&broker->peers, action->worker);
 
     message.job = at->job;
     message.layer = at->layer;
-    message.index = at->first;
-    message.bytes = action->bytes;
+    message.index = at->first + n;
+    message.bytes = action->sizes[n];
     message.has_worker = true;
     message.worker = action->worker;
     if (payload != NULL) {
@@ -201,7 +201,9 @@ static void to_client(struct broker *broker, const struct turn *turn, const stru
         send_progress(broker, peer, action);
         break;
     case ACTION_RESULT:
-        send_result(broker, peer, turn, action);
+        for (uint32_t n = 0; n < action->range.count && !peer->gone; n++) {
+            send_result(broker, peer, turn, action, n);
+        }
         break;
     default:
         send_job_ended(broker, peer, action);

@@ -139,20 +139,34 @@ static bool results_flush(struct layer *layer)
     struct job *job = layer->job;
     struct sched *sched = job->sched;
 
-    for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE; i++) {
+    for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE;) {
+        uint16_t owner = layer->owner[i];
+        uint32_t run = bits_run(&layer->results, i, UINT32_MAX);
+        uint32_t count = 1;
+
+        while (count < run && layer->owner[i + count] == owner) {
+            count++;
+        }
         if (job->client != NULL) {
-            struct sched_action *action = outbox_push(sched, ACTION_RESULT, job->client->peer, job->number);
+            uint64_t *sizes = arena_array(&sched->arena, count, sizeof(*sizes));
+            struct sched_action *action =
+                sizes != NULL ? outbox_push(sched, ACTION_RESULT, job->client->peer, job->number) : NULL;
 
             if (action == NULL) {
                 return false;
             }
+            for (uint32_t n = 0; n < count; n++) {
+                sizes[n] = layer->value[i + n];
+            }
             action->range.layer = layer->number;
             action->range.first = i;
-            action->range.count = 1;
-            action->worker = sched->worker[layer->owner[i]]->peer;
-            action->bytes = layer->value[i];
+            action->range.count = count;
+            action->worker = sched->worker[owner]->peer;
+            action->sizes = sizes;
         }
-        bits_clear(&layer->results, i);
+        for (; count > 0; count--) {
+            bits_clear(&layer->results, i++);
+        }
     }
     return true;
 }

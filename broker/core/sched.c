@@ -675,6 +675,7 @@ static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_ATTACH] = on_later,
     [EVENT_KEEP] = on_later,
     [EVENT_WORKER_LEAVING] = on_later,
+    [EVENT_CLIENT_FULL] = on_later,
 };
 
 int sched_step(struct sched *sched, const struct sched_event *events, size_t count,

@@ -58,6 +58,7 @@ enum sched_event_type {
     EVENT_ATTACH,      // the client takes over a job; its results are told anew
     EVENT_KEEP,        // the job and its results stay, whatever becomes of clients; or no more
     EVENT_WORKER_LEAVING, // takes no more tasks; says BYE when it has none left
+    EVENT_CLIENT_FULL,    // does not read fast enough: no results for it until it has room again
 };
 
 struct sched_event {
@@ -123,7 +124,8 @@ struct sched_event {
         } dropped;
         struct {
             uint32_t client;
-        } client; // joined and left
+            bool full; // CLIENT_FULL only: false: it has room again
+        } client; // joined, left, full
         struct {
             uint32_t client;
             uint64_t key_hi, key_lo;
@@ -180,7 +182,7 @@ struct sched_location {
 struct sched_action {
     enum sched_action_type type;
     uint32_t peer;           // worker or client that it is for
-    struct task_range range; // RUN, DROP, RELEASE, RESULT (count 1), RESULT_FAILED; FORGET_JOB, ACCEPTED, PROGRESS,
+    struct task_range range; // RUN, DROP, RELEASE, RESULT, RESULT_FAILED; FORGET_JOB, ACCEPTED, PROGRESS,
                              // JOB_ENDED: job; LAYER: job, layer
     bool kill;               // DROP: running ones too
     // RUN
@@ -191,7 +193,7 @@ struct sched_action {
     const uint32_t *input_tasks; // tasks of each input's layer
     // RESULT
     uint32_t worker;
-    uint64_t bytes;
+    const uint64_t *sizes; // in bytes, one a partition
     // ACCEPTED, REJECTED
     uint64_t key_hi, key_lo;
     // JOB_ENDED, REJECTED

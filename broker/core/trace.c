@@ -141,6 +141,9 @@ void sched_event_print(const struct sched_event *event, FILE *out)
     case EVENT_WORKER_LEAVING:
         fprintf(out, "w%u is leaving", event->u.left.worker);
         break;
+    case EVENT_CLIENT_FULL:
+        fprintf(out, "c%u %s", event->u.client.client, event->u.client.full ? "reads too slowly" : "has room again");
+        break;
     }
 }
 

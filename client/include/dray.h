@@ -90,6 +90,7 @@ enum dray_event_type {
     DRAY_DONE = 4,   /* after all results */
     DRAY_FAILED = 5, /* error says why */
     DRAY_CANCELLED = 6,
+    DRAY_TASK_FAILED = 7, /* of a pool: layer, index; error says why */
 };
 
 struct dray_event {
@@ -106,6 +107,126 @@ struct dray_event {
 
 /* 1: *event is the next one, results one by one as they become ready; 0: none yet. */
 DRAY_API int dray_next(dray_t *dray, struct dray_event *event, struct dray_error *err);
+
+/* ---- tasks and futures --------------------------------------------------------------
+ * A pool is a job that grows.  Tasks are submitted to it one by one or many at once; each may depend on others, of
+ * this pool or of jobs that are still held, and is named by a future: three integers, copied freely.  What is
+ * submitted is gathered and sent in batches: by the next call that waits or processes, or by dray_pool_flush.
+ *
+ * A result lives on the cluster until its future is released (dray_release_futures), or its pool is closed or freed.
+ * Completions come in dray_next as DRAY_PARTITION (small results travel along: data is not NULL; a large one is there
+ * and waits for dray_gather: data is NULL, size is its size) or as DRAY_TASK_FAILED, in the order in which they
+ * become ready: that is as_completed. */
+
+typedef struct dray_pool dray_pool_t;
+
+struct dray_future {
+    dray_job_t job;
+    uint32_t layer, index;
+};
+
+struct dray_bytes {
+    const void *data;
+    size_t size;
+};
+
+struct dray_resource {
+    const char *name;
+    uint32_t amount;
+};
+
+struct dray_pool_options {
+    size_t size;            /* sizeof(struct dray_pool_options) */
+    const char *name;       /* for people; NULL: none */
+    int priority;           /* higher first */
+    int detached;           /* goes on without this client */
+    size_t unfinished_max;  /* a submit waits while so many tasks are unfinished; 0: 1,000,000 */
+};
+
+enum dray_task_kind {
+    DRAY_TASK_COUNT = 1, /* 1 + index + the inputs' values: 8 bytes.  For measuring and trying out */
+    DRAY_TASK_BUSY,      /* computes for `nanoseconds`, then as COUNT, with `output_bytes` */
+    DRAY_TASK_CALL,      /* a plugin's function (dray_task.h) */
+    DRAY_TASK_COMMAND,   /* a process */
+    DRAY_TASK_DATA,      /* `argument` as it is; see also dray_scatter */
+};
+
+/* Zero what is not used. */
+struct dray_task {
+    size_t size; /* sizeof(struct dray_task) */
+    enum dray_task_kind kind;
+    const char *name; /* for people */
+    const struct dray_future *input;
+    size_t inputs;
+    struct dray_bytes argument;      /* CALL: its argument.  COMMAND: its {param}.  DATA: the value */
+    uint64_t nanoseconds;            /* BUSY */
+    uint64_t output_bytes;           /* BUSY; 0: 8 */
+    const char *plugin, *function;   /* CALL */
+    const char *const *argv;         /* COMMAND: NULL-terminated; {index}, {param} are replaced */
+    const char *shell;               /* COMMAND: instead of argv, a text for /bin/sh -c */
+    const char *const *env;          /* COMMAND: NAME=value, NULL-terminated */
+    const char *directory;           /* COMMAND: NULL: a scratch folder of its own */
+    struct dray_bytes standard_input; /* COMMAND */
+    int input_as_stdin;              /* COMMAND: the first input is its standard input */
+    const char *const *input_file;   /* COMMAND: `inputs` names of files in its folder, NULL entries: none; or NULL */
+    const char *output;              /* COMMAND: file that is its result; NULL: standard output */
+    uint64_t memory;                 /* COMMAND: limit in bytes */
+    /* what it asks for */
+    const struct dray_resource *resource;
+    size_t resources;
+    const char *const *worker; /* names or labels, NULL-terminated; NULL: any */
+    int priority;              /* within the pool */
+    uint32_t retries, retry_delay_ms;
+    uint32_t timeout_ms; /* of one attempt */
+};
+
+DRAY_API int dray_pool_open(dray_t *dray, const struct dray_pool_options *options, dray_pool_t **out,
+                            struct dray_error *err);
+/* No more tasks come.  Those that are there are cancelled unless the pool is detached; results that were not
+ * gathered are freed.  NULL is fine. */
+DRAY_API void dray_pool_close(dray_pool_t *pool);
+/* The job whose number the next task gets; a pool moves on to another one when a job is full. */
+DRAY_API dray_job_t dray_pool_job(const dray_pool_t *pool);
+
+DRAY_API int dray_submit(dray_pool_t *pool, const struct dray_task *task, struct dray_future *out,
+                         struct dray_error *err);
+/* `count` tasks that differ in their argument only (argument NULL: in their index only), as neighbours:
+ * out->index + i is the i-th. */
+DRAY_API int dray_map(dray_pool_t *pool, const struct dray_task *task, const struct dray_bytes *argument,
+                      size_t count, struct dray_future *out, struct dray_error *err);
+/* Data from here becomes a partition: of one worker, or (replicate) a copy wherever it is used.  The bytes are copied. */
+DRAY_API int dray_scatter(dray_pool_t *pool, const void *data, size_t size, struct dray_future *out,
+                          struct dray_error *err);
+/* Sends what was submitted and not sent yet. */
+DRAY_API int dray_pool_flush(dray_pool_t *pool, struct dray_error *err);
+
+/* Waits for all of them and fetches their results.  Of each: data and size, the caller's to free() in one piece with
+ * dray_gathered_free; or the error of the first that failed (-ECANCELED, -EOWNERDEAD, ...), named in the text.
+ * timeout_ms -1: for ever. */
+struct dray_gathered {
+    size_t count;
+    struct dray_bytes *value;
+};
+DRAY_API int dray_gather(dray_t *dray, const struct dray_future *future, size_t count, int timeout_ms,
+                         struct dray_gathered *out, struct dray_error *err);
+DRAY_API void dray_gathered_free(struct dray_gathered *gathered);
+/* 1: it is done (or failed); 0: not yet; -ENOENT: unknown or released. */
+DRAY_API int dray_future_done(dray_t *dray, const struct dray_future *future);
+/* These tasks, running or not, fail with ECANCELED. */
+DRAY_API int dray_cancel_futures(dray_t *dray, const struct dray_future *future, size_t count,
+                                 struct dray_error *err);
+/* Their results are of no more use here. */
+DRAY_API int dray_release_futures(dray_t *dray, const struct dray_future *future, size_t count,
+                                  struct dray_error *err);
+
+/* ---- kept results --------------------------------------------------------------------- */
+
+/* The job and its results stay under this name, visible to all clients, until dray_unkeep. */
+DRAY_API int dray_keep(dray_t *dray, dray_job_t job, const char *name, struct dray_error *err);
+DRAY_API int dray_unkeep(dray_t *dray, const char *name, struct dray_error *err);
+/* Takes over a job, by number or (kept not NULL) by name: its results come here, those that are there at once.
+ * -ENOENT: there is none. */
+DRAY_API int dray_attach(dray_t *dray, dray_job_t job, const char *kept, dray_job_t *out, struct dray_error *err);
 
 /* ---- expressions --------------------------------------------------------------- */
 

@@ -204,13 +204,15 @@ void customer_hears(struct world *world, struct customer *customer, const struct
         return;
     }
     if (action->type == ACTION_RESULT) {
-        struct letter *letter = letter_new(LETTER_RESULT_ASKED);
+        for (uint32_t n = 0; n < action->range.count; n++) {
+            struct letter *letter = letter_new(LETTER_RESULT_ASKED);
 
-        plan->said[action->range.layer][action->range.first] = true;
-        letter->customer = customer;
-        letter->key = (struct task_key){action->range.job, action->range.layer, action->range.first};
-        letter->number = action->worker;
-        world_post(world, letter, world_delay(world));
+            plan->said[action->range.layer][action->range.first + n] = true;
+            letter->customer = customer;
+            letter->key = (struct task_key){action->range.job, action->range.layer, action->range.first + n};
+            letter->number = action->worker;
+            world_post(world, letter, world_delay(world));
+        }
     } else if (action->type == ACTION_JOB_ENDED) {
         hears_end(world, customer, plan, action);
     } else if (action->type == ACTION_REJECTED) {

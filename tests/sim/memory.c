@@ -216,7 +216,7 @@ static void deliver(struct town *town, const struct sched_action *action)
         range_to_agent(town, action, AGENT_FORGET_JOB);
         break;
     case ACTION_RESULT:
-        town->results++;
+        town->results += action->range.count;
         break;
     case ACTION_JOB_ENDED:
         town->ended = action->state;

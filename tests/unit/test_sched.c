@@ -177,7 +177,7 @@ static void test_roots_are_withheld(void **state)
     assert_int_equal(counts(&play).tasks_ready, 97);
     done(&play, 1, 1, 0, 0, 2);
     assert_true(said(&play, "w1: run j1:t0.3-4"));
-    assert_true(said(&play, "c1000: result j1:t0.0 at w1"));
+    assert_true(said(&play, "c1000: result j1:t0.0-1 at w1"));
     assert_null(find(&play, ACTION_LAYER, 1));
     build_fini(&build);
     play_end(&play);

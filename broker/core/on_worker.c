@@ -1,0 +1,349 @@
+// What workers say.
+#include "broker/core/on.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "broker/core/job.h"
+#include "broker/core/lineage.h"
+#include "broker/core/outbox.h"
+#include "broker/core/worker.h"
+
+enum { LOSSES_MAX = 20 }; // partitions of one task that went missing without a dead worker
+
+static bool is_unknown_job(const struct sched *sched, uint32_t number)
+{
+    const struct job *job = job_find(sched, number);
+
+    return job == NULL || !job->has_tasks;
+}
+
+// A worker says that it holds a partition that it was not (or is no longer) asked for.
+static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64_t bytes)
+{
+    struct sched *sched = layer->job->sched;
+    enum task_state state = task_state(layer, i);
+
+    if (state == TASK_HELD && layer->owner[i] == worker->number) {
+        return;
+    }
+    if (state == TASK_WAITING || state == TASK_READY) {
+        struct knows *knows = worker_knows(worker, layer->job);
+
+        if (knows != NULL) {
+            knows_set(knows->holds, layer->number);
+            task_hold(layer, i, worker, bytes);
+            return;
+        }
+    }
+    outbox_release(sched, worker, layer, i);
+}
+
+// Counts what went missing without a death; true: too often, and the job has failed.
+static bool is_lost_too_often(struct layer *layer, uint32_t i)
+{
+    struct blame *blame = job_blame(layer->job, layer->number, i);
+    char what[256];
+
+    if (blame == NULL || ++blame->losses <= LOSSES_MAX) {
+        return false;
+    }
+    task_describe(layer, i, what, sizeof(what));
+    char *text =
+        arena_printf(&layer->job->sched->arena,
+                     "the partition of %s could not be fetched %u times in a row of attempts; is the "
+                     "network between the workers whole?",
+                     what, blame->losses);
+
+    job_end(layer->job, JOB_FAILED, EIO, text, layer->number, i, NULL);
+    return true;
+}
+
+int on_worker_joined(struct sched *sched, const struct sched_event *event)
+{
+    if (worker_find(sched, event->u.joined.worker) != NULL) {
+        return 0;
+    }
+    sched->check_sources = true;
+    return worker_create(sched, event->u.joined.worker, event->u.joined.threads, event->u.joined.memory,
+                         event->u.joined.shared_files, event->u.joined.name);
+}
+
+static void set_aside(struct layer *layer, uint32_t i, const struct worker *worker, uint32_t deaths,
+                      const char *why)
+{
+    char what[256];
+    char *text;
+
+    task_describe(layer, i, what, sizeof(what));
+    text = arena_printf(&layer->job->sched->arena,
+                        "%u workers died while they ran %s, the last of them %s (%s); it is not tried again",
+                        deaths, what, worker->name, why != NULL ? why : "connection lost");
+    job_end(layer->job, JOB_FAILED, EOWNERDEAD, text, layer->number, i, worker->name);
+}
+
+// What a dying worker was given first is what it ran: as many tasks as it has threads.
+static void blame_running(struct worker *worker, const struct sched_event *event)
+{
+    uint32_t running = 0;
+
+    for (uint32_t k = 0; k < worker->queue_told && running < worker->threads; k++) {
+        struct slot slot = worker->queue[k];
+
+        if (!worker_has(worker, &slot)) {
+            continue;
+        }
+        running++;
+        struct blame *blame = job_blame(slot.layer->job, slot.layer->number, slot.index);
+
+        if (blame != NULL && ++blame->deaths >= slot.layer->job->sched->options.attempts_max) {
+            set_aside(slot.layer, slot.index, worker, blame->deaths, event->u.left.why);
+            // Ending the job has purged it from the queue: the places have moved.
+            return;
+        }
+    }
+}
+
+int on_worker_left(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.left.worker);
+
+    if (worker != NULL) {
+        if (!event->u.left.on_purpose) {
+            blame_running(worker, event);
+        }
+        worker_lose(sched, worker);
+        worker_destroy(sched, worker);
+        sched->check_sources = true;
+    }
+    return 0;
+}
+
+int on_worker_status(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.status.worker);
+
+    if (worker != NULL) {
+        worker->memory_used = event->u.status.memory_used;
+    }
+    return 0;
+}
+
+int on_sources(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.sources.worker);
+
+    if (worker == NULL) {
+        return 0;
+    }
+    sched->check_sources = true;
+    return worker_set_sources(worker, event->u.sources.count, event->u.sources.name, event->u.sources.path);
+}
+
+// The worker's own list of what it holds of one job leaves out what we think it holds.
+static void lose_unlisted(struct layer *layer, const struct worker *worker)
+{
+    for (uint32_t i = 0; i < layer->tasks; i++) {
+        uint8_t seen = layer->state[i] & TASK_SEEN;
+
+        layer->state[i] &= (uint8_t)~TASK_SEEN;
+        if (seen == 0 && task_state(layer, i) == TASK_HELD && layer->owner[i] == worker->number) {
+            task_lose(layer, i);
+        }
+    }
+}
+
+static void on_holding_full(struct sched *sched, struct worker *worker, const struct sched_event *event)
+{
+    if (worker->partitions == 0) {
+        return;
+    }
+    for (size_t k = 0; k < event->u.holding.adds; k++) {
+        const struct task_range *range = &event->u.holding.add[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
+            layer->state[range->first + n] |= TASK_SEEN;
+        }
+    }
+    for (struct knows *knows = worker->knows; knows != NULL; knows = knows->worker_next) {
+        for (uint32_t l = 0; knows->job->has_tasks && l < knows->job->layers; l++) {
+            if (knows_test(knows->holds, l)) {
+                lose_unlisted(&knows->job->layer[l], worker);
+            }
+        }
+    }
+    for (size_t k = 0; k < event->u.holding.adds; k++) {
+        const struct task_range *range = &event->u.holding.add[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
+            layer->state[range->first + n] &= (uint8_t)~TASK_SEEN;
+        }
+    }
+}
+
+int on_holding(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.holding.worker);
+    const uint64_t *bytes = event->u.holding.bytes;
+
+    if (worker == NULL) {
+        return 0;
+    }
+    if (event->u.holding.full) {
+        on_holding_full(sched, worker, event);
+    }
+    for (size_t k = 0; k < event->u.holding.adds; k++) {
+        const struct task_range *range = &event->u.holding.add[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
+            adopt(worker, layer, range->first + n, bytes[n]);
+        }
+        if (layer == NULL && is_unknown_job(sched, range->job)) {
+            outbox_forget(sched, worker, range->job);
+        }
+        bytes += range->count;
+    }
+    for (size_t k = 0; k < event->u.holding.gones; k++) {
+        const struct task_range *range = &event->u.holding.gone[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t i = range->first; layer != NULL && i < range->first + range->count; i++) {
+            if (task_state(layer, i) == TASK_HELD && layer->owner[i] == worker->number) {
+                task_lose(layer, i);
+            }
+        }
+    }
+    return 0;
+}
+
+static void range_done(struct worker *worker, struct layer *layer, const struct task_range *range,
+                       const uint64_t *bytes)
+{
+    for (uint32_t n = 0; n < range->count; n++) {
+        uint32_t i = range->first + n;
+
+        if (task_state(layer, i) == TASK_ASSIGNED && layer->owner[i] == worker->number) {
+            worker_unassign(worker, layer, i);
+            task_hold(layer, i, worker, bytes[n]);
+        } else {
+            adopt(worker, layer, i, bytes[n]);
+        }
+    }
+}
+
+int on_tasks_done(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.done.worker);
+    struct job *job = job_find(sched, event->u.done.job);
+    const uint64_t *bytes = event->u.done.bytes;
+
+    if (worker == NULL) {
+        return 0;
+    }
+    if (job != NULL) {
+        job->rows += event->u.done.rows;
+        job->source_bytes += event->u.done.source_bytes;
+    }
+    for (size_t k = 0; k < event->u.done.ranges; k++) {
+        const struct task_range *range = &event->u.done.range[k];
+        struct layer *layer = range_layer(sched, range);
+
+        if (layer != NULL) {
+            range_done(worker, layer, range, bytes);
+        } else if (is_unknown_job(sched, range->job)) {
+            outbox_forget(sched, worker, range->job);
+        }
+        bytes += range->count;
+    }
+    worker_reload(sched, worker);
+    return 0;
+}
+
+// Somebody could not get a partition from this worker: it is not there, or not for us.
+static void lose_at(struct sched *sched, uint32_t peer, struct layer *layer, uint32_t i)
+{
+    struct worker *holder = worker_find(sched, peer);
+
+    if (holder == NULL || task_state(layer, i) != TASK_HELD || layer->owner[i] != holder->number) {
+        return; // that is known already
+    }
+    if (!is_lost_too_often(layer, i)) {
+        outbox_release(sched, holder, layer, i);
+        task_lose(layer, i);
+    }
+}
+
+int on_task_failed(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.failed.worker);
+    struct task_range range = {event->u.failed.job, event->u.failed.layer, event->u.failed.index, 1};
+    struct task_range missing = {range.job, event->u.failed.missing_layer, event->u.failed.missing_index, 1};
+    struct layer *layer = range_layer(sched, &range);
+    struct layer *source = event->u.failed.missing_input ? range_layer(sched, &missing) : NULL;
+
+    if (worker == NULL || layer == NULL || task_state(layer, range.first) != TASK_ASSIGNED ||
+        layer->owner[range.first] != worker->number) {
+        return 0;
+    }
+    if (!event->u.failed.missing_input) {
+        job_end(layer->job, JOB_FAILED, event->u.failed.code, event->u.failed.text, range.layer, range.first,
+                worker->name);
+        return 0;
+    }
+    worker_unassign(worker, layer, range.first);
+    worker_reload(sched, worker);
+    task_requeue(layer, range.first);
+    // The task's own count as well: a worker may blame a partition that it never needed.
+    if (!is_lost_too_often(layer, range.first) && source != NULL) {
+        uint32_t holder = event->u.failed.missing_worker;
+
+        lose_at(sched, holder != 0 ? holder : worker->peer, source, missing.first);
+    }
+    return 0;
+}
+
+int on_tasks_dropped(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.dropped.worker);
+
+    for (size_t k = 0; worker != NULL && k < event->u.dropped.ranges; k++) {
+        const struct task_range *range = &event->u.dropped.range[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t i = range->first; layer != NULL && i < range->first + range->count; i++) {
+            // Only what was asked back and is still there: other answers are to drops of before.
+            if (task_state(layer, i) != TASK_ASSIGNED || layer->owner[i] != worker->number ||
+                (layer->state[i] & TASK_RECALL) == 0) {
+                continue;
+            }
+            worker_unassign(worker, layer, i);
+            task_requeue(layer, i);
+            if (task_state(layer, i) == TASK_READY) {
+                layer->state[i] |= TASK_RECALL;
+            }
+        }
+    }
+    if (worker != NULL) {
+        worker_reload(sched, worker);
+    }
+    return 0;
+}
+
+int on_result_lost(struct sched *sched, const struct sched_event *event)
+{
+    const struct task_range *range = &event->u.lost.range;
+
+    for (uint32_t n = 0; n < range->count; n++) {
+        // Looked up each time: the job may end on the way.
+        struct layer *layer = range_layer(sched, range);
+
+        if (layer == NULL) {
+            break;
+        }
+        lose_at(sched, event->u.lost.worker, layer, range->first + n);
+    }
+    return 0;
+}

@@ -3,6 +3,7 @@
 
 #include "proto/op.h"
 #include "proto/op_step.h"
+#include "proto/template.h"
 
 enum { ARGV_MAX = 65536, NAME_BYTES_MAX = 4096 };
 #define BUSY_NANOSECONDS_MAX (UINT64_C(3600) * 1000 * 1000 * 1000)
@@ -123,7 +124,7 @@ int step_check_command(const void *step, struct step_columns *columns, struct er
     if (rc == 0 && command->directory != NULL) {
         rc = check_word("the working directory", command->directory, err);
     }
-    return rc;
+    return rc == 0 ? template_check_columns(command, err) : rc;
 }
 
 static int check_count(const char *what, size_t count, size_t least, uint32_t tasks, struct error *err)

@@ -28,6 +28,29 @@ int client_cluster(dray_t *dray, struct arena *arena, const Dray__Cluster **out,
 int client_sources(dray_t *dray, const char *pattern, const char *path, bool glob, struct arena *arena,
                    const Dray__Sources **out, struct error *err);
 
+// All jobs (job 0), or one with its layers and failures.  Waits as above.  -ENOENT: there is no such job.
+int client_jobs(dray_t *dray, uint32_t job, struct arena *arena, const Dray__Jobs **out, struct error *err);
+
+struct client_attach {
+    uint32_t job;     // or
+    const char *kept; // a name, not NULL
+    bool look;        // only asks: nothing comes of the job
+    bool ordered;     // its results come in index order of their layer
+};
+// dray_attach, with all that the broker says of the job: state, note, layers.
+int client_attach(dray_t *dray, const struct client_attach *how, struct arena *arena,
+                  const Dray__Attached **out, struct error *err);
+int client_keep(dray_t *dray, uint32_t job, const char *name, struct error *err);
+int client_unkeep(dray_t *dray, const char *name, struct error *err);
+
+// Tasks [first, first + count) of a layer.
+struct client_range {
+    uint32_t layer, first, count;
+};
+// The whole job when there are no ranges.  Sent, not waited for: the job's events tell what became of it.
+int client_cancel(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
+                  struct error *err);
+
 // The bytes of the partition that dray_next gave last, as a new reference; NULL: it gave none.
 struct buffer *client_event_buffer(dray_t *dray);
 

@@ -142,8 +142,7 @@ static void check_layer(const struct sched *sched, const struct layer *layer, st
     }
     MUST(active == layer->whole_active, layer, UINT32_MAX);
     MUST(blocked == layer->blocked, layer, UINT32_MAX);
-    MUST(bits_test(&layer->job->runnable, layer->position) == (in[TASK_READY] > 0 && blocked == 0), layer,
-         UINT32_MAX);
+    MUST(layer->rank.in == (in[TASK_READY] > 0 && blocked == 0), layer, UINT32_MAX);
     tally->tasks += layer->tasks;
 }
 
@@ -154,12 +153,12 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
 
     MUST(!job->is_unsettled && !job->forgotten, NULL, 0);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
-        check_layer(sched, &job->layer[l], tally);
-        open += job->layer[l].goal ? layer_unfinished(&job->layer[l]) : 0;
-        assigned += job->layer[l].in[TASK_ASSIGNED];
+        check_layer(sched, job->layer[l], tally);
+        open += job->layer[l]->goal ? layer_unfinished(job->layer[l]) : 0;
+        assigned += job->layer[l]->in[TASK_ASSIGNED];
     }
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
-    MUST(job->is_runnable == (job->has_tasks && bits_next(&job->runnable, 0) != BITS_NONE), NULL, 0);
+    MUST(job->is_runnable == (job->has_tasks && job->runnable.root != NULL), NULL, 0);
     // A job that runs has something left to do, or it would have ended with this step.
     MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0, NULL, 0);
 }

@@ -48,7 +48,7 @@ static int edges_create(struct job *job, struct error *err)
     uint64_t edges = 0;
 
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         layer->input = arena_array(&job->arena, layer->inputs, sizeof(*layer->input));
         layer->input_tasks = arena_array(&job->arena, layer->inputs, sizeof(uint32_t));
@@ -60,7 +60,7 @@ static int edges_create(struct job *job, struct error *err)
 
             memset(edge, 0, sizeof(*edge));
             edge->input = layer->graph->input[k];
-            edge->source = &job->layer[edge->input->layer];
+            edge->source = job->layer[edge->input->layer];
             edge->target = layer;
             edge->whole = is_whole(edge->input);
             edge->source->dependents++;
@@ -79,7 +79,7 @@ static int edges_create(struct job *job, struct error *err)
         }
     }
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         layer->dependent = arena_array(&job->arena, layer->dependents, sizeof(struct edge *));
         if (layer->dependent == NULL) {
@@ -88,7 +88,7 @@ static int edges_create(struct job *job, struct error *err)
         layer->dependents = 0;
     }
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         for (size_t k = 0; k < layer->inputs; k++) {
             struct edge *edge = &layer->input[k];
@@ -109,16 +109,18 @@ static int edges_create(struct job *job, struct error *err)
 static int layers_create(struct job *job, struct error *err)
 {
     bool any_wanted = false;
+    struct layer *block;
 
     job->layers = (uint32_t)job->graph->n_layer;
-    job->layer = arena_array(&job->arena, job->layers, sizeof(*job->layer));
-    job->order = arena_array(&job->arena, job->layers, sizeof(struct layer *));
-    if (job->layer == NULL || job->order == NULL) {
+    block = arena_array(&job->arena, job->layers, sizeof(*block));
+    job->layer = arena_array(&job->arena, job->layers, sizeof(struct layer *));
+    if (job->layer == NULL || block == NULL) {
+        job->layers = 0;
         return error_no_memory(err);
     }
-    memset(job->layer, 0, job->layers * sizeof(*job->layer));
+    memset(block, 0, job->layers * sizeof(*block));
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l] = &block[l];
 
         layer->job = job;
         layer->graph = job->graph->layer[l];
@@ -136,7 +138,7 @@ static int layers_create(struct job *job, struct error *err)
     }
     // Nothing wanted: then it is run for what it does, to its last layers.
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         layer->goal = any_wanted ? layer->wanted : layer->dependents == 0;
     }
@@ -148,11 +150,11 @@ static uint32_t group_of(struct layer *layer)
     struct job *job = layer->job;
     uint32_t group = layer->number;
 
-    while (job->layer[group].group != group) {
-        group = job->layer[group].group;
+    while (job->layer[group]->group != group) {
+        group = job->layer[group]->group;
     }
     while (layer->group != group) {
-        struct layer *next = &job->layer[layer->group];
+        struct layer *next = job->layer[layer->group];
 
         layer->group = group;
         layer = next;
@@ -160,49 +162,45 @@ static uint32_t group_of(struct layer *layer)
     return group;
 }
 
-static int compare_order(const void *left, const void *right)
-{
-    const struct layer *a = *(struct layer *const *)left;
-    const struct layer *b = *(struct layer *const *)right;
+enum { PRIORITY_BITS = 31 };
 
-    if (a->root != b->root) {
-        return a->root ? 1 : -1;
+// Least first.  Higher priorities; then later layers, so that partitions are released soonest; then
+// what has no inputs, by groups, in the order of the graph.
+static uint64_t layer_key(const struct layer *layer)
+{
+    int64_t most = (INT64_C(1) << (PRIORITY_BITS - 1)) - 1;
+    int64_t priority = layer->graph->has_priority ? layer->graph->priority : 0;
+    uint64_t key;
+
+    priority = priority > most ? most : priority < -most ? -most : priority;
+    key = (uint64_t)(most - priority) << (64 - PRIORITY_BITS);
+    if (layer->root) {
+        return key | UINT64_C(1) << 32 | (uint64_t)layer->group << 16 | layer->number;
     }
-    if (!a->root) {
-        return a->number > b->number ? -1 : 1;
-    }
-    if (a->group != b->group) {
-        return a->group < b->group ? -1 : 1;
-    }
-    return a->number < b->number ? -1 : 1;
+    return key | (GRAPH_LAYERS_MAX - 1 - layer->number);
 }
 
-// Later layers first, so that partitions are released soonest; then what has no inputs, by
-// groups: layers that are tied by local edges run in step, a whole edge is a barrier.
+// Layers that are tied by local edges run in step, a whole edge is a barrier.
 static void order_layers(struct job *job)
 {
     for (uint32_t l = 0; l < job->layers; l++) {
-        job->layer[l].group = l;
-        job->order[l] = &job->layer[l];
+        job->layer[l]->group = l;
     }
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         for (size_t k = 0; k < layer->inputs; k++) {
             if (!layer->input[k].whole) {
                 uint32_t a = group_of(layer);
                 uint32_t b = group_of(layer->input[k].source);
 
-                job->layer[a > b ? a : b].group = a > b ? b : a;
+                job->layer[a > b ? a : b]->group = a > b ? b : a;
             }
         }
     }
     for (uint32_t l = 0; l < job->layers; l++) {
-        job->layer[l].group = group_of(&job->layer[l]);
-    }
-    qsort(job->order, job->layers, sizeof(struct layer *), compare_order);
-    for (uint32_t p = 0; p < job->layers; p++) {
-        job->order[p]->position = p;
+        job->layer[l]->group = group_of(job->layer[l]);
+        job->layer[l]->rank.key = layer_key(job->layer[l]);
     }
 }
 
@@ -238,11 +236,10 @@ static bool has_local_dependent(const struct layer *layer)
 
 static void carve_all(struct job *job, struct carver *carver)
 {
-    carve_bits(carver, &job->runnable, job->layers);
     carve_bits(carver, &job->unsettled, job->layers);
     carve_bits(carver, &job->dirty, job->layers);
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         layer->value = carve(carver, layer->tasks, sizeof(uint64_t));
         if (has_local_dependent(layer)) {
@@ -289,7 +286,7 @@ static enum task_state task_start(struct layer *layer, uint32_t i)
 static void tasks_start(struct job *job)
 {
     for (uint32_t l = job->layers; l-- > 0;) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
         bool all = layer->goal || layer->whole_active > 0;
         int flags = layer->goal ? TASK_KEEP : 0;
 
@@ -362,8 +359,8 @@ out:
 static void tasks_destroy(struct job *job)
 {
     for (uint32_t l = 0; job->layer != NULL && l < job->layers; l++) {
-        for (size_t k = 0; job->layer[l].input != NULL && k < job->layer[l].inputs; k++) {
-            edge_index_destroy(job->layer[l].input[k].reverse);
+        for (size_t k = 0; job->layer[l]->input != NULL && k < job->layer[l]->inputs; k++) {
+            edge_index_destroy(job->layer[l]->input[k].reverse);
         }
     }
     free(job->slab);
@@ -412,7 +409,7 @@ void job_commit(struct job *job)
     sched->job_count++;
     sched->bytes += job->bytes;
     for (uint32_t l = 0; l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         sched->tasks += layer->tasks;
         for (int s = 0; s < TASK_STATES; s++) {
@@ -488,8 +485,8 @@ static void job_drop_tasks(struct job *job)
     if (!job->has_tasks) {
         return;
     }
-    for (uint32_t p = 0; p < job->layers; p++) {
-        struct layer *layer = job->order[p];
+    for (uint32_t l = 0; l < job->layers; l++) {
+        struct layer *layer = job->layer[l];
         uint32_t here = layer->in[TASK_HELD] + layer->in[TASK_ASSIGNED];
 
         for (uint32_t i = 0; here > 0 && i < layer->tasks; i++) {

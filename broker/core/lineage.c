@@ -234,7 +234,7 @@ static void job_settle(struct job *job)
 
     // What a layer's tasks do unsettles earlier layers only, which come later here.
     while ((back = bits_next(&job->unsettled, 0)) != BITS_NONE) {
-        struct layer *layer = &job->layer[job->layers - 1 - back];
+        struct layer *layer = job->layer[job->layers - 1 - back];
         uint32_t i = 0;
 
         bits_clear(&job->unsettled, back);
@@ -286,7 +286,7 @@ void worker_lose(struct sched *sched, struct worker *worker)
 
         for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
             if (knows_test(knows->holds, l)) {
-                layer_lose(&job->layer[l], worker);
+                layer_lose(job->layer[l], worker);
             }
         }
     }

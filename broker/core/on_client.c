@@ -67,7 +67,7 @@ static void take_over(struct job *job, struct client *client)
 {
     job_attach(job, client);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         for (uint32_t i = 0; layer->wanted && layer->in[TASK_HELD] > 0 && i < layer->tasks; i++) {
             if (task_state(layer, i) == TASK_HELD && (layer->state[i] & TASK_KEEP) != 0) {

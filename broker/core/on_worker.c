@@ -169,7 +169,7 @@ static void on_holding_full(struct sched *sched, struct worker *worker, const st
     for (struct knows *knows = worker->knows; knows != NULL; knows = knows->worker_next) {
         for (uint32_t l = 0; knows->job->has_tasks && l < knows->job->layers; l++) {
             if (knows_test(knows->holds, l)) {
-                lose_unlisted(&knows->job->layer[l], worker);
+                lose_unlisted(knows->job->layer[l], worker);
             }
         }
     }

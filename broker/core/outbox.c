@@ -239,7 +239,7 @@ static bool releases_flush(struct layer *layer)
 static bool layers_flush(struct job *job)
 {
     for (uint32_t l = 0; (l = bits_next(&job->dirty, l)) != BITS_NONE; l++) {
-        struct layer *layer = &job->layer[l];
+        struct layer *layer = job->layer[l];
 
         if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer)) {
             return false;

@@ -240,16 +240,14 @@ static bool place_restricted(struct layer *layer)
     return true;
 }
 
-// Of the roots that are in step with the one at `position`, the one that is furthest behind.
-static struct layer *hindmost(struct job *job, uint32_t position)
+// Of the roots that are in step with this one, the one that is furthest behind.
+static struct layer *hindmost(struct layer *best)
 {
-    struct layer *best = job->order[position];
+    struct layer *other = best;
     uint32_t looked = 0;
 
-    while (best->root && (position = bits_next(&job->runnable, position + 1)) != BITS_NONE &&
+    while (best->root && (other = layer_from(best->job, other->rank.key + 1)) != NULL &&
            looked++ < STEPS_TOGETHER) {
-        struct layer *other = job->order[position];
-
         if (other->group != best->group) {
             break;
         }
@@ -265,21 +263,22 @@ static struct layer *hindmost(struct job *job, uint32_t position)
 // False: nobody has room.
 static bool place_job(struct job *job)
 {
-    uint32_t position = 0;
+    struct layer *layer;
+    uint64_t key = 0;
 
-    while ((position = bits_next(&job->runnable, position)) != BITS_NONE) {
-        struct layer *layer = job->order[position];
+    while ((layer = layer_from(job, key)) != NULL) {
         bool room;
 
         if (layer->local) {
             room = place_local(layer);
-            position++;
+            key = layer->rank.key + 1;
         } else if (is_restricted(layer)) {
             room = place_restricted(layer);
-            position++;
+            key = layer->rank.key + 1;
         } else {
-            // Comes back to the same position until it is out of tasks.
-            room = place_portion(hindmost(job, position));
+            // Comes back to the same one until it is out of tasks.
+            key = layer->rank.key;
+            room = place_portion(hindmost(layer));
         }
         if (!room) {
             return false;
@@ -396,12 +395,13 @@ static void fail_unreadable(struct layer *layer, uint32_t i, const Dray__Source 
 
 static void check_job(struct job *job)
 {
-    uint32_t position = 0;
+    struct layer *layer;
+    uint64_t key = 0;
 
-    while (job->has_tasks && (position = bits_next(&job->runnable, position)) != BITS_NONE) {
-        struct layer *layer = job->order[position++];
+    while (job->has_tasks && (layer = layer_from(job, key)) != NULL) {
         uint32_t i = 0;
 
+        key = layer->rank.key + 1;
         while (layer->graph->n_source > 0 && (i = bits_next(&layer->ready, i)) != BITS_NONE) {
             const Dray__Source *source = source_of(layer, i);
 

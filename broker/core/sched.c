@@ -102,7 +102,7 @@ struct layer *range_layer(const struct sched *sched, const struct task_range *ra
     if (job == NULL || !job->has_tasks || range->layer >= job->layers) {
         return NULL;
     }
-    struct layer *layer = &job->layer[range->layer];
+    struct layer *layer = job->layer[range->layer];
 
     return range->first <= layer->tasks && range->count <= layer->tasks - range->first ? layer : NULL;
 }

@@ -129,17 +129,17 @@ void layer_wake(struct layer *layer)
     struct job *job = layer->job;
     bool runnable = layer->in[TASK_READY] > 0 && layer->blocked == 0;
 
-    if (runnable == bits_test(&job->runnable, layer->position)) {
+    if (runnable == layer->rank.in) {
         return;
     }
     if (runnable) {
-        bits_set(&job->runnable, layer->position);
+        rank_add(&job->runnable, &layer->rank);
         if (!job->is_runnable) {
             job_run_insert(job);
         }
     } else {
-        bits_clear(&job->runnable, layer->position);
-        if (bits_next(&job->runnable, 0) == BITS_NONE) {
+        rank_remove(&job->runnable, &layer->rank);
+        if (job->runnable.root == NULL) {
             job_run_remove(job);
         }
     }

@@ -23,6 +23,7 @@
 #define DRAY_BROKER_CORE_STATE_H
 
 #include "broker/core/bits.h"
+#include "broker/core/rank.h"
 #include "broker/core/sched.h"
 #include "proto/arena.h"
 #include "proto/hash.h"
@@ -61,7 +62,7 @@ struct layer {
     const Dray__Layer *graph;
     uint32_t number;
     uint32_t tasks;
-    uint32_t position; // in the job's order
+    struct rank_node rank; // in the job's runnable layers; its key: the order
     uint32_t group;    // roots of one group are handed out in step with one another
     bool wanted;
     bool goal;  // wanted, or nothing in the job is and this is where it ends
@@ -111,15 +112,14 @@ struct job {
     struct arena arena; // graph, layers, edges
     void *slab;         // all arrays of all layers
     uint64_t bytes;     // of both and of reverse edges
-    struct layer *layer;
+    struct layer **layer; // by number; they themselves never move
     uint32_t layers;
-    struct layer **order;
     uint64_t tasks; // needed at some time
     uint64_t done;  // held or released
     uint64_t open;  // unfinished tasks of goal layers
     uint64_t assigned;
     uint64_t rows, source_bytes;
-    struct bits runnable;  // positions in order of layers with tasks that may be assigned
+    struct rank runnable;  // layers with tasks that may be assigned
     struct bits unsettled; // layers - 1 - number, so that the latest comes first
     struct bits dirty;     // layers with something in released or results
     bool is_runnable, is_dirty, is_unsettled;
@@ -235,5 +235,12 @@ void layer_mark_dirty(struct layer *layer);
 void job_mark_dirty(struct job *job);
 // Puts the layer into or out of what may be assigned, and its job too.
 void layer_wake(struct layer *layer);
+// The first of a job's runnable layers whose key is at least this; NULL: none.
+static inline struct layer *layer_from(const struct job *job, uint64_t key)
+{
+    struct rank_node *node = rank_from(&job->runnable, key);
+
+    return node != NULL ? hash_entry(node, struct layer, rank) : NULL;
+}
 
 #endif

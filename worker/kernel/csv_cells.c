@@ -173,6 +173,52 @@ uint32_t csv_cells_float64(const struct csv_cells *cells, const struct csv_missi
     return cells->rows;
 }
 
+static uint64_t bits_of(uint32_t rows)
+{
+    return rows < 64 ? (UINT64_C(1) << rows) - 1 : ~UINT64_C(0);
+}
+
+uint32_t csv_cells_odd_float64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
+                               uint32_t rows, uint64_t odd, uint64_t *nulls, double *values)
+{
+    for (odd &= bits_of(rows); odd != 0; odd &= odd - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(odd);
+        uint32_t start = csv_cell_start(cells, row + i);
+        uint32_t size = csv_cell_end(cells, row + i) - start;
+        enum csv_fit outcome = CSV_MISSING;
+        double value = 0;
+
+        if (size > 0 || !missing->empty) {
+            outcome = csv_value_float64(missing, cells->base + start, size, &value);
+        }
+        if (outcome == CSV_MISFIT) {
+            return i;
+        }
+        if (outcome == CSV_MISSING) {
+            *nulls |= UINT64_C(1) << i;
+            value = 0;
+        }
+        values[i] = value;
+    }
+    return rows;
+}
+
+uint32_t csv_cells_odd_int64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
+                             uint32_t rows, uint64_t odd, int64_t *values)
+{
+    for (odd &= bits_of(rows); odd != 0; odd &= odd - 1) {
+        uint32_t i = (uint32_t)__builtin_ctzll(odd);
+        uint32_t start = csv_cell_start(cells, row + i);
+
+        // A missing value neither: pandas' integers have none.
+        if (csv_value_int64(missing, cells->base + start, csv_cell_end(cells, row + i) - start, &values[i]) !=
+            CSV_FITS) {
+            return i;
+        }
+    }
+    return rows;
+}
+
 void csv_cells_mark_missing(uint32_t *codes, uint32_t rows, struct csv_vector *out)
 {
     for (uint32_t row = 0; row < rows; row++) {

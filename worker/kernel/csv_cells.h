@@ -45,8 +45,17 @@ csv_convert_fn csv_cells_bool;  // uint8_t
 csv_convert_fn csv_cells_int64;
 csv_convert_fn csv_cells_float64;
 csv_convert_fn csv_cells_string;  // struct string_view; always fits
+csv_convert_fn csv_cells_int64_avx2;
+csv_convert_fn csv_cells_float64_avx2;
 csv_convert_fn csv_cells_int64_avx512;
 csv_convert_fn csv_cells_float64_avx512;
+
+// Those of 64 rows from `row` on that a vector kernel left over, a bit each, one by one; bits from `rows` on
+// are ignored.  `values` is that of the first row.  The row that does not fit; `rows`: all do.
+uint32_t csv_cells_odd_float64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
+                               uint32_t rows, uint64_t odd, uint64_t *nulls, double *values);
+uint32_t csv_cells_odd_int64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
+                             uint32_t rows, uint64_t odd, int64_t *values);
 
 // uint32_t codes.  0; 1: the dictionary is full, nothing was made; -ENOMEM.
 typedef int csv_encode_fn(const struct csv_cells *cells, struct csv_dict *dict, struct csv_vector *out,
@@ -57,6 +66,5 @@ csv_encode_fn csv_cells_encode_avx512;
 
 // Marks rows whose code is CSV_DICT_MISSING as null.
 void csv_cells_mark_missing(uint32_t *codes, uint32_t rows, struct csv_vector *out);
-
 
 #endif

@@ -273,30 +273,6 @@ static inline uint64_t bits_of(uint32_t rows)
     return rows < 64 ? (UINT64_C(1) << rows) - 1 : ~UINT64_C(0);
 }
 
-// The odd ones among 64 rows.  The row that does not fit, 64 when all do.
-static uint32_t fix_float64(const struct csv_cells *cells, const struct csv_missing *missing, uint32_t row,
-                            uint64_t odd, uint64_t *nulls, double *values)
-{
-    for (; odd != 0; odd &= odd - 1) {
-        uint32_t i = (uint32_t)__builtin_ctzll(odd);
-        uint32_t start = csv_cell_start(cells, row + i);
-        double value = 0;
-
-        switch (csv_value_float64(missing, cells->base + start, csv_cell_end(cells, row + i) - start, &value)) {
-        case CSV_MISFIT:
-            return i;
-        case CSV_MISSING:
-            *nulls |= UINT64_C(1) << i;
-            value = 0;
-            break;
-        case CSV_FITS:
-            break;
-        }
-        values[i] = value;
-    }
-    return 64;
-}
-
 uint32_t csv_cells_float64_avx512(const struct csv_cells *cells, const struct csv_missing *missing,
                                   struct csv_vector *out)
 {
@@ -322,7 +298,7 @@ uint32_t csv_cells_float64_avx512(const struct csv_cells *cells, const struct cs
             uint64_t odd = b.odd[i / 64] & wanted & ~nulls;
 
             if (odd != 0) {
-                uint32_t fitted = fix_float64(cells, missing, row + i, odd, &nulls, values + row + i);
+                uint32_t fitted = csv_cells_odd_float64(cells, missing, row + i, 64, odd, &nulls, values + row + i);
 
                 if (fitted < 64) {
                     return row + i + fitted;
@@ -360,15 +336,11 @@ uint32_t csv_cells_int64_avx512(const struct csv_cells *cells, const struct csv_
             _mm512_storeu_si512(values + row + i, _mm512_mask_sub_epi64(w, negative, _mm512_setzero_si512(), w));
         }
         for (uint32_t i = 0; i < rows; i += 64) {
-            for (uint64_t odd = b.odd[i / 64] & bits_of(rows - i); odd != 0; odd &= odd - 1) {
-                uint32_t r = row + i + (uint32_t)__builtin_ctzll(odd);
-                uint32_t start = csv_cell_start(cells, r);
+            uint64_t odd = b.odd[i / 64] & bits_of(rows - i);
+            uint32_t fitted = csv_cells_odd_int64(cells, missing, row + i, 64, odd, values + row + i);
 
-                // A missing value neither: pandas' integers have none.
-                if (csv_value_int64(missing, cells->base + start, csv_cell_end(cells, r) - start, &values[r]) !=
-                    CSV_FITS) {
-                    return r;
-                }
+            if (fitted < 64) {
+                return row + i + fitted;
             }
         }
     }

@@ -33,7 +33,7 @@ static const struct {
 } table[] = {
 #if defined(__x86_64__)
     {{"avx512", csv_index_avx512, csv_cells_int64_avx512, csv_cells_float64_avx512, csv_cells_encode_avx512}, has_avx512},
-    {{"avx2", csv_index_avx2, csv_cells_int64, csv_cells_float64, csv_cells_encode_avx2}, has_avx2},
+    {{"avx2", csv_index_avx2, csv_cells_int64_avx2, csv_cells_float64_avx2, csv_cells_encode_avx2}, has_avx2},
 #endif
     {{"baseline", csv_index_baseline, csv_cells_int64, csv_cells_float64, csv_cells_encode}, always},
 };

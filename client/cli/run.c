@@ -59,7 +59,7 @@ static const struct argp_option OPTIONS[] = {
      "that is not set either, a cluster of child processes for this command alone)",
      0},
     {"workers", 'w', "N", 0, "Worker processes of a local cluster (1)", 1},
-    {"threads", 't', "N", 0, "Threads of each of its workers (as many as there are processors)", 1},
+    {"threads", 't', "N", 0, "Threads of each of its workers (the processors over the workers)", 1},
     {"memory", 'm', "SIZE", 0,
      "Memory of each of its workers: 256M, 1.5G, 64MB, 16MiB (half of the machine's over the workers)", 1},
     {"format", 'f', "FORMAT", 0, "table (as pandas prints it, the default), csv or json", 2},

@@ -225,6 +225,7 @@ int probe_not_found(const Dray__ProbeCsv *probe, const Dray__Sources *sources, s
         }
         used += (size_t)n;
     }
-    return error_set(err, ENOENT, "no worker can read %s: it is not below the --data-dir of %s", probe->path,
-                     used > 0 ? names : "any of them");
+    return error_set(err, ENOENT,
+                     "no worker can read %s: it was not below the --data-dir of %s when they last looked",
+                     probe->path, used > 0 ? names : "any of them");
 }

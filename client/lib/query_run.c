@@ -22,6 +22,7 @@ struct query_run {
     enum query_outcome outcome; // of what failed first
     uint64_t no_workers_us;     // since when there are none; 0: there are
     bool told_waiting;
+    struct error cluster_error; // of the broker or for want of workers, without a place in the script
 };
 
 static int fail(struct query_run *run, enum query_outcome outcome, int rc)
@@ -284,7 +285,11 @@ static int probe(void *context, const Dray__ProbeCsv *const *probes, size_t coun
     if (rc == 0) {
         rc = probe_plan_result(plan, out, err);
     }
-    return fail(run, QUERY_JOB, rc);
+    fail(run, QUERY_JOB, rc);
+    if (rc != 0 && err != NULL && (run->outcome == QUERY_BROKER || run->outcome == QUERY_NO_WORKERS)) {
+        run->cluster_error = *err;
+    }
+    return rc;
 }
 
 // ---- the query -------------------------------------------------------------------------------------
@@ -314,6 +319,9 @@ int query_run_create(const char *script, size_t size, const char *script_name,
     if (rc != 0) {
         fail(run, QUERY_SCRIPT, rc);
         *outcome = run->outcome;
+        if (err != NULL && run->cluster_error.code != 0) {
+            *err = run->cluster_error; // no line of the script is to blame
+        }
         query_run_destroy(run);
         return rc;
     }

@@ -61,6 +61,29 @@ static int scalars_plan(struct binder *b, const struct scalars *s, const struct 
     return *out == NULL ? bind_no_memory(b) : 0;
 }
 
+static bool is_number(enum type type)
+{
+    return type == TYPE_INT64 || type == TYPE_FLOAT64;
+}
+
+// Values of types that have no other in common than text are printed as what they are all the same.
+static int note_row_types(struct binder *b, const struct scalars *s, struct shape *shape)
+{
+    enum type *type = arena_array(b->arena, s->count, sizeof(*type));
+    bool is_mixed = false;
+
+    if (type == NULL) {
+        return bind_no_memory(b);
+    }
+    for (uint32_t i = 0; i < s->count; i++) {
+        type[i] =
+            s->expr[i]->type == TYPE_DICT || s->expr[i]->type == TYPE_ANY ? TYPE_STRING : s->expr[i]->type;
+        is_mixed |= type[i] != type[0] && !(is_number(type[i]) && is_number(type[0]));
+    }
+    shape->row_type = is_mixed ? type : NULL;
+    return 0;
+}
+
 static int answer_scalars(struct binder *b, const struct scalars *s, struct answer *out)
 {
     int rc = scalars_plan(b, s, &out->plan);
@@ -83,7 +106,7 @@ static int answer_scalars(struct binder *b, const struct scalars *s, struct answ
         out->cell[i].column = i;
         out->cell[i].name = s->name[i];
     }
-    return 0;
+    return note_row_types(b, s, &out->shape);
 }
 
 // Lists and tuples: literals and single values computed from one table.
@@ -224,11 +247,9 @@ static enum type common_type(const struct answer *answer, const struct table *ro
 
     for (uint32_t i = 1; i < answer->cells; i++) {
         enum type other = cell_type(&answer->cell[i], row);
-        bool numbers =
-            type <= TYPE_FLOAT64 && type >= TYPE_INT64 && other <= TYPE_FLOAT64 && other >= TYPE_INT64;
 
         if (type != other) {
-            type = numbers ? TYPE_FLOAT64 : TYPE_STRING;
+            type = is_number(type) && is_number(other) ? TYPE_FLOAT64 : TYPE_STRING;
         }
     }
     return type;

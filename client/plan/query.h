@@ -56,6 +56,8 @@ struct shape {
     const char *series_name; // SERIES: "Name: price"; NULL: no name line
     const char *dtype;       // overrides the one shown for a SERIES; NULL: from its column
     bool index_is_names;     // index of column names (df.mean()): no header line for it
+    // A SERIES whose rows are of different types, each as text: what each one is; NULL: as its column.
+    const enum type *row_type;
 };
 // Known after query_create; a round that finds wider types may change its names and types, so ask again for
 // each.

@@ -2,7 +2,10 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "proto/number.h"
 
 enum { PRECISION = 6 }; // pandas' display.precision
 
@@ -161,6 +164,42 @@ static struct strip format_array(struct sheet *sheet, const struct column *colum
 struct strip format_values(struct sheet *sheet, const struct column *column, bool has_nulls)
 {
     return format_array(sheet, column, has_nulls, ALIGN_RIGHT);
+}
+
+// One float by itself among objects: pandas' GenericArrayFormatter.
+static struct text format_float(struct sheet *sheet, const char *data, size_t size)
+{
+    char number[NUMBER_TEXT_MAX + 1];
+    struct text text;
+
+    if (size > NUMBER_TEXT_MAX || memchr(data, 'a', size) != NULL) {
+        return text_of(" NaN");
+    }
+    memcpy(number, data, size);
+    number[size] = '\0';
+    text = text_print(sheet, "% .*f", PRECISION, strtod(number, NULL));
+    if (has_point(text)) {
+        while (text.data[text.size - 1] == '0' && text.data[text.size - 2] != '.') {
+            text = text_borrow(text.data, text.size - 1);
+        }
+    }
+    return text;
+}
+
+struct strip format_mixed(struct sheet *sheet, const struct column *column, const enum type *type)
+{
+    struct strip strip = format_objects(sheet, column, " ");
+
+    for (int64_t row = 0; row < column->length && !sheet->no_memory; row++) {
+        if (type[row] == TYPE_FLOAT64 && column_is_valid(column, row)) {
+            size_t size;
+            const char *data = column_string(column, row, &size);
+
+            strip.line[row] = format_float(sheet, data, size);
+        }
+    }
+    strip_fix_width(sheet, &strip, 0, ALIGN_RIGHT);
+    return strip;
 }
 
 struct strip format_index(struct sheet *sheet, const struct column *column, bool has_nulls)

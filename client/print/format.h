@@ -9,6 +9,8 @@
 // has_nulls: somewhere in the column, be it in rows that are not shown; integers are
 // floats then, and booleans objects.
 struct strip format_values(struct sheet *sheet, const struct column *column, bool has_nulls);
+// Texts of values of different types, type[row] each.
+struct strip format_mixed(struct sheet *sheet, const struct column *column, const enum type *type);
 struct strip format_index(struct sheet *sheet, const struct column *column, bool has_nulls);
 // The index 0, 1, 2, ... of `total` rows, of which the first `head` and the last `tail` are shown.
 struct strip format_range(struct sheet *sheet, int64_t total, int64_t head, int64_t tail);

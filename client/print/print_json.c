@@ -57,6 +57,23 @@ static void put_value(FILE *out, const struct column *column, int64_t row)
     }
 }
 
+// A row of a series of mixed types: a text that says what it is.
+static void put_text_of(FILE *out, enum type type, const struct column *column, int64_t row)
+{
+    size_t size;
+    const char *text = column_is_valid(column, row) ? column_string(column, row, &size) : NULL;
+
+    if (text == NULL || type == TYPE_STRING) {
+        put_value(out, column, row);
+    } else if (type == TYPE_BOOL) {
+        fputs_unlocked(size > 0 && text[0] == 'T' ? "true" : "false", out);
+    } else if (type == TYPE_FLOAT64 && memchr(text, 'n', size) != NULL) { // nan, inf
+        fputs_unlocked("null", out);
+    } else {
+        print_bytes(out, text, size);
+    }
+}
+
 static void put_head(struct printer *printer, const struct table *table)
 {
     FILE *out = printer->out;
@@ -108,7 +125,11 @@ static int json_table(struct printer *printer, const struct table *table, struct
             if (i > 0) {
                 putc_unlocked(',', out);
             }
-            put_value(out, &table->column[i], row);
+            if (printer->shape.row_type != NULL && i == table->columns - 1) {
+                put_text_of(out, printer->shape.row_type[printer->rows + row], &table->column[i], row);
+            } else {
+                put_value(out, &table->column[i], row);
+            }
         }
         if (!in_list) {
             putc_unlocked(']', out);

@@ -193,10 +193,26 @@ static void write_footer(const struct view *view, FILE *out)
     fprintf(out, "dtype: %s", dtype);
 }
 
+static struct strip series_values(const struct view *view)
+{
+    uint32_t last = view->table->columns - 1;
+    const struct column *column = &view->table->column[last];
+    enum type type[ITEMS_MAX];
+
+    if (view->shape->row_type == NULL) {
+        return format_values(view->sheet, column, view->has_nulls[last]);
+    }
+    for (int64_t row = 0; row < column->length; row++) {
+        bool is_tail = view->is_cut && row >= ROWS_EDGE;
+
+        type[row] = view->shape->row_type[is_tail ? view->rows - column->length + row : row];
+    }
+    return format_mixed(view->sheet, column, type);
+}
+
 static void write_series(const struct view *view, FILE *out)
 {
     struct sheet *sheet = view->sheet;
-    uint32_t last = view->table->columns - 1;
     struct strip *levels, columns[2], lines;
 
     if (view->rows == 0) {
@@ -210,7 +226,7 @@ static void write_series(const struct view *view, FILE *out)
         return;
     }
     columns[0] = index_count(view) > 1 ? strips_adjoin(sheet, 2, levels, index_count(view)) : levels[0];
-    columns[1] = format_values(sheet, &view->table->column[last], view->has_nulls[last]);
+    columns[1] = series_values(view);
     if (sheet->no_memory) {
         return;
     }

@@ -123,6 +123,29 @@ static void test_dtypes(void **state)
     expect(PRINT_CSV, &shape, table, ",0\na,int64\nlong,float64\n");
 }
 
+// df.max() of columns of all kinds: texts that say what they are.
+static void test_mixed_rows(void **state)
+{
+    static const char *const names[] = {"s", "i", "f", "g", "b", "none", "inf"};
+    static const char *const values[] = {"x", "3", "4.9546623750484144", "2.5", "True", NULL, "-inf"};
+    static const enum type types[] = {TYPE_STRING, TYPE_INT64,   TYPE_FLOAT64, TYPE_FLOAT64,
+                                      TYPE_BOOL,   TYPE_FLOAT64, TYPE_FLOAT64};
+    struct shape shape = {
+        .kind = SHAPE_SERIES, .index_columns = 1, .index_is_names = true, .row_type = types};
+    struct table *table =
+        make_table(7, 2, (struct spec[]){{"", TYPE_STRING, names, NULL}, {"0", TYPE_STRING, values, NULL}});
+
+    (void)state;
+    table_ref(table);
+    expect(PRINT_TABLE, &shape, table,
+           "s              x\ni              3\nf       4.954662\ng            2.5\nb           True\n"
+           "none         NaN\ninf         -inf\ndtype: object\n");
+    expect(PRINT_JSON, &shape, table,
+           "{\"columns\":[null,null],\"index_columns\":1,\"data\":[\n[\"s\",\"x\"],\n[\"i\",3],\n"
+           "[\"f\",4.9546623750484144],\n[\"g\",2.5],\n[\"b\",true],\n[\"none\",null],\n"
+           "[\"inf\",null]\n]}\n");
+}
+
 static void test_scalars(void **state)
 {
     static const struct {
@@ -349,11 +372,17 @@ static void test_utf8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_series),     cmocka_unit_test(test_dtypes),
-        cmocka_unit_test(test_scalars),    cmocka_unit_test(test_lists),
-        cmocka_unit_test(test_nothing),    cmocka_unit_test(test_invalid_utf8),
-        cmocka_unit_test(test_many_parts), cmocka_unit_test(test_integers_with_nulls),
-        cmocka_unit_test(test_errors),     cmocka_unit_test(test_utf8),
+        cmocka_unit_test(test_series),
+        cmocka_unit_test(test_dtypes),
+        cmocka_unit_test(test_mixed_rows),
+        cmocka_unit_test(test_scalars),
+        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_invalid_utf8),
+        cmocka_unit_test(test_many_parts),
+        cmocka_unit_test(test_integers_with_nulls),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_utf8),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

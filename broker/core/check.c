@@ -33,13 +33,6 @@ struct tally {
     uint64_t *partitions;
 };
 
-static bool is_unfinished(const struct layer *layer, uint32_t i)
-{
-    enum task_state state = task_state(layer, i);
-
-    return state == TASK_WAITING || state == TASK_READY || state == TASK_ASSIGNED;
-}
-
 static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
 {
     uint64_t count = 0;
@@ -53,7 +46,7 @@ static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
         struct span span = input_dependents(edge->input, edge->target->tasks, layer->tasks, edge->reverse, i);
 
         for (uint32_t n = 0; n < span.count; n++) {
-            count += is_unfinished(edge->target, span_at(&span, n)) ? 1 : 0;
+            count += task_unfinished(edge->target, span_at(&span, n)) ? 1 : 0;
         }
     }
     return count;
@@ -73,6 +66,25 @@ static uint64_t missing_inputs(const struct layer *layer, uint32_t i)
 
         for (uint32_t n = 0; n < span.count; n++) {
             count += task_state(edge->source, span_at(&span, n)) != TASK_HELD ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+static uint64_t failed_inputs(const struct layer *layer, uint32_t i)
+{
+    uint64_t count = 0;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            count += task_state(edge->source, span_at(&span, n)) == TASK_FAILED ? 1 : 0;
         }
     }
     return count;
@@ -100,12 +112,15 @@ static void check_task(const struct sched *sched, const struct layer *layer, uin
     enum task_state state = task_state(layer, i);
     bool needed = task_needed(layer, i);
 
-    MUST(needed == (is_unfinished(layer, i) || state == TASK_HELD), layer, i);
+    MUST(state == TASK_FAILED || needed == (task_unfinished(layer, i) || state == TASK_HELD), layer, i);
+    MUST(!task_unfinished(layer, i) || (layer->doomed == 0 && failed_inputs(layer, i) == 0), layer, i);
+    MUST(state != TASK_FAILED || (layer->value[i] != 0 && layer->cause != 0), layer, i);
     MUST((layer->state[i] & TASK_SEEN) == 0, layer, i);
     MUST(!bits_test(&layer->unsettled, i), layer, i);
     MUST(bits_test(&layer->ready, i) == (state == TASK_READY), layer, i);
     MUST(!bits_test(&layer->released, i) || state == TASK_RELEASED, layer, i);
-    MUST(!layer->wanted || !bits_test(&layer->results, i) || state == TASK_HELD, layer, i);
+    MUST(!layer->wanted || !bits_test(&layer->results, i) || state == TASK_HELD || state == TASK_FAILED,
+         layer, i);
     MUST(layer->consumers == NULL || layer->consumers[i] == unfinished_dependents(layer, i), layer, i);
     if (state == TASK_WAITING) {
         MUST(layer->value[i] == missing_inputs(layer, i) && layer->value[i] > 0, layer, i);
@@ -123,6 +138,7 @@ static void check_layer(const struct sched *sched, const struct layer *layer, st
     uint32_t in[TASK_STATES] = {0};
     uint32_t active = 0;
     uint32_t blocked = 0;
+    uint32_t doomed = 0;
 
     for (uint32_t i = 0; i < layer->tasks; i++) {
         check_task(sched, layer, i, tally);
@@ -139,9 +155,11 @@ static void check_layer(const struct sched *sched, const struct layer *layer, st
         const struct layer *source = layer->input[k].source;
 
         blocked += layer->input[k].whole && source->in[TASK_HELD] < source->tasks ? 1 : 0;
+        doomed += layer->input[k].whole && source->in[TASK_FAILED] > 0 ? 1 : 0;
     }
     MUST(active == layer->whole_active, layer, UINT32_MAX);
     MUST(blocked == layer->blocked, layer, UINT32_MAX);
+    MUST(doomed == layer->doomed, layer, UINT32_MAX);
     MUST(layer->rank.in == (in[TASK_READY] > 0 && blocked == 0), layer, UINT32_MAX);
     tally->tasks += layer->tasks;
 }
@@ -150,14 +168,18 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
 {
     uint64_t open = 0;
     uint64_t assigned = 0;
+    uint64_t failed = 0;
 
-    MUST(!job->is_unsettled && !job->forgotten, NULL, 0);
+    MUST(!job->is_unsettled && !job->is_doomed && !job->forgotten, NULL, 0);
+    MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING, NULL, 0);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
         check_layer(sched, job->layer[l], tally);
         open += job->layer[l]->goal ? layer_unfinished(job->layer[l]) : 0;
         assigned += job->layer[l]->in[TASK_ASSIGNED];
+        failed += job->layer[l]->in[TASK_FAILED];
     }
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
+    MUST(!job->has_tasks || job->failed == failed, NULL, 0);
     MUST(job->is_runnable == (job->has_tasks && job->runnable.root != NULL), NULL, 0);
     // A job that runs has something left to do, or it would have ended with this step.
     MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0, NULL, 0);
@@ -186,6 +208,25 @@ static void check_worker(const struct worker *worker, const struct tally *tally)
     }
     MUST(mine == worker->assigned, NULL, 0);
     MUST(worker->load == worker_load(worker), NULL, 0);
+}
+
+// Every delayed task has its place in the heap, which is one.
+static void check_delays(const struct sched *sched)
+{
+    uint64_t found = 0;
+
+    for (size_t k = 0; k < sched->delays; k++) {
+        const struct delay *delay = &sched->delay[k];
+        const struct job *job = job_find(sched, delay->job);
+        const struct layer *layer = job != NULL && job->has_tasks ? job->layer[delay->layer] : NULL;
+
+        MUST(k == 0 || sched->delay[(k - 1) / 2].due_us <= delay->due_us, NULL, 0);
+        found += layer != NULL && task_state(layer, delay->index) == TASK_DELAYED &&
+                         layer->value[delay->index] == delay->due_us
+                     ? 1
+                     : 0;
+    }
+    MUST(found >= sched->in[TASK_DELAYED], NULL, 0);
 }
 
 static void check_run_list(const struct sched *sched)
@@ -223,6 +264,7 @@ void sched_check(const struct sched *sched)
         }
     }
     check_run_list(sched);
+    check_delays(sched);
     free(tally.assigned);
     free(tally.recalled);
     free(tally.partitions);

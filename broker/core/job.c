@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/failure.h"
 #include "broker/core/worker.h"
 
 static bool is_whole(const Dray__Input *input)
@@ -329,6 +330,7 @@ int job_create(struct sched *sched, const Dray__Graph *graph, struct job **out, 
     job->told_end = true;
     job->layer_at = job->index_at = UINT32_MAX;
     hash_init(&job->blames);
+    hash_init(&job->reasons);
     arena_init(&job->arena, 0);
     rc = graph_copy(job, graph, err);
     if (rc == 0) {
@@ -389,6 +391,7 @@ void job_destroy(struct job *job)
     }
     tasks_destroy(job);
     blames_destroy(job);
+    failures_destroy(job);
     free(job->text);
     free(job->worker_name);
     free(job);
@@ -524,21 +527,54 @@ static void job_drop_tasks(struct job *job)
     job_mark_dirty(job);
 }
 
-void job_end(struct job *job, enum job_state state, int code, const char *text, uint32_t layer,
-             uint32_t index, const char *worker_name)
+static void job_set_why(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
+                        const char *worker_name)
 {
     free(job->text);
     free(job->worker_name);
     job->text = text != NULL ? strdup(text) : NULL;
     job->worker_name = worker_name != NULL ? strdup(worker_name) : NULL;
-    job->state = state;
     job->code = code;
     job->layer_at = layer;
     job->index_at = index;
+}
+
+static void job_end_as(struct job *job, enum job_state state)
+{
+    job->state = state;
     job->told_end = false;
     job_mark_dirty(job);
-    if (state != JOB_DONE) {
-        job_drop_tasks(job);
+    job_drop_tasks(job);
+}
+
+void job_end(struct job *job, enum job_state state, int code, const char *text, uint32_t layer,
+             uint32_t index, const char *worker_name)
+{
+    job_set_why(job, code, text, layer, index, worker_name);
+    job_end_as(job, state);
+}
+
+void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
+              const char *worker_name)
+{
+    if (!job->is_doomed) {
+        job->is_doomed = true;
+        job->doomed_next = job->sched->doomed;
+        job->sched->doomed = job;
+        job_set_why(job, code, text, layer, index, worker_name);
+    }
+}
+
+void jobs_end_doomed(struct sched *sched)
+{
+    while (sched->doomed != NULL) {
+        struct job *job = sched->doomed;
+
+        sched->doomed = job->doomed_next;
+        job->is_doomed = false;
+        if (!job->forgotten) {
+            job_end_as(job, JOB_FAILED);
+        }
     }
 }
 
@@ -570,6 +606,16 @@ struct blame *job_blame(struct job *job, uint32_t layer, uint32_t index)
         hash_add(&job->blames, &blame->node, hash);
     }
     return blame;
+}
+
+void job_forgive(struct job *job, uint32_t layer, uint32_t index)
+{
+    struct hash_node *node = hash_first(&job->blames, hash_mix((uint64_t)layer << 32 | index));
+
+    if (node != NULL) {
+        hash_remove(&job->blames, node);
+        free(hash_entry(node, struct blame, node));
+    }
 }
 
 void task_describe(const struct layer *layer, uint32_t index, char *out, size_t size)

@@ -23,11 +23,17 @@ void job_detach(struct job *job);
 // (cut to nothing when there is no memory).
 void job_end(struct job *job, enum job_state state, int code, const char *text, uint32_t layer,
              uint32_t index, const char *worker_name);
+// It fails with this event, once the event has been dealt with: until then its layers stay.  What
+// was said first counts.
+void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
+              const char *worker_name);
+void jobs_end_doomed(struct sched *sched);
 // Takes it out of all indexes; its last actions go out with this step's.
 void job_forget(struct job *job);
 
 // Faults of a task; NULL when there is no memory for a new entry.
 struct blame *job_blame(struct job *job, uint32_t layer, uint32_t index);
+void job_forgive(struct job *job, uint32_t layer, uint32_t index); // forgets them
 
 // "scan sales.csv[3]" or "task 4[3]".
 void task_describe(const struct layer *layer, uint32_t index, char *out, size_t size);

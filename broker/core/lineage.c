@@ -1,10 +1,15 @@
 #include "broker/core/lineage.h"
 
+#include <errno.h>
+
+#include "broker/core/failure.h"
+#include "broker/core/job.h"
 #include "broker/core/outbox.h"
 #include "broker/core/worker.h"
 
-// Local inputs that are not held.
-static uint64_t count_missing(const struct layer *layer, uint32_t i)
+// Local inputs that are not held.  *failed: the layer of one that has failed, with *cause.
+static uint64_t count_missing(const struct layer *layer, uint32_t i, const struct layer **failed,
+                              uint64_t *cause)
 {
     uint64_t missing = 0;
 
@@ -17,17 +22,39 @@ static uint64_t count_missing(const struct layer *layer, uint32_t i)
         struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
 
         for (uint32_t n = 0; n < span.count; n++) {
-            missing += task_state(edge->source, span_at(&span, n)) != TASK_HELD ? 1 : 0;
+            uint32_t p = span_at(&span, n);
+
+            missing += task_state(edge->source, p) != TASK_HELD ? 1 : 0;
+            if (task_state(edge->source, p) == TASK_FAILED) {
+                *failed = edge->source;
+                *cause = edge->source->value[p];
+            }
         }
     }
     return missing;
 }
 
+// A whole input of the layer that has a failed task.
+static const struct layer *doomed_by(const struct layer *layer)
+{
+    size_t k = 0;
+
+    while (!layer->input[k].whole || layer->input[k].source->in[TASK_FAILED] == 0) {
+        k++;
+    }
+    return layer->input[k].source;
+}
+
 // From `waiting`: counts what is missing; ready when that is nothing.
 static void task_wait(struct layer *layer, uint32_t i)
 {
-    layer->value[i] = count_missing(layer, i);
-    if (layer->value[i] == 0) {
+    const struct layer *failed = layer->doomed > 0 ? doomed_by(layer) : NULL;
+    uint64_t cause = failed != NULL ? failed->cause : 0;
+
+    layer->value[i] = count_missing(layer, i, &failed, &cause);
+    if (failed != NULL) {
+        task_fail_with(layer, i, failed, cause);
+    } else if (layer->value[i] == 0) {
         task_move(layer, i, TASK_READY);
     }
 }
@@ -163,6 +190,76 @@ void task_unwant(struct layer *layer, uint32_t i)
     }
 }
 
+// It stops being a task that may still be done, wherever that stood.
+static void task_take_back(struct layer *layer, uint32_t i)
+{
+    struct sched *sched = layer->job->sched;
+
+    if (task_state(layer, i) == TASK_ASSIGNED) {
+        struct worker *worker = sched->worker[layer->owner[i]];
+
+        worker_unassign(worker, layer, i);
+        worker_reload(sched, worker);
+        outbox_drop(sched, worker, layer, i, true);
+    }
+    layer->state[i] &= (uint8_t)~TASK_RECALL;
+}
+
+void task_fail(struct layer *layer, uint32_t i, uint64_t cause)
+{
+    bool unfinished = task_unfinished(layer, i);
+
+    if (layer->in[TASK_FAILED] == 0) {
+        layer->cause = cause;
+    }
+    layer->state[i] &= (uint8_t)~TASK_RECALL;
+    task_move(layer, i, TASK_FAILED);
+    layer->value[i] = cause;
+    if (unfinished) {
+        inputs_count(layer, i, false);
+    }
+    if (!layer->wanted) {
+        layer->state[i] &= (uint8_t)~TASK_KEEP;
+    } else if ((layer->state[i] & TASK_KEEP) != 0) {
+        bits_set(&layer->results, i);
+        layer_mark_dirty(layer);
+    }
+    if (layer->dependents > 0) {
+        task_unsettle(layer, i);
+    }
+}
+
+void task_cancel(struct layer *layer, uint32_t i)
+{
+    if (task_unfinished(layer, i) || task_state(layer, i) == TASK_IDLE) {
+        task_take_back(layer, i);
+        task_fail_for_good(layer, i, ECANCELED, "cancelled", NULL);
+    }
+}
+
+// Those that need it and are not done fail with it.
+static void dependents_fail(struct layer *layer, uint32_t i)
+{
+    for (size_t k = 0; k < layer->dependents; k++) {
+        const struct edge *edge = layer->dependent[k];
+        struct layer *target = edge->target;
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            uint32_t t = span_at(&span, n);
+
+            if (task_unfinished(target, t)) {
+                task_take_back(target, t);
+                task_fail_with(target, t, layer, layer->value[i]);
+            }
+        }
+    }
+}
+
 static void task_release(struct layer *layer, uint32_t i)
 {
     task_move(layer, i, TASK_RELEASED);
@@ -190,16 +287,7 @@ static void task_revive(struct layer *layer, uint32_t i)
 // Nobody needs it any more, and it is not done.
 static void task_abandon(struct layer *layer, uint32_t i)
 {
-    struct sched *sched = layer->job->sched;
-
-    if (task_state(layer, i) == TASK_ASSIGNED) {
-        struct worker *worker = sched->worker[layer->owner[i]];
-
-        worker_unassign(worker, layer, i);
-        worker_reload(sched, worker);
-        outbox_drop(sched, worker, layer, i, true);
-    }
-    layer->state[i] &= (uint8_t)~TASK_RECALL;
+    task_take_back(layer, i);
     task_move(layer, i, (layer->state[i] & TASK_RAN) != 0 ? TASK_RELEASED : TASK_IDLE);
     inputs_count(layer, i, false);
 }
@@ -220,9 +308,15 @@ static void task_settle(struct layer *layer, uint32_t i)
             task_release(layer, i);
         }
         break;
+    case TASK_FAILED:
+        dependents_fail(layer, i);
+        break;
     default:
         if (!needed) {
             task_abandon(layer, i);
+        } else if (layer->doomed > 0) {
+            task_take_back(layer, i);
+            task_fail_with(layer, i, doomed_by(layer), doomed_by(layer)->cause);
         }
         break;
     }
@@ -232,7 +326,8 @@ static void job_settle(struct job *job)
 {
     uint32_t back;
 
-    // What a layer's tasks do unsettles earlier layers only, which come later here.
+    // What a layer's tasks need unsettles earlier layers (and earlier tasks of its own), which come
+    // later here; what fails unsettles later ones, which then have their turn again.
     while ((back = bits_next(&job->unsettled, 0)) != BITS_NONE) {
         struct layer *layer = job->layer[job->layers - 1 - back];
         uint32_t i = 0;
@@ -247,8 +342,14 @@ static void job_settle(struct job *job)
 
 void lineage_settle(struct sched *sched)
 {
-    while (sched->unsettled != NULL) {
-        struct job *job = sched->unsettled;
+    for (;;) {
+        struct job *job;
+
+        jobs_end_doomed(sched);
+        job = sched->unsettled;
+        if (job == NULL) {
+            break;
+        }
 
         sched->unsettled = job->unsettled_next;
         job->is_unsettled = false;

@@ -10,6 +10,10 @@ void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t 
 void task_requeue(struct layer *layer, uint32_t i);
 // A held partition is gone: the task runs again, with all of its lineage that is gone too.
 void task_lose(struct layer *layer, uint32_t i);
+// It has failed for good, for this cause (failure.h).  The caller has unassigned it.
+void task_fail(struct layer *layer, uint32_t i, uint64_t cause);
+// As the client wishes: when it is not done, it fails; a running one is stopped.
+void task_cancel(struct layer *layer, uint32_t i);
 // The client needs this partition no more.
 void task_unwant(struct layer *layer, uint32_t i);
 // All that the worker had goes back, is recomputed, or was not needed any more.

@@ -69,8 +69,11 @@ static void take_over(struct job *job, struct client *client)
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
         struct layer *layer = job->layer[l];
 
-        for (uint32_t i = 0; layer->wanted && layer->in[TASK_HELD] > 0 && i < layer->tasks; i++) {
-            if (task_state(layer, i) == TASK_HELD && (layer->state[i] & TASK_KEEP) != 0) {
+        for (uint32_t i = 0;
+             layer->wanted && layer->in[TASK_HELD] + layer->in[TASK_FAILED] > 0 && i < layer->tasks; i++) {
+            enum task_state state = task_state(layer, i);
+
+            if ((state == TASK_HELD || state == TASK_FAILED) && (layer->state[i] & TASK_KEEP) != 0) {
                 bits_set(&layer->results, i);
                 layer_mark_dirty(layer);
             }
@@ -139,6 +142,7 @@ int on_submit(struct sched *sched, const struct sched_event *event)
         job->key_lo = event->u.submit.key_lo;
         job->detached = event->u.submit.detached;
         job->priority = event->u.submit.priority;
+        job->failures_max = event->u.submit.failures_max;
         job->progress_at = sched->now_us;
         job_commit(job);
         job_attach(job, client);
@@ -152,11 +156,27 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
+static void cancel_tasks(struct sched *sched, const struct sched_event *event)
+{
+    for (size_t k = 0; k < event->u.job.ranges; k++) {
+        struct task_range range = event->u.job.range[k];
+        struct layer *layer;
+
+        range.job = event->u.job.job;
+        layer = range_layer(sched, &range);
+        for (uint32_t i = range.first; layer != NULL && i < range.first + range.count; i++) {
+            task_cancel(layer, i);
+        }
+    }
+}
+
 int on_cancel(struct sched *sched, const struct sched_event *event)
 {
     struct job *job = job_find(sched, event->u.job.job);
 
-    if (job != NULL && job->state <= JOB_RUNNING) {
+    if (event->u.job.ranges > 0) {
+        cancel_tasks(sched, event);
+    } else if (job != NULL && job->state <= JOB_RUNNING) {
         job_end(job, JOB_CANCELLED, ECANCELED, "cancelled", UINT32_MAX, UINT32_MAX, NULL);
     }
     return 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/core/failure.h"
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
@@ -27,7 +28,7 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
     if (state == TASK_HELD && layer->owner[i] == worker->number) {
         return;
     }
-    if (state == TASK_WAITING || state == TASK_READY) {
+    if (state == TASK_WAITING || state == TASK_READY || state == TASK_DELAYED) {
         struct knows *knows = worker_knows(worker, layer->job);
 
         if (knows != NULL) {
@@ -39,13 +40,13 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
     outbox_release(sched, worker, layer, i);
 }
 
-// Counts what went missing without a death; true: too often, and the job has failed.
+// Counts what went missing without a death; true: too often, and the task has failed.
 static bool is_lost_too_often(struct layer *layer, uint32_t i)
 {
     struct blame *blame = job_blame(layer->job, layer->number, i);
     char what[256];
 
-    if (blame == NULL || ++blame->losses <= LOSSES_MAX) {
+    if (blame == NULL || ++blame->losses <= LOSSES_MAX || !task_unfinished(layer, i)) {
         return false;
     }
     task_describe(layer, i, what, sizeof(what));
@@ -55,7 +56,7 @@ static bool is_lost_too_often(struct layer *layer, uint32_t i)
                      "network between the workers whole?",
                      what, blame->losses);
 
-    job_end(layer->job, JOB_FAILED, EIO, text, layer->number, i, NULL);
+    task_fail_for_good(layer, i, EIO, text, NULL);
     return true;
 }
 
@@ -69,17 +70,18 @@ int on_worker_joined(struct sched *sched, const struct sched_event *event)
                          event->u.joined.shared_files, event->u.joined.name);
 }
 
-static void set_aside(struct layer *layer, uint32_t i, const struct worker *worker, uint32_t deaths,
+static void set_aside(struct layer *layer, uint32_t i, struct worker *worker, uint32_t deaths,
                       const char *why)
 {
     char what[256];
     char *text;
 
+    worker_unassign(worker, layer, i);
     task_describe(layer, i, what, sizeof(what));
     text = arena_printf(&layer->job->sched->arena,
                         "%u workers died while they ran %s, the last of them %s (%s); it is not tried again",
                         deaths, what, worker->name, why != NULL ? why : "connection lost");
-    job_end(layer->job, JOB_FAILED, EOWNERDEAD, text, layer->number, i, worker->name);
+    task_fail_for_good(layer, i, EOWNERDEAD, text, worker->name);
 }
 
 // What a dying worker was given first is what it ran: as many tasks as it has threads.
@@ -98,8 +100,6 @@ static void blame_running(struct worker *worker, const struct sched_event *event
 
         if (blame != NULL && ++blame->deaths >= slot.layer->job->sched->options.attempts_max) {
             set_aside(slot.layer, slot.index, worker, blame->deaths, event->u.left.why);
-            // Ending the job has purged it from the queue: the places have moved.
-            return;
         }
     }
 }
@@ -270,10 +270,9 @@ static void lose_at(struct sched *sched, uint32_t peer, struct layer *layer, uin
     if (holder == NULL || task_state(layer, i) != TASK_HELD || layer->owner[i] != holder->number) {
         return; // that is known already
     }
-    if (!is_lost_too_often(layer, i)) {
-        outbox_release(sched, holder, layer, i);
-        task_lose(layer, i);
-    }
+    outbox_release(sched, holder, layer, i);
+    task_lose(layer, i);
+    is_lost_too_often(layer, i);
 }
 
 int on_task_failed(struct sched *sched, const struct sched_event *event)
@@ -288,13 +287,12 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
         layer->owner[range.first] != worker->number) {
         return 0;
     }
-    if (!event->u.failed.missing_input) {
-        job_end(layer->job, JOB_FAILED, event->u.failed.code, event->u.failed.text, range.layer, range.first,
-                worker->name);
-        return 0;
-    }
     worker_unassign(worker, layer, range.first);
     worker_reload(sched, worker);
+    if (!event->u.failed.missing_input) {
+        task_fail_attempt(layer, range.first, event->u.failed.code, event->u.failed.text, worker->name);
+        return 0;
+    }
     task_requeue(layer, range.first);
     // The task's own count as well: a worker may blame a partition that it never needed.
     if (!is_lost_too_often(layer, range.first) && source != NULL) {
@@ -336,13 +334,9 @@ int on_result_lost(struct sched *sched, const struct sched_event *event)
 {
     const struct task_range *range = &event->u.lost.range;
 
-    for (uint32_t n = 0; n < range->count; n++) {
-        // Looked up each time: the job may end on the way.
-        struct layer *layer = range_layer(sched, range);
+    struct layer *layer = range_layer(sched, range);
 
-        if (layer == NULL) {
-            break;
-        }
+    for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
         lose_at(sched, event->u.lost.worker, layer, range->first + n);
     }
     return 0;

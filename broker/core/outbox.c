@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/failure.h"
 #include "broker/core/job.h"
 #include "broker/core/worker.h"
 
@@ -126,6 +127,7 @@ void outbox_progress(struct sched *sched, struct job *job)
         action->text = why_waiting(sched, job);
         action->tasks = job->tasks;
         action->done = job->done;
+        action->failed = job->failed;
         action->rows = job->rows;
         action->source_bytes = job->source_bytes;
         action->workers = sched->worker_count;
@@ -134,35 +136,67 @@ void outbox_progress(struct sched *sched, struct job *job)
     }
 }
 
-static bool results_flush(struct layer *layer)
+// Partitions [first, first + count) of a layer are at one worker.
+static bool tell_held(const struct layer *layer, uint32_t first, uint32_t count)
 {
     struct job *job = layer->job;
     struct sched *sched = job->sched;
+    uint64_t *sizes = arena_array(&sched->arena, count, sizeof(*sizes));
+    struct sched_action *action =
+        sizes != NULL ? outbox_push(sched, ACTION_RESULT, job->client->peer, job->number) : NULL;
+
+    if (action == NULL) {
+        return false;
+    }
+    memcpy(sizes, layer->value + first, count * sizeof(*sizes));
+    action->range.layer = layer->number;
+    action->range.first = first;
+    action->range.count = count;
+    action->worker = sched->worker[layer->owner[first]]->peer;
+    action->sizes = sizes;
+    return true;
+}
+
+static bool tell_failed(const struct layer *layer, uint32_t first, uint32_t count)
+{
+    struct job *job = layer->job;
+    int code;
+    const char *text = failure_tell(layer, first, count, &code);
+    struct sched_action *action =
+        text != NULL ? outbox_push(job->sched, ACTION_RESULT_FAILED, job->client->peer, job->number) : NULL;
+
+    if (action == NULL) {
+        return false;
+    }
+    action->range.layer = layer->number;
+    action->range.first = first;
+    action->range.count = count;
+    action->code = code;
+    action->text = text;
+    action->layer_at = cause_layer(layer->value[first]);
+    action->index_at = cause_index(layer->value[first]);
+    return true;
+}
+
+static bool results_flush(struct layer *layer)
+{
+    const struct job *job = layer->job;
 
     for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE;) {
+        bool failed = task_state(layer, i) == TASK_FAILED;
         uint16_t owner = layer->owner[i];
         uint32_t run = bits_run(&layer->results, i, UINT32_MAX);
         uint32_t count = 1;
 
-        while (count < run && layer->owner[i + count] == owner) {
+        if (failed) {
+            count = failure_run(layer, i, run);
+        }
+        while (!failed && count < run && task_state(layer, i + count) != TASK_FAILED &&
+               layer->owner[i + count] == owner) {
             count++;
         }
-        if (job->client != NULL) {
-            uint64_t *sizes = arena_array(&sched->arena, count, sizeof(*sizes));
-            struct sched_action *action =
-                sizes != NULL ? outbox_push(sched, ACTION_RESULT, job->client->peer, job->number) : NULL;
-
-            if (action == NULL) {
-                return false;
-            }
-            for (uint32_t n = 0; n < count; n++) {
-                sizes[n] = layer->value[i + n];
-            }
-            action->range.layer = layer->number;
-            action->range.first = i;
-            action->range.count = count;
-            action->worker = sched->worker[owner]->peer;
-            action->sizes = sizes;
+        if (job->client != NULL && !(failed ? tell_failed(layer, i, count) : tell_held(layer, i, count))) {
+            return false;
         }
         for (; count > 0; count--) {
             bits_clear(&layer->results, i++);
@@ -268,6 +302,7 @@ static bool end_flush(struct job *job)
     action->worker_name = job->worker_name;
     action->tasks = job->tasks;
     action->done = job->done;
+    action->failed = job->failed;
     action->rows = job->rows;
     action->source_bytes = job->source_bytes;
     job->told_end = true;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/failure.h"
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/on.h"
@@ -92,6 +93,7 @@ void sched_destroy(struct sched *sched)
     arena_fini(&sched->arena);
     free(sched->worker);
     free(sched->location);
+    free(sched->delay);
     free(sched);
 }
 
@@ -172,6 +174,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
         int one;
 
         sched->now_us = events[k].now_us;
+        delays_fire(sched);
         one = handlers[events[k].type](sched, &events[k]);
         lineage_settle(sched);
         rc = one < 0 ? one : rc;

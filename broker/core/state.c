@@ -6,22 +6,28 @@
 // Row: from.  A bit for each state that may follow.
 #define TO(state) (1U << TASK_##state)
 static const uint8_t legal[TASK_STATES] = {
-    // needed for the first time
-    [TASK_IDLE] = TO(WAITING),
-    // inputs held; a worker turns out to hold it; need has gone (never ran / ran before)
-    [TASK_WAITING] = TO(READY) | TO(HELD) | TO(IDLE) | TO(RELEASED),
+    // needed for the first time; cancelled
+    [TASK_IDLE] = TO(WAITING) | TO(FAILED),
+    // inputs held; a worker turns out to hold it; need has gone (never ran / ran before); an input
+    // failed, or cancelled
+    [TASK_WAITING] = TO(READY) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
     // given to a worker; an input was lost; as above
-    [TASK_READY] = TO(ASSIGNED) | TO(WAITING) | TO(HELD) | TO(IDLE) | TO(RELEASED),
-    // done; back to the queue (worker lost, dropped, input missing); need has gone
-    [TASK_ASSIGNED] = TO(HELD) | TO(WAITING) | TO(IDLE) | TO(RELEASED),
+    [TASK_READY] = TO(ASSIGNED) | TO(WAITING) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
+    // done; back to the queue (worker lost, dropped, input missing); need has gone; failed, perhaps
+    // to be tried again later
+    [TASK_ASSIGNED] = TO(HELD) | TO(WAITING) | TO(IDLE) | TO(RELEASED) | TO(FAILED) | TO(DELAYED),
     // nobody needs it; lost, so run it again
     [TASK_HELD] = TO(RELEASED) | TO(WAITING),
     // needed again; needed again before the release was sent
     [TASK_RELEASED] = TO(WAITING) | TO(HELD),
+    [TASK_FAILED] = 0,
+    // its time has come; a worker turns out to hold it; need has gone; an input failed, or cancelled
+    [TASK_DELAYED] = TO(WAITING) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
 };
 #undef TO
 
-static const char *const names[TASK_STATES] = {"idle", "waiting", "ready", "assigned", "held", "released"};
+static const char *const names[TASK_STATES] = {"idle", "waiting",  "ready",  "assigned",
+                                               "held", "released", "failed", "delayed"};
 
 const char *task_state_name(enum task_state state)
 {
@@ -36,7 +42,7 @@ bool task_needed(const struct layer *layer, uint32_t i)
 
 static bool is_unfinished(enum task_state state)
 {
-    return state == TASK_WAITING || state == TASK_READY || state == TASK_ASSIGNED;
+    return state == TASK_WAITING || state == TASK_READY || state == TASK_ASSIGNED || state == TASK_DELAYED;
 }
 
 static bool is_done(enum task_state state)
@@ -179,6 +185,19 @@ static void whole_dependents_follow(struct layer *layer, bool held)
     }
 }
 
+// The layer got its first failed task: nobody who reads all of it can go on.
+static void whole_dependents_fail(struct layer *layer)
+{
+    for (size_t k = 0; k < layer->dependents; k++) {
+        struct layer *target = layer->dependent[k]->target;
+
+        if (layer->dependent[k]->whole && target->doomed++ == 0 && layer_unfinished(target) > 0) {
+            bits_set_range(&target->unsettled, 0, target->tasks);
+            layer_mark_unsettled(target);
+        }
+    }
+}
+
 void task_move(struct layer *layer, uint32_t i, enum task_state to)
 {
     struct job *job = layer->job;
@@ -212,6 +231,15 @@ void task_move(struct layer *layer, uint32_t i, enum task_state to)
         job->assigned--;
     } else if (to == TASK_ASSIGNED) {
         job->assigned++;
+    }
+    if (from == TASK_IDLE) {
+        job->tasks++;
+    }
+    if (to == TASK_FAILED) {
+        job->failed++;
+        if (layer->in[TASK_FAILED] == 1) {
+            whole_dependents_fail(layer);
+        }
     }
     if (is_done(from) != is_done(to)) {
         job->done += is_done(to) ? 1 : UINT64_MAX;

@@ -10,15 +10,18 @@
 // Invariants (sched_check proves all of them from the states alone):
 //   needed    a partition is needed when the client wants it (KEEP), a local
 //             dependent is unfinished (consumers > 0), or a whole dependent layer has
-//             unfinished tasks (whole_active > 0).  Unfinished: waiting, ready, assigned.
-//   settled   between events, needed partitions are held or unfinished; others are
-//             idle or released.  Nothing else exists.
+//             unfinished tasks (whole_active > 0).  Unfinished: waiting, ready, assigned, delayed.
+//   settled   between events, needed partitions are held, unfinished or failed; others are
+//             idle, released or failed.  Nothing else exists.
 //   waiting   value = number of local input partitions that are not held, > 0
 //   ready     all local inputs are held.  Whole inputs are checked at the layer:
 //             blocked = number of whole inputs whose layer is not held entirely
 //   assigned  owner is the worker; an input may be lost meanwhile: then the worker
 //             either has a copy already or reports a missing input
 //   held      owner is the worker with the partition, value its bytes
+//   failed    value is the cause (failure.h).  No unfinished task has a failed input, locally or in a
+//             whole layer (doomed = number of whole inputs whose layer has failed tasks)
+//   delayed   value is the time at which it goes back to the queue
 #ifndef DRAY_BROKER_CORE_STATE_H
 #define DRAY_BROKER_CORE_STATE_H
 
@@ -35,6 +38,8 @@ enum task_state {
     TASK_ASSIGNED, // a worker has it queued or runs it
     TASK_HELD,     // done, its partition is at the owner
     TASK_RELEASED, // done, its partition is gone
+    TASK_FAILED,   // for good: an end
+    TASK_DELAYED,  // failed, and will be tried again when its time has come
     TASK_STATES
 };
 enum {
@@ -44,6 +49,8 @@ enum {
     TASK_RECALL = 0x20, // assigned: asked back.  Ready: came back, so it goes to whoever starves
     TASK_SEEN = 0x40,   // scratch, clear between calls
 };
+// sched_layer_info gives them out by these numbers.
+_Static_assert((int)TASK_STATES == (int)SCHED_STATES, "states are told by number");
 #define OWNER_NONE UINT16_MAX
 #define WORKERS_MAX 65000U
 
@@ -63,7 +70,7 @@ struct layer {
     uint32_t number;
     uint32_t tasks;
     struct rank_node rank; // in the job's runnable layers; its key: the order
-    uint32_t group;    // roots of one group are handed out in step with one another
+    uint32_t group;        // roots of one group are handed out in step with one another
     bool wanted;
     bool goal;  // wanted, or nothing in the job is and this is where it ends
     bool local; // has a local input
@@ -76,6 +83,8 @@ struct layer {
     uint32_t in[TASK_STATES]; // tasks in each state
     uint32_t whole_active;    // whole edges to layers with unfinished tasks
     uint32_t blocked;         // whole inputs that are not held entirely
+    uint32_t doomed;          // whole inputs with a failed task
+    uint64_t cause;           // of the first task that failed
     uint64_t ready_stamp;     // changes when a task becomes ready; no two layers have the same
     uint8_t *state;
     uint16_t *owner;     // slot of the worker, when assigned or held
@@ -91,7 +100,15 @@ struct layer {
 struct blame {
     struct hash_node node;
     uint32_t layer, index;
-    uint32_t deaths, losses;
+    uint32_t deaths, losses, failures;
+};
+
+struct reason;
+
+// A delayed task and when it goes on.
+struct delay {
+    uint64_t due_us;
+    uint32_t job, layer, index;
 };
 
 struct job {
@@ -109,14 +126,17 @@ struct job {
     bool forgotten; // out of all indexes; lives until its last actions are out
     bool has_tasks; // arrays and graph exist: until the end, or DONE until freed
     Dray__Graph *graph;
-    struct arena arena; // graph, layers, edges
-    void *slab;         // all arrays of all layers
-    uint64_t bytes;     // of both and of reverse edges
+    struct arena arena;   // graph, layers, edges
+    void *slab;           // all arrays of all layers
+    uint64_t bytes;       // of both and of reverse edges
     struct layer **layer; // by number; they themselves never move
     uint32_t layers;
     uint64_t tasks; // needed at some time
     uint64_t done;  // held or released
     uint64_t open;  // unfinished tasks of goal layers
+    uint64_t failed;
+    uint64_t failures; // that failed by themselves, not for an input's sake
+    uint32_t failures_max;
     uint64_t assigned;
     uint64_t rows, source_bytes;
     struct rank runnable;  // layers with tasks that may be assigned
@@ -126,6 +146,13 @@ struct job {
     struct job *run_prev, *run_next;
     struct job *dirty_next, *unsettled_next;
     struct hash blames;
+    struct hash reasons;
+    struct reason **reason;
+    uint32_t reason_count, reason_capacity;
+    struct sched_failure *failure; // the first ones
+    size_t failure_count;
+    bool is_doomed; // ends with this event
+    struct job *doomed_next;
     struct knows *knows;
     uint64_t progress_at;
     // why it ended
@@ -195,7 +222,7 @@ struct sched {
     uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
     struct job *run_head, *run_tail; // jobs with something to assign, most urgent first
-    struct job *dirty, *unsettled;
+    struct job *dirty, *unsettled, *doomed;
     struct worker *dirty_workers;
     struct job *graveyard; // forgotten and flushed: freed with the next step
     uint32_t job_last;
@@ -206,6 +233,8 @@ struct sched {
     uint64_t recomputed;
     uint64_t ready_stamp;
     bool check_sources;
+    struct delay *delay; // a heap, the soonest first; some may have lost their meaning
+    size_t delays, delay_capacity;
     struct arena arena; // texts of this step
     struct sched_location *location;
     size_t locations, location_capacity;
@@ -222,7 +251,14 @@ static inline enum task_state task_state(const struct layer *layer, uint32_t i)
 }
 static inline uint32_t layer_unfinished(const struct layer *layer)
 {
-    return layer->in[TASK_WAITING] + layer->in[TASK_READY] + layer->in[TASK_ASSIGNED];
+    return layer->in[TASK_WAITING] + layer->in[TASK_READY] + layer->in[TASK_ASSIGNED] +
+           layer->in[TASK_DELAYED];
+}
+static inline bool task_unfinished(const struct layer *layer, uint32_t i)
+{
+    return ((1U << TASK_WAITING | 1U << TASK_READY | 1U << TASK_ASSIGNED | 1U << TASK_DELAYED) >>
+                task_state(layer, i) &
+            1) != 0;
 }
 bool task_needed(const struct layer *layer, uint32_t i);
 

@@ -115,7 +115,12 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         print_submit(event, out);
         break;
     case EVENT_CANCEL:
-        fprintf(out, "c%u cancels j%u", event->u.job.client, event->u.job.job);
+        fprintf(out, "c%u cancels ", event->u.job.client);
+        if (event->u.job.ranges > 0) {
+            print_ranges(event->u.job.range, event->u.job.ranges, out);
+        } else {
+            fprintf(out, "j%u", event->u.job.job);
+        }
         break;
     case EVENT_FREE:
         fprintf(out, "c%u needs no more of j%u", event->u.job.client, event->u.job.job);
@@ -142,7 +147,8 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         fprintf(out, "w%u is leaving", event->u.left.worker);
         break;
     case EVENT_CLIENT_FULL:
-        fprintf(out, "c%u %s", event->u.client.client, event->u.client.full ? "reads too slowly" : "has room again");
+        fprintf(out, "c%u %s", event->u.client.client,
+                event->u.client.full ? "reads too slowly" : "has room again");
         break;
     }
 }

@@ -96,6 +96,7 @@ void customer_submit(struct world *world, struct letter *order)
     letter->event.u.submit.graph = plan->graph;
     letter->event.u.submit.detached = plan->detached;
     letter->event.u.submit.priority = plan->priority;
+    letter->event.u.submit.failures_max = plan->failures_max;
     world_send_broker(world, order->customer->link, letter);
     whim_later(world, order->customer);
 }
@@ -112,6 +113,29 @@ static struct plan *plan_of(struct world *world, const struct customer *customer
     return NULL;
 }
 
+static void cancel_some(struct world *world, struct customer *customer, struct plan *plan)
+{
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+    struct task_range *range = malloc(sizeof(*range));
+    uint32_t tasks;
+
+    if (range == NULL) {
+        abort();
+    }
+    range->job = plan->job;
+    range->layer = random_below(&world->random, (uint32_t)plan->graph->n_layer);
+    tasks = plan->graph->layer[range->layer]->tasks;
+    range->first = random_below(&world->random, tasks);
+    range->count = random_between(&world->random, 1, tasks - range->first);
+    plan->cancelled_some = true;
+    letter->event.type = EVENT_CANCEL;
+    letter->event.u.job.client = customer->link->peer;
+    letter->event.u.job.job = plan->job;
+    letter->event.u.job.ranges = 1;
+    letter->event.u.job.range = range;
+    world_send_broker(world, customer->link, letter);
+}
+
 void customer_whim(struct world *world, struct customer *customer)
 {
     struct plan *plan = plan_of(world, customer);
@@ -125,7 +149,10 @@ void customer_whim(struct world *world, struct customer *customer)
     } else if (what < 3 && plan->job != 0) {
         plan->cancelled = true;
         send(world, customer, EVENT_CANCEL, plan->job);
-    } else if (what < 6) {
+    } else if (what < 5 && plan->job != 0) {
+        cancel_some(world, customer, plan);
+        whim_later(world, customer);
+    } else if (what < 7) {
         // Not sure that the first one got through.
         struct letter *again = letter_new(LETTER_SUBMIT);
 
@@ -169,8 +196,10 @@ static bool may_fail(const struct world *world, const struct plan *plan, const s
     if (action->code == EOWNERDEAD) {
         return world->killers;
     }
-    return action->code == EINVAL && plan->poison_layer == action->layer_at &&
-           plan->poison_index == action->index_at;
+    if (action->code == ECANCELED) {
+        return plan->cancelled_some;
+    }
+    return action->code == EINVAL && plan->fails[action->layer_at][action->index_at] == FAILS_ALWAYS;
 }
 
 static void hears_end(struct world *world, struct customer *customer, struct plan *plan,
@@ -184,7 +213,7 @@ static void hears_end(struct world *world, struct customer *customer, struct pla
         finish(world, customer, plan);
         return;
     }
-    if (plan->poison_layer != UINT32_MAX) {
+    if (plan->has_poison && plan->failures_max == 0) {
         world_fail(world, "j%u is done although a task of it always fails", plan->job);
     }
     if (!has_all(plan, plan->said)) {
@@ -193,6 +222,21 @@ static void hears_end(struct world *world, struct customer *customer, struct pla
     plan->ended = true;
     if (has_all(plan, plan->got)) {
         finish(world, customer, plan);
+    }
+}
+
+static void hears_failed(struct world *world, struct plan *plan, const struct sched_action *action)
+{
+    for (uint32_t n = 0; n < action->range.count; n++) {
+        uint32_t l = action->range.layer;
+        uint32_t i = action->range.first + n;
+
+        if (!(action->code == EINVAL && plan->doomed[l][i]) &&
+            !(action->code == ECANCELED && plan->cancelled_some) &&
+            !(action->code == EOWNERDEAD && world->killers)) {
+            world_fail(world, "t%u.%u of j%u failed with code %d", l, i, plan->job, action->code);
+        }
+        plan->said[l][i] = plan->got[l][i] = true;
     }
 }
 
@@ -208,11 +252,16 @@ void customer_hears(struct world *world, struct customer *customer, const struct
             struct letter *letter = letter_new(LETTER_RESULT_ASKED);
 
             plan->said[action->range.layer][action->range.first + n] = true;
+            if (plan->doomed[action->range.layer][action->range.first + n]) {
+                world_fail(world, "j%u has a result that cannot be", plan->job);
+            }
             letter->customer = customer;
             letter->key = (struct task_key){action->range.job, action->range.layer, action->range.first + n};
             letter->number = action->worker;
             world_post(world, letter, world_delay(world));
         }
+    } else if (action->type == ACTION_RESULT_FAILED) {
+        hears_failed(world, plan, action);
     } else if (action->type == ACTION_JOB_ENDED) {
         hears_end(world, customer, plan, action);
     } else if (action->type == ACTION_REJECTED) {

@@ -158,7 +158,12 @@ static void run_start(struct world *world, struct host *host, const struct agent
     }
     plan->runs[action->key.layer][action->key.index]++;
     *run = (struct run){.key = action->key, .value = value, .number = ++host->runs, .active = true};
-    run->fails = plan->poison_layer == action->key.layer && plan->poison_index == action->key.index;
+    uint8_t fails = plan->fails[action->key.layer][action->key.index];
+
+    run->fails = fails == FAILS_ALWAYS || plan->failed[action->key.layer][action->key.index] < fails;
+    if (run->fails && fails != FAILS_ALWAYS) {
+        plan->failed[action->key.layer][action->key.index]++;
+    }
     post_over(world, host, run, random_below(&world->random, world->duration_max) + 1);
 }
 

@@ -93,6 +93,62 @@ static void pick_task(struct plan *plan, struct random *random, uint32_t *layer,
     }
 }
 
+static void poison_random(struct plan *plan, struct random *random)
+{
+    static const uint32_t most[] = {0, 1, 3, UINT32_MAX};
+
+    plan->failures_max = most[random_below(random, 4)];
+    for (uint32_t n = random_between(random, 1, 4); n > 0; n--) {
+        uint32_t l = UINT32_MAX;
+        uint32_t i = 0;
+
+        pick_task(plan, random, &l, &i);
+        if (l != UINT32_MAX) {
+            plan->fails[l][i] = FAILS_ALWAYS;
+            plan->has_poison = true;
+        }
+    }
+}
+
+static void doom(struct plan *plan)
+{
+    for (uint32_t l = 0; l < plan->graph->n_layer; l++) {
+        const Dray__Layer *layer = plan->graph->layer[l];
+
+        for (uint32_t i = 0; i < layer->tasks; i++) {
+            plan->doomed[l][i] = plan->fails[l][i] == FAILS_ALWAYS;
+            for (size_t k = 0; k < layer->n_input; k++) {
+                uint32_t source = layer->input[k]->layer;
+                struct span span =
+                    input_needs(layer->input[k], layer->tasks, plan->graph->layer[source]->tasks, i);
+
+                for (uint32_t n = 0; n < span.count; n++) {
+                    plan->doomed[l][i] = plan->doomed[l][i] || plan->doomed[source][span_at(&span, n)];
+                }
+            }
+        }
+    }
+}
+
+// Attempts that fail, no more of them than are made up for.
+static void retries_random(struct plan *plan, struct random *random)
+{
+    for (uint32_t l = 0; l < plan->graph->n_layer; l++) {
+        Dray__Layer *layer = plan->graph->layer[l];
+
+        if (!random_percent(random, 15)) {
+            continue;
+        }
+        layer->has_retries = layer->has_retry_delay_ms = 1;
+        layer->retries = random_between(random, 1, 3);
+        layer->retry_delay_ms = random_percent(random, 50) ? 0 : random_between(random, 1, 8);
+        for (uint32_t i = 0; i < layer->tasks; i++) {
+            plan->fails[l][i] =
+                random_percent(random, 25) ? (uint8_t)random_between(random, 1, layer->retries) : 0;
+        }
+    }
+}
+
 void plan_random(struct plan *plan, struct random *random, const struct plan_shape *shape)
 {
     uint32_t layers = random_between(random, 1, shape->layers_max);
@@ -108,9 +164,11 @@ void plan_random(struct plan *plan, struct random *random, const struct plan_sha
     plan->detached = random_percent(random, 30);
     plan->priority = random_percent(random, 20) ? (int32_t)random_below(random, 3) - 1 : 0;
     plan_finish(plan);
+    retries_random(plan, random);
     if (shape->poison && random_percent(random, 50)) {
-        pick_task(plan, random, &plan->poison_layer, &plan->poison_index);
+        poison_random(plan, random);
     }
+    doom(plan);
     if (shape->killer && random_percent(random, 50)) {
         pick_task(plan, random, &plan->killer_layer, &plan->killer_index);
     }
@@ -157,12 +215,15 @@ void plan_finish(struct plan *plan)
     bool any_wanted = false;
 
     plan->graph = build_graph(&plan->build);
-    plan->poison_layer = plan->killer_layer = UINT32_MAX;
+    plan->killer_layer = UINT32_MAX;
     plan->value = zeros(plan, layers, sizeof(uint64_t *));
     plan->needed = zeros(plan, layers, sizeof(bool *));
     plan->runs = zeros(plan, layers, sizeof(uint32_t *));
     plan->said = zeros(plan, layers, sizeof(bool *));
     plan->got = zeros(plan, layers, sizeof(bool *));
+    plan->fails = zeros(plan, layers, sizeof(uint8_t *));
+    plan->failed = zeros(plan, layers, sizeof(uint8_t *));
+    plan->doomed = zeros(plan, layers, sizeof(bool *));
     for (uint32_t l = 0; l < layers; l++) {
         uint32_t tasks = plan->graph->layer[l]->tasks;
 
@@ -171,6 +232,9 @@ void plan_finish(struct plan *plan)
         plan->runs[l] = zeros(plan, tasks, sizeof(uint32_t));
         plan->said[l] = zeros(plan, tasks, sizeof(bool));
         plan->got[l] = zeros(plan, tasks, sizeof(bool));
+        plan->fails[l] = zeros(plan, tasks, sizeof(uint8_t));
+        plan->failed[l] = zeros(plan, tasks, sizeof(uint8_t));
+        plan->doomed[l] = zeros(plan, tasks, sizeof(bool));
         any_wanted = any_wanted || plan->graph->layer[l]->wanted;
         for (uint32_t i = 0; i < tasks; i++) {
             compute_value(plan, l, i);

@@ -7,7 +7,7 @@
 #include "tests/sim/build.h"
 #include "tests/sim/random.h"
 
-enum { PLAN_FILES = 4 };
+enum { PLAN_FILES = 4, FAILS_ALWAYS = 255 };
 
 struct plan {
     struct build build;
@@ -21,13 +21,18 @@ struct plan {
     bool **said;     // a result was announced
     bool **got;      // and fetched, and was right
     bool has_sources;
-    // One task that always fails or always takes its worker along; layer UINT32_MAX: none.
-    uint32_t poison_layer, poison_index;
+    uint32_t failures_max;
+    uint8_t **fails;  // how many attempts of a task fail; FAILS_ALWAYS
+    uint8_t **failed; // how many have
+    bool **doomed;    // fails always, or needs one that does
+    bool has_poison;  // a needed task fails always
+    // One task that always takes its worker along; layer UINT32_MAX: none.
     uint32_t killer_layer, killer_index;
     // What became of it.
     uint32_t job;
     uint32_t owner; // index of the customer
     bool submitted, cancelled, ended, over;
+    bool cancelled_some; // tasks of it
 };
 
 struct plan_shape {

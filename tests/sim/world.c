@@ -61,6 +61,7 @@ static void event_free(struct sched_event *event)
         free((void *)event->u.sources.name);
         break;
     case EVENT_FREE:
+    case EVENT_CANCEL:
         free((void *)event->u.job.range);
         break;
     case EVENT_TASK_FAILED:
@@ -351,7 +352,7 @@ static void deliver(struct world *world)
 
             letter->link = link;
             letter->action = *action;
-            letter->action.text = NULL;
+            letter->action.text = NULL; // what it points to does not live so long
             letter->action.worker_name = NULL;
             post_in_order(world, letter, &link->from_broker);
             continue;
@@ -628,7 +629,7 @@ static void check_left_overs(struct world *world)
 
         for (uint32_t l = 0; l < plan->graph->n_layer; l++) {
             for (uint32_t i = 0; i < plan->graph->layer[l]->tasks; i++) {
-                if (plan->runs[l][i] != (plan->needed[l][i] ? 1 : 0)) {
+                if (plan->runs[l][i] != (plan->needed[l][i] ? 1U + plan->failed[l][i] : 0)) {
                     world_fail(world, "t%u.%u of plan %u ran %u times", l, i, p, plan->runs[l][i]);
                 }
             }

@@ -1,0 +1,367 @@
+// Tasks that fail: how many may, what fails with them, attempts and delays, cancelled ones.
+#include "broker/core/sched.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/sched_play.h"
+
+static void submit_lenient(struct play *play, struct build *build, uint32_t failures_max)
+{
+    struct sched_event event = event_of(play, EVENT_SUBMIT);
+
+    event.u.submit.client = CLIENT;
+    event.u.submit.key_lo = 1;
+    event.u.submit.graph = build_graph(build);
+    event.u.submit.failures_max = failures_max;
+    assert_int_equal(step(play, &event), 0);
+}
+
+// One worker whose queue takes all.
+static void begin(struct play *play, struct build *build)
+{
+    play_begin(play, 999);
+    build_init(build);
+    join(play, 1, 1, true);
+}
+
+static void end(struct play *play, struct build *build)
+{
+    build_fini(build);
+    play_end(play);
+}
+
+static void wait_us(struct play *play, uint64_t us)
+{
+    struct sched_event event;
+
+    play->now += us;
+    event = event_of(play, EVENT_TICK);
+    assert_int_equal(step(play, &event), 0);
+}
+
+static void test_dependents_fail_and_others_go_on(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 6);
+    build.layer[0]->name = "load";
+    build_input(&build, build_layer(&build, 6), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_input(&build, build_layer(&build, 3), 1, DRAY__PATTERN__FAN_IN, 2);
+    build_wanted(&build, 1);
+    build_wanted(&build, 2);
+    submit_lenient(&play, &build, 2);
+    task_fails(&play, 1, 0, 2);
+    assert_true(
+        said(&play, "c1000: no result j1:t1.2: not run, because task load[2] failed: no such column"));
+    assert_true(
+        said(&play, "c1000: no result j1:t2.1: not run, because task load[2] failed: no such column"));
+    assert_int_equal(find(&play, ACTION_RESULT_FAILED, CLIENT)->code, EINVAL);
+    done(&play, 1, 1, 0, 0, 2);
+    done(&play, 1, 1, 0, 3, 3);
+    done(&play, 1, 1, 1, 0, 2);
+    // t1.3 is wanted for its own sake, although t2.1 needs it no more.
+    done(&play, 1, 1, 1, 3, 3);
+    done(&play, 1, 1, 2, 0, 1);
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    done(&play, 1, 1, 2, 2, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->failed, 3);
+    end(&play, &build);
+}
+
+static void test_inputs_of_failed_tasks_are_released(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 4);
+    build_input(&build, build_layer(&build, 2), 0, DRAY__PATTERN__FAN_IN, 2);
+    build_wanted(&build, 1);
+    submit_lenient(&play, &build, 1);
+    done(&play, 1, 1, 0, 0, 1);
+    task_fails(&play, 1, 0, 1);
+    assert_true(said(&play, "w1: release j1:t0.0"));
+    assert_true(
+        said(&play, "c1000: no result j1:t1.0: not run, because task 1 of layer 0 failed: no such column"));
+    done(&play, 1, 1, 0, 2, 2);
+    done(&play, 1, 1, 1, 1, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+static void test_more_than_may_fail(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, 10));
+    submit_lenient(&play, &build, 2);
+    task_fails(&play, 1, 0, 3);
+    task_fails(&play, 1, 0, 4);
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    task_fails(&play, 1, 0, 5);
+    assert_true(said(&play,
+                     "c1000: j1 is failed: 3 tasks have failed, of which 2 may; the last of them: no such "
+                     "column (t0.5 at one)"));
+    assert_true(said(&play, "w1: forget j1"));
+    end(&play, &build);
+}
+
+// Whoever reads a whole layer cannot do without one of its tasks; nor can a chain behind it.
+static void test_whole_layers_fail(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 5);
+    build_input(&build, build_layer(&build, 3), 0, DRAY__PATTERN__ALL, 0);
+    build_layer(&build, 3);
+    build_input(&build, 2, 1, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_layer(&build, 2);
+    build_wanted(&build, 2);
+    build_wanted(&build, 3);
+    submit_lenient(&play, &build, 1);
+    task_fails(&play, 1, 0, 4);
+    assert_true(
+        said(&play, "c1000: no result j1:t2.0-2: not run, because task 4 of layer 0 failed: no such column"));
+    assert_int_equal(counts(&play).tasks_assigned, 2); // what only they needed is taken back
+    assert_true(said(&play, "w1: stop j1:t0.0-3"));
+    done(&play, 1, 1, 3, 0, 2);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+static void test_attempts_and_delay(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, 1));
+    build.layer[0]->has_retries = build.layer[0]->has_retry_delay_ms = 1;
+    build.layer[0]->retries = 2;
+    build.layer[0]->retry_delay_ms = 50;
+    submit(&play, &build);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        task_fails(&play, 1, 0, 0);
+        assert_int_equal(play.actions.count, 0);
+        assert_int_equal(counts(&play).tasks_assigned, 0);
+        wait_us(&play, 40000);
+        assert_null(find(&play, ACTION_RUN, 1));
+        wait_us(&play, 10000);
+        assert_true(said(&play, "w1: run j1:t0.0"));
+    }
+    task_fails(&play, 1, 0, 0);
+    assert_true(said(&play, "c1000: j1 is failed: no such column (t0.0 at one)"));
+    wait_us(&play, 100000);
+    // A delay may outlive its job.
+    submit_as(&play, &build, 2, CLIENT);
+    struct sched_event event = event_of(&play, EVENT_TASK_FAILED);
+
+    event.u.failed.worker = 1;
+    event.u.failed.job = 2;
+    event.u.failed.text = "again";
+    assert_int_equal(step(&play, &event), 0);
+    assert_int_equal(counts(&play).tasks_assigned, 0);
+    build_fini(&build);
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
+    wait_us(&play, 100000);
+    play_end(&play);
+}
+
+// Without a delay it is tried at once; an input that is lost meanwhile is made again.
+static void test_attempts_with_inputs(void **state)
+{
+    struct play play;
+    struct build build;
+    struct task_range gone = {1, 0, 0, 1};
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 1);
+    build_input(&build, build_layer(&build, 1), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_wanted(&build, 1);
+    build.layer[1]->has_retries = build.layer[1]->has_retry_delay_ms = 1;
+    build.layer[1]->retries = 1;
+    build.layer[1]->retry_delay_ms = 10;
+    submit(&play, &build);
+    done(&play, 1, 1, 0, 0, 1);
+    task_fails(&play, 1, 1, 0);
+    holds(&play, 1, false, NULL, 0, &gone, 1);
+    assert_true(said(&play, "w1: run j1:t0.0"));
+    wait_us(&play, 20000);
+    done(&play, 1, 1, 0, 0, 1);
+    assert_true(said(&play, "w1: run j1:t1.0"));
+    done(&play, 1, 1, 1, 0, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+static void test_deaths_count_as_a_failure(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    play_begin(&play, 2);
+    build_init(&build);
+    build_wanted(&build, build_layer(&build, 2));
+    submit_lenient(&play, &build, 1);
+    for (uint32_t worker = 1; worker <= 3; worker++) {
+        join(&play, worker, 1, true);
+        leave(&play, worker);
+    }
+    assert_true(said(&play,
+                     "c1000: no result j1:t0.0: 3 workers died while they ran task 0 of layer 0, the last of "
+                     "them other (killed); it is not tried again"));
+    join(&play, 4, 1, true);
+    assert_true(said(&play, "w4: run j1:t0.1"));
+    done(&play, 4, 1, 0, 1, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+static void test_cancelled_tasks(void **state)
+{
+    struct play play;
+    struct build build;
+    struct task_range some = {1, 0, 1, 3};
+    struct task_range wrong = {1, 7, 1, 3};
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 5);
+    build_wanted(&build, 0);
+    build_input(&build, build_layer(&build, 5), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_wanted(&build, 1);
+    submit_lenient(&play, &build, UINT32_MAX);
+    done(&play, 1, 1, 0, 1, 1);
+    of_job(&play, EVENT_CANCEL, CLIENT, &wrong);
+    assert_int_equal(play.actions.count, 0);
+    of_job(&play, EVENT_CANCEL, CLIENT, &some);
+    assert_true(said(&play, "w1: stop j1:t0.2-3"));
+    assert_true(said(&play, "c1000: no result j1:t0.2-3: cancelled")); // t0.1 was done already
+    assert_int_equal(find(&play, ACTION_RESULT_FAILED, CLIENT)->code, ECANCELED);
+    assert_true(said(&play,
+                     "c1000: no result j1:t1.2-3: not run, because task 2 of layer 0 (or another of its "
+                     "layer) failed: cancelled"));
+    done(&play, 1, 1, 0, 2, 1); // too late
+    assert_true(said(&play, "w1: release j1:t0.2"));
+    done(&play, 1, 1, 0, 0, 1);
+    done(&play, 1, 1, 0, 4, 1);
+    done(&play, 1, 1, 1, 0, 2);
+    done(&play, 1, 1, 1, 4, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+// Who takes the job over is told of failures as well.
+static void test_failures_are_told_anew(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, 2));
+    submit_lenient(&play, &build, 5);
+    task_fails(&play, 1, 0, 0);
+    done(&play, 1, 1, 0, 1, 1);
+    client_event(&play, EVENT_CLIENT_JOINED, 1001);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.client = 1001;
+    event.u.submit.key_lo = 1;
+    event.u.submit.graph = build_graph(&build);
+    assert_int_equal(step(&play, &event), 0);
+    assert_true(said(&play, "c1001: no result j1:t0.0: no such column"));
+    assert_true(said(&play, "c1001: result j1:t0.1 at w1"));
+    assert_true(said(&play, "c1001: j1 is done"));
+    build_fini(&build);
+    client_event(&play, EVENT_CLIENT_LEFT, 1001);
+    play_end(&play);
+}
+
+// All of very many tasks fail, each in its own words: no more than some of these are kept.
+static void test_many_failures_stay_cheap(void **state)
+{
+    enum { TASKS = 100000 };
+    struct sched_event *event = calloc(TASKS, sizeof(*event));
+    char(*text)[32] = calloc(TASKS, sizeof(*text));
+    struct play play;
+    struct build build;
+    size_t told = 0;
+
+    (void)state;
+    assert_non_null(event);
+    assert_non_null(text);
+    play_begin(&play, 65535);
+    build_init(&build);
+    build_wanted(&build, build_layer(&build, TASKS));
+    join(&play, 1, 1, true);
+    join(&play, 2, 1, true);
+    join(&play, 3, 1, true);
+    submit_lenient(&play, &build, UINT32_MAX);
+    for (uint32_t round = 0; round < 8 && counts(&play).tasks_assigned > 0; round++) {
+        size_t events = 0;
+
+        for (size_t k = 0; k < play.actions.count; k++) {
+            const struct sched_action *action = &play.actions.action[k];
+
+            for (uint32_t n = 0; action->type == ACTION_RUN && n < action->range.count; n++) {
+                snprintf(text[events], sizeof(text[events]), "failure %u", action->range.first + n);
+                event[events].type = EVENT_TASK_FAILED;
+                event[events].u.failed.worker = action->peer;
+                event[events].u.failed.job = 1;
+                event[events].u.failed.index = action->range.first + n;
+                event[events].u.failed.code = 5;
+                event[events].u.failed.text = text[events];
+                events++;
+            }
+        }
+        assert_int_equal(sched_step(play.sched, event, events, &play.actions), 0);
+        for (size_t k = 0; k < play.actions.count; k++) {
+            told += play.actions.action[k].type == ACTION_RESULT_FAILED ? 1 : 0;
+        }
+    }
+    assert_true(said(&play, "c1000: j1 is done"));
+    assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->failed, TASKS);
+    assert_true(told > 1000 && told < 1100);
+    free(event);
+    free(text);
+    end(&play, &build);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dependents_fail_and_others_go_on),
+        cmocka_unit_test(test_inputs_of_failed_tasks_are_released),
+        cmocka_unit_test(test_more_than_may_fail),
+        cmocka_unit_test(test_whole_layers_fail),
+        cmocka_unit_test(test_attempts_and_delay),
+        cmocka_unit_test(test_attempts_with_inputs),
+        cmocka_unit_test(test_deaths_count_as_a_failure),
+        cmocka_unit_test(test_cancelled_tasks),
+        cmocka_unit_test(test_failures_are_told_anew),
+        cmocka_unit_test(test_many_failures_stay_cheap),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

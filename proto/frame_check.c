@@ -11,6 +11,7 @@
 enum { HELLO_BODY_MAX = 256 << 10, SMALL_BODY_MAX = 64 << 10, CODE_MAX = 4095 };
 // A partition of INLINE_BYTES_MAX with its header.
 #define PARTITION_INLINE_MAX (INLINE_BYTES_MAX + 4096)
+#define PARTITION_INLINE_MIN 16 // the header
 
 struct checker {
     struct arena *arena;
@@ -359,6 +360,16 @@ static bool range_has(const struct range *range, size_t count, uint32_t index)
     return low > 0 && index - range[low - 1].first < range[low - 1].count;
 }
 
+static int check_inline_bytes(const struct checker *k, const uint32_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (bytes[i] < PARTITION_INLINE_MIN || bytes[i] > PARTITION_INLINE_MAX) {
+            return error_set(k->err, EBADMSG, "it comes with a partition of %u bytes", bytes[i]);
+        }
+    }
+    return 0;
+}
+
 static int check_completed(struct checker *k, const Dray__Completed *m, size_t *inlined)
 {
     struct range *range = NULL;
@@ -372,14 +383,14 @@ static int check_completed(struct checker *k, const Dray__Completed *m, size_t *
         return error_set(k->err, EBADMSG, "%zu sizes for %llu tasks of layer %u", m->n_bytes,
                          (unsigned long long)tasks, m->layer);
     }
-    if (m->n_inline_bytes != 0 && m->n_inline_bytes != m->n_inline_index) {
-        return error_set(k->err, EBADMSG, "%zu sizes for %zu partitions of layer %u that it comes with",
-                         m->n_inline_bytes, m->n_inline_index, m->layer);
+    if (m->n_inline_bytes != 0 && m->n_inline_bytes != (m->n_inline_index > 0 ? m->n_inline_index : tasks)) {
+        return error_set(k->err, EBADMSG, "%zu sizes for %llu partitions of layer %u that it comes with",
+                         m->n_inline_bytes,
+                         (unsigned long long)(m->n_inline_index > 0 ? m->n_inline_index : tasks), m->layer);
     }
-    for (size_t i = 0; i < m->n_inline_bytes; i++) {
-        if (m->inline_bytes[i] > PARTITION_INLINE_MAX) {
-            return error_set(k->err, EBADMSG, "it comes with a partition of %u bytes", m->inline_bytes[i]);
-        }
+    rc = check_inline_bytes(k, m->inline_bytes, m->n_inline_bytes);
+    if (rc < 0) {
+        return rc;
     }
     *inlined += m->n_inline_bytes != 0 ? 1 : m->n_inline_index;
     if (*inlined >= FRAME_COUNT_MAX) {
@@ -509,12 +520,7 @@ static int check_result_batch(struct checker *k, const Dray__ResultBatch *m)
         return error_set(k->err, EBADMSG, "%zu sizes and %zu inline sizes for %llu results of layer %u",
                          m->n_bytes, m->n_inline_bytes, (unsigned long long)tasks, m->layer);
     }
-    for (size_t i = 0; i < m->n_inline_bytes; i++) {
-        if (m->inline_bytes[i] > PARTITION_INLINE_MAX) {
-            return error_set(k->err, EBADMSG, "an inline result of %u bytes", m->inline_bytes[i]);
-        }
-    }
-    return 0;
+    return check_inline_bytes(k, m->inline_bytes, m->n_inline_bytes);
 }
 
 static int check_results(struct checker *k, const Dray__Results *m)

@@ -88,54 +88,80 @@ int payload_encode(const void *data, size_t size, enum payload_codec codec, stru
     return 0;
 }
 
-int payload_decode(const void *frame, size_t size, struct buffer **raw, struct error *err)
-{
-    const uint8_t *from = frame;
+struct head {
     uint32_t raw_size;
     uint32_t wire_size;
     uint64_t hash;
-    uint8_t *to;
-    struct buffer *buffer;
+    unsigned codec;
+};
+
+static int read_head(const uint8_t *from, size_t size, struct head *out, struct error *err)
+{
+    struct head head = {0};
 
     if (size < PAYLOAD_HEADER || memcmp(from, magic, sizeof(magic)) != 0) {
         return error_set(err, EBADMSG, "a frame of %zu bytes is not a payload", size);
     }
-    memcpy(&raw_size, from + RAW_SIZE_AT, sizeof(raw_size));
-    memcpy(&wire_size, from + WIRE_SIZE_AT, sizeof(wire_size));
-    memcpy(&hash, from + HASH_AT, sizeof(hash));
-    raw_size = le32toh(raw_size);
-    wire_size = le32toh(wire_size);
-    hash = le64toh(hash);
-
-    unsigned codec = from[CODEC_AT];
-
-    if (codec > PAYLOAD_LZ4 || from[5] != 0 || from[6] != 0 || from[7] != 0) {
-        return error_set(err, EBADMSG, "a payload has the unknown codec %u", codec);
+    memcpy(&head.raw_size, from + RAW_SIZE_AT, sizeof(head.raw_size));
+    memcpy(&head.wire_size, from + WIRE_SIZE_AT, sizeof(head.wire_size));
+    memcpy(&head.hash, from + HASH_AT, sizeof(head.hash));
+    head.raw_size = le32toh(head.raw_size);
+    head.wire_size = le32toh(head.wire_size);
+    head.hash = le64toh(head.hash);
+    head.codec = from[CODEC_AT];
+    if (head.codec > PAYLOAD_LZ4 || from[5] != 0 || from[6] != 0 || from[7] != 0) {
+        return error_set(err, EBADMSG, "a payload has the unknown codec %u", head.codec);
     }
-    if (raw_size > FRAME_PAYLOAD_MAX || wire_size != size - PAYLOAD_HEADER ||
-        (codec == PAYLOAD_RAW && wire_size != raw_size) || raw_size / LZ4_RATIO_MAX > wire_size) {
+    if (head.raw_size > FRAME_PAYLOAD_MAX || head.wire_size != size - PAYLOAD_HEADER ||
+        (head.codec == PAYLOAD_RAW && head.wire_size != head.raw_size) ||
+        head.raw_size / LZ4_RATIO_MAX > head.wire_size) {
         return error_set(err, EBADMSG, "a payload of %zu bytes claims %u bytes, %u before compression",
-                         size - PAYLOAD_HEADER, wire_size, raw_size);
+                         size - PAYLOAD_HEADER, head.wire_size, head.raw_size);
     }
-    buffer = buffer_create(raw_size, &to);
+    *out = head;
+    return 0;
+}
+
+int payload_raw_size(const void *frame, size_t size, size_t *raw_size, struct error *err)
+{
+    struct head head = {0};
+    int rc = read_head(frame, size, &head, err);
+
+    if (rc == 0) {
+        *raw_size = head.raw_size;
+    }
+    return rc;
+}
+
+int payload_decode(const void *frame, size_t size, struct buffer **raw, struct error *err)
+{
+    const uint8_t *from = (const uint8_t *)frame + PAYLOAD_HEADER;
+    struct head head = {0};
+    uint8_t *to;
+    struct buffer *buffer;
+    int rc = read_head(frame, size, &head, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    buffer = buffer_create(head.raw_size, &to);
     if (buffer == NULL) {
         return error_no_memory(err);
     }
-    from += PAYLOAD_HEADER;
-    if (codec == PAYLOAD_RAW) {
-        if (raw_size > 0) {
-            memcpy(to, from, raw_size);
+    if (head.codec == PAYLOAD_RAW) {
+        if (head.raw_size > 0) {
+            memcpy(to, from, head.raw_size);
         }
-    } else if (LZ4_decompress_safe((const char *)from, (char *)to, (int)wire_size, (int)raw_size) !=
-               (int)raw_size) {
+    } else if (LZ4_decompress_safe((const char *)from, (char *)to, (int)head.wire_size, (int)head.raw_size) !=
+               (int)head.raw_size) {
         buffer_unref(buffer);
-        return error_set(err, EBADMSG, "a payload of %u bytes does not decompress to %u bytes", wire_size,
-                         raw_size);
+        return error_set(err, EBADMSG, "a payload of %u bytes does not decompress to %u bytes", head.wire_size,
+                         head.raw_size);
     }
-    if (XXH3_64bits(to, raw_size) != hash) {
+    if (XXH3_64bits(to, head.raw_size) != head.hash) {
         buffer_unref(buffer);
         return error_set(err, EBADMSG,
-                         "a payload of %u bytes has a wrong checksum: it was damaged on the way", raw_size);
+                         "a payload of %u bytes has a wrong checksum: it was damaged on the way", head.raw_size);
     }
     *raw = buffer;
     return 0;

@@ -19,6 +19,8 @@ enum payload_codec {
 // size <= FRAME_PAYLOAD_MAX.
 int payload_encode(const void *data, size_t size, enum payload_codec codec, struct buffer **frame,
                    struct error *err);
+// Bytes of a payload frame before compression, as its header says; nothing else is looked at.  -EBADMSG.
+int payload_raw_size(const void *frame, size_t size, size_t *raw_size, struct error *err);
 // -EBADMSG: not a payload, sizes that lie, checksum wrong.  Never allocates more than FRAME_PAYLOAD_MAX.
 int payload_decode(const void *frame, size_t size, struct buffer **raw, struct error *err);
 

@@ -43,22 +43,25 @@ static struct result *result_at(struct job *job, uint32_t layer_number, uint32_t
     return result;
 }
 
+// `bytes` is taken over; NULL: it is at a worker.
 static int handle_result(struct results *results, struct job *job, const Dray__Result *where,
-                         struct message *message, struct error *err)
+                         struct buffer *bytes, struct error *err)
 {
-    struct buffer *bytes = NULL;
     struct result *result;
     int rc = check_place(job, where->layer, where->index, true, err);
 
     if (rc != 0 || (job->ended && job->end.type != DRAY_DONE)) {
+        buffer_unref(bytes);
         return rc;
     }
     result = result_at(job, where->layer, where->index);
     if (result == NULL) {
+        buffer_unref(bytes);
         results_fail_job(job, ENOMEM, "no memory for the list of results");
         return 0;
     }
     if (result == RESULT_TAKEN || result->state == RESULT_READY) {
+        buffer_unref(bytes);
         return 0; // made again after a loss, and not needed again
     }
     if (result->transfer != NULL) {
@@ -67,22 +70,11 @@ static int handle_result(struct results *results, struct job *job, const Dray__R
         result_unreserve(result);
     }
     // Small ones come along.  Without room their bytes are dropped and fetched later.
-    if (where->inlined && (results->bytes_held < results->bytes_max || !where->has_worker)) {
-        if (message->frames != 2) {
-            return error_set(err, EPROTO, "the broker sent a result with %zu frames instead of 2",
-                             message->frames);
-        }
-        rc = payload_decode(message->frame[1].data, message->frame[1].size, &bytes, err);
-        if (rc == -ENOMEM) {
-            results_fail_job(job, ENOMEM, err != NULL ? err->text : "no memory for a result");
-            return 0;
-        }
-        if (rc != 0) {
-            return rc;
-        }
+    if (bytes != NULL && (results->bytes_held < results->bytes_max || !where->has_worker)) {
         result_make_ready(result, bytes);
         return 0;
     }
+    buffer_unref(bytes);
     result_set_where(result, where);
     if (result->where == NULL) {
         results_fail_job(job, ENOMEM, "no memory for the list of results");
@@ -91,6 +83,91 @@ static int handle_result(struct results *results, struct job *job, const Dray__R
     result_move(result, RESULT_ANNOUNCED);
     results_admit(results);
     return 0;
+}
+
+static int handle_one(struct results *results, struct job *job, const Dray__Result *where,
+                      struct message *message, struct error *err)
+{
+    struct buffer *bytes = NULL;
+    int rc = 0;
+
+    if (where->inlined) {
+        rc = message->frames != 2 ? error_set(err, EPROTO, "the broker sent a result with %zu frames instead of 2",
+                                              message->frames)
+                                  : payload_decode(message->frame[1].data, message->frame[1].size, &bytes, err);
+    }
+    return rc == 0 ? handle_result(results, job, where, bytes, err) : rc;
+}
+
+// Results of one layer; `all` has the encodings of all of them when they are here.
+static int handle_batch(struct results *results, struct job *job, const Dray__ResultBatch *batch,
+                        struct buffer *all, struct error *err)
+{
+    Dray__Result where = DRAY__RESULT__INIT;
+    size_t n = 0, at = 0;
+    int rc = 0;
+
+    if (batch->why != NULL) {
+        return 0; // the job ends with the first failure, and says so
+    }
+    where.job = batch->job;
+    where.layer = batch->layer;
+    where.n_endpoint = batch->n_endpoint;
+    where.endpoint = batch->endpoint;
+    where.has_worker = batch->has_worker;
+    where.worker = batch->worker;
+    where.has_incarnation = batch->has_incarnation;
+    where.incarnation = batch->incarnation;
+    for (size_t i = 0; rc == 0 && i < batch->n_first; i++) {
+        for (uint32_t k = 0; rc == 0 && k < batch->count[i]; k++, n++) {
+            struct buffer *bytes = NULL;
+
+            where.index = batch->first[i] + k;
+            where.bytes = batch->bytes[n];
+            if (all != NULL) {
+                if (batch->inline_bytes[n] > all->size - at) {
+                    return error_set(err, EPROTO, "the broker sent results of %zu bytes that say they are larger",
+                                     all->size);
+                }
+                bytes = buffer_slice(all, at, batch->inline_bytes[n]);
+                at += batch->inline_bytes[n];
+                if (bytes == NULL) {
+                    results_fail_job(job, ENOMEM, "no memory for a result");
+                    return 0;
+                }
+            }
+            rc = handle_result(results, job, &where, bytes, err);
+        }
+    }
+    return rc;
+}
+
+static int handle_results(struct results *results, const Dray__Results *body, struct message *message,
+                          struct error *err)
+{
+    size_t frame = 1;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < body->n_batch; i++) {
+        const Dray__ResultBatch *batch = body->batch[i];
+        struct job *job = results_find_job(results, batch->job);
+        struct buffer *all = NULL;
+
+        if (batch->n_inline_bytes > 0) {
+            if (frame >= message->frames) {
+                return error_set(err, EPROTO, "the broker sent results without their bytes");
+            }
+            if (job != NULL) {
+                rc = payload_decode(message->frame[frame].data, message->frame[frame].size, &all, err);
+            }
+            frame++;
+        }
+        if (rc == 0 && job != NULL) {
+            rc = handle_batch(results, job, batch, all, err);
+        }
+        buffer_unref(all);
+    }
+    return rc;
 }
 
 static int handle_notes(struct job *job, const Dray__Notes *notes, struct error *err)
@@ -203,7 +280,9 @@ int results_handle(struct results *results, const struct frame *frame, struct me
     switch (frame->info->type) {
     case FRAME_RESULT:
         job = results_find_job(results, ((const Dray__Result *)body)->job);
-        return job == NULL ? 0 : handle_result(results, job, (const Dray__Result *)body, message, err);
+        return job == NULL ? 0 : handle_one(results, job, (const Dray__Result *)body, message, err);
+    case FRAME_RESULTS:
+        return handle_results(results, (const Dray__Results *)body, message, err);
     case FRAME_NOTES:
         job = results_find_job(results, ((const Dray__Notes *)body)->job);
         return job == NULL ? 0 : handle_notes(job, (const Dray__Notes *)body, err);

@@ -165,7 +165,9 @@ int broker_create(const struct broker_options *options, struct loop *loop, struc
     }
     broker->options = *options;
     broker->loop = loop;
+    broker->last_addressee = &broker->addressee;
     peers_init(&broker->peers);
+    kept_init(&broker->kept);
     turn_init(&broker->turn[0]);
     turn_init(&broker->turn[1]);
     sched_actions_init(&broker->actions);
@@ -195,6 +197,7 @@ void broker_destroy(struct broker *broker, const char *why)
     sessions_destroy(broker->sessions);
     peers_fini(&broker->peers);
     readers_fini(broker);
+    kept_fini(&broker->kept);
     sched_actions_fini(&broker->actions);
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);

@@ -5,6 +5,20 @@
 #include <string.h>
 
 #include "broker/batch.h"
+#include "broker/results.h"
+
+static const char NO_MEMORY[] = "the broker has no memory for its messages";
+
+// Somebody with a batch or results: has its turn when all actions are sorted.
+static void note_addressee(struct broker *broker, struct peer *peer)
+{
+    if (!peer->addressed) {
+        peer->addressed = true;
+        peer->next_addressee = NULL;
+        *broker->last_addressee = peer;
+        broker->last_addressee = &peer->next_addressee;
+    }
+}
 
 // ---- to workers -------------------------------------------------------------------
 
@@ -19,7 +33,9 @@ static void to_worker(struct broker *broker, const struct sched_action *action)
         peer->batch = batch_create();
     }
     if (peer->batch == NULL || batch_add(peer->batch, action) != 0) {
-        sessions_end(broker->sessions, peer, ENOMEM, "the broker has no memory for its messages");
+        sessions_end(broker->sessions, peer, ENOMEM, NO_MEMORY);
+    } else {
+        note_addressee(broker, peer);
     }
 }
 
@@ -82,14 +98,12 @@ static void emit(void *arg, enum frame_type type, ProtobufCMessage *message)
     sessions_send(to->broker->sessions, to->peer, type, message, NULL, 0);
 }
 
-static void send_batches(struct broker *broker, struct arena *arena)
+static void send_batch(struct broker *broker, struct peer *peer, struct arena *arena)
 {
-    for (struct peer *peer = broker->peers.first; peer != NULL; peer = peer->next) {
-        struct envelope to = {broker, peer, arena};
+    struct envelope to = {broker, peer, arena};
 
-        if (peer->batch != NULL && !peer->gone && batch_emit(peer->batch, arena, emit, &to) != 0) {
-            sessions_end(broker->sessions, peer, ENOMEM, "the broker has no memory for its messages");
-        }
+    if (peer->batch != NULL && batch_emit(peer->batch, arena, emit, &to) != 0) {
+        sessions_end(broker->sessions, peer, ENOMEM, NO_MEMORY);
     }
 }
 
@@ -103,7 +117,7 @@ static void send_accepted(struct broker *broker, struct peer *peer, const struct
     message.key_lo = action->key_lo;
     message.job = action->range.job;
     if (readers_add(broker, action->range.job, peer->number) != 0) {
-        sessions_end(broker->sessions, peer, ENOMEM, "the broker has no memory for its messages");
+        sessions_end(broker->sessions, peer, ENOMEM, NO_MEMORY);
         return;
     }
     sessions_send(broker->sessions, peer, FRAME_ACCEPTED, &message.base, NULL, 0);
@@ -119,6 +133,8 @@ static void send_rejected(struct broker *broker, struct peer *peer, const struct
     message.key_hi = action->key_hi;
     message.key_lo = action->key_lo;
     message.why = &why;
+    message.has_job = action->range.job != 0; // of EXTEND
+    message.job = action->range.job;
     sessions_send(broker->sessions, peer, FRAME_REJECTED, &message.base, NULL, 0);
 }
 
@@ -133,33 +149,57 @@ static void send_progress(struct broker *broker, struct peer *peer, const struct
     message.rows = action->rows;
     message.source_bytes = action->source_bytes;
     message.workers = action->workers;
+    message.has_failed = action->failed > 0;
+    message.failed = action->failed;
     message.waiting = (char *)(uintptr_t)action->text; // only read
     sessions_send(broker->sessions, peer, FRAME_PROGRESS, &message.base, NULL, 0);
 }
 
-static void send_result(struct broker *broker, struct peer *peer, const struct turn *turn,
-                        const struct sched_action *action, uint32_t n)
+static void add_result(struct broker *broker, struct peer *peer, const struct sched_action *action)
 {
-    Dray__Result message = DRAY__RESULT__INIT;
-    const struct task_range *at = &action->range;
-    struct buffer *payload = turn_payload(turn, at->job, at->layer, at->first + n);
-    const struct peer *worker = peers_by_number(&broker->peers, action->worker);
-
-    message.job = at->job;
-    message.layer = at->layer;
-    message.index = at->first + n;
-    message.bytes = action->sizes[n];
-    message.has_worker = true;
-    message.worker = action->worker;
-    if (payload != NULL) {
-        message.has_inlined = message.inlined = true;
-    } else if (worker != NULL && worker->role == FROM_WORKER) {
-        message.n_endpoint = worker->endpoints;
-        message.endpoint = worker->endpoint;
-        message.has_incarnation = true;
-        message.incarnation = worker->incarnation;
+    if (peer->results == NULL) {
+        peer->results = results_create();
     }
-    sessions_send(broker->sessions, peer, FRAME_RESULT, &message.base, &payload, payload == NULL ? 0 : 1);
+    if (peer->results == NULL || results_add(peer->results, action) != 0) {
+        sessions_end(broker->sessions, peer, ENOMEM, NO_MEMORY);
+    } else {
+        note_addressee(broker, peer);
+    }
+}
+
+static void emit_results(void *arg, Dray__Results *message, struct buffer *const *frames, size_t count)
+{
+    const struct envelope *to = arg;
+
+    sessions_send(to->broker->sessions, to->peer, FRAME_RESULTS, &message->base, frames, count);
+}
+
+static const struct peer *find_worker(void *arg, uint32_t number)
+{
+    const struct envelope *to = arg;
+    const struct peer *worker = peers_by_number(&to->broker->peers, number);
+
+    return worker != NULL && worker->role == FROM_WORKER ? worker : NULL;
+}
+
+static void end_damaged(void *arg, uint32_t number, const struct error *why)
+{
+    const struct envelope *to = arg;
+    struct peer *worker = peers_by_number(&to->broker->peers, number);
+
+    if (worker != NULL) {
+        sessions_end(to->broker->sessions, worker, why->code, why->text);
+    }
+}
+
+static void send_results(struct broker *broker, struct peer *peer, struct turn *turn)
+{
+    struct envelope to = {broker, peer, &turn->arena};
+    const struct results_handler handler = {&to, emit_results, find_worker, end_damaged};
+
+    if (peer->results != NULL && results_emit(peer->results, &turn->parcels, &turn->arena, &handler) != 0) {
+        sessions_end(broker->sessions, peer, ENOMEM, NO_MEMORY);
+    }
 }
 
 static void send_job_ended(struct broker *broker, struct peer *peer, const struct sched_action *action)
@@ -183,7 +223,7 @@ static void send_job_ended(struct broker *broker, struct peer *peer, const struc
     sessions_send(broker->sessions, peer, FRAME_JOB_ENDED, &message.base, NULL, 0);
 }
 
-static void to_client(struct broker *broker, const struct turn *turn, const struct sched_action *action)
+static void to_client(struct broker *broker, const struct sched_action *action)
 {
     struct peer *peer = peers_by_number(&broker->peers, action->peer);
 
@@ -201,9 +241,8 @@ static void to_client(struct broker *broker, const struct turn *turn, const stru
         send_progress(broker, peer, action);
         break;
     case ACTION_RESULT:
-        for (uint32_t n = 0; n < action->range.count && !peer->gone; n++) {
-            send_result(broker, peer, turn, action, n);
-        }
+    case ACTION_RESULT_FAILED:
+        add_result(broker, peer, action);
         break;
     default:
         send_job_ended(broker, peer, action);
@@ -211,10 +250,73 @@ static void to_client(struct broker *broker, const struct turn *turn, const stru
     }
 }
 
+// ---- answers that waited for the scheduler ------------------------------------------
+
+// The job is there, or its end is what the client gets to hear.
+static bool has_attached(const struct broker *broker, const struct answer *answer)
+{
+    struct sched_job job;
+
+    if (sched_job_info(broker->sched, answer->job, &job) == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < broker->actions.count; i++) {
+        const struct sched_action *action = &broker->actions.action[i];
+
+        if (action->type == ACTION_JOB_ENDED && action->peer == answer->client &&
+            action->range.job == answer->job) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void send_answers(struct broker *broker, const struct turn *turn)
+{
+    for (struct answer *answer = turn->answers; answer != NULL; answer = answer->next) {
+        struct peer *peer = peers_by_number(&broker->peers, answer->client);
+        Dray__Attached missing = DRAY__ATTACHED__INIT;
+        Dray__Failure why = DRAY__FAILURE__INIT;
+
+        if (peer == NULL) {
+            continue;
+        }
+        if (has_attached(broker, answer)) {
+            sessions_send(broker->sessions, peer, FRAME_ATTACHED, &answer->attached->base, NULL, 0);
+            continue;
+        }
+        why.code = ENOENT;
+        why.text = (char *)(uintptr_t) "the job has just been cancelled"; // only read
+        missing.tag = answer->attached->tag;
+        missing.why = &why;
+        sessions_send(broker->sessions, peer, FRAME_ATTACHED, &missing.base, NULL, 0);
+    }
+}
+
+static void send_addressed(struct broker *broker, struct turn *turn)
+{
+    struct peer *peer = broker->addressee;
+
+    broker->addressee = NULL;
+    broker->last_addressee = &broker->addressee;
+    while (peer != NULL) {
+        struct peer *next = peer->next_addressee;
+
+        peer->addressed = false;
+        if (!peer->gone && peer->role == FROM_WORKER) {
+            send_batch(broker, peer, &turn->arena);
+        } else if (!peer->gone) {
+            send_results(broker, peer, turn);
+        }
+        peer = next;
+    }
+}
+
 void deliver_actions(struct broker *broker, struct turn *turn)
 {
-    bool workers = false;
+    bool ended = false;
 
+    send_answers(broker, turn);
     for (size_t i = 0; i < broker->actions.count; i++) {
         const struct sched_action *action = &broker->actions.action[i];
 
@@ -225,20 +327,25 @@ void deliver_actions(struct broker *broker, struct turn *turn)
         case ACTION_RELEASE:
         case ACTION_FORGET_JOB:
             to_worker(broker, action);
-            workers = true;
+            break;
+        case ACTION_JOB_ENDED: // after its results
+            ended = true;
             break;
         default:
-            to_client(broker, turn, action);
+            to_client(broker, action);
             break;
+        }
+    }
+    send_addressed(broker, turn);
+    for (size_t i = 0; ended && i < broker->actions.count; i++) {
+        if (broker->actions.action[i].type == ACTION_JOB_ENDED) {
+            to_client(broker, &broker->actions.action[i]);
         }
     }
     // Only now: a second client of the job may hear of its end in the same turn.
-    for (size_t i = 0; i < broker->actions.count; i++) {
+    for (size_t i = 0; ended && i < broker->actions.count; i++) {
         if (broker->actions.action[i].type == ACTION_JOB_ENDED) {
             readers_forget_job(broker, broker->actions.action[i].range.job);
         }
-    }
-    if (workers) {
-        send_batches(broker, &turn->arena);
     }
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "broker/batch.h"
+#include "broker/results.h"
 
 // FNV-1a (Fowler, Noll, Vo).
 static struct map_key route_key(const void *route, size_t size)
@@ -31,12 +32,26 @@ static void free_strings(char **string, size_t count)
     free(string);
 }
 
+static void free_resources(Dray__Resource **resource, size_t count)
+{
+    for (size_t i = 0; resource != NULL && i < count; i++) {
+        if (resource[i] != NULL) {
+            free(resource[i]->name);
+        }
+        free(resource[i]);
+    }
+    free(resource);
+}
+
 static void peer_destroy(struct peer *peer)
 {
     free_strings(peer->endpoint, peer->endpoints);
     free_strings(peer->file, 2 * peer->files);
     backlog_destroy(peer->backlog);
+    free_strings(peer->label, peer->labels);
+    free_resources(peer->resource, peer->resources);
     batch_destroy(peer->batch);
+    results_destroy(peer->results);
     free(peer->told);
     free(peer);
 }
@@ -170,23 +185,69 @@ void peers_sweep(struct peers *peers)
     }
 }
 
-int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count)
+// A copy of the list, NULL: no memory.
+static char **copy_strings(char *const *string, size_t count)
 {
     char **copy = calloc(count + 1, sizeof(*copy));
+
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(string[i]);
+        if (copy[i] == NULL) {
+            free_strings(copy, i);
+            return NULL;
+        }
+    }
+    return copy;
+}
+
+int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count)
+{
+    char **copy = copy_strings(endpoint, count);
 
     if (copy == NULL) {
         return -ENOMEM;
     }
-    for (size_t i = 0; i < count; i++) {
-        copy[i] = strdup(endpoint[i]);
-        if (copy[i] == NULL) {
-            free_strings(copy, i);
-            return -ENOMEM;
-        }
-    }
     free_strings(peer->endpoint, peer->endpoints);
     peer->endpoint = copy;
     peer->endpoints = count;
+    return 0;
+}
+
+int peer_set_labels(struct peer *peer, char *const *label, size_t count)
+{
+    char **copy = copy_strings(label, count);
+
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    free_strings(peer->label, peer->labels);
+    peer->label = copy;
+    peer->labels = count;
+    return 0;
+}
+
+int peer_set_resources(struct peer *peer, Dray__Resource *const *resource, size_t count)
+{
+    Dray__Resource **copy = calloc(count + 1, sizeof(*copy));
+
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = malloc(sizeof(*copy[i]));
+        if (copy[i] != NULL) {
+            dray__resource__init(copy[i]);
+            copy[i]->name = strdup(resource[i]->name);
+            copy[i]->amount = resource[i]->amount;
+        }
+        if (copy[i] == NULL || copy[i]->name == NULL) {
+            free_resources(copy, i + 1);
+            return -ENOMEM;
+        }
+    }
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    free_resources(peer->resource, peer->resources);
+    peer->resource = copy;
+    peer->resources = count;
     return 0;
 }
 

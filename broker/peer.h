@@ -16,6 +16,7 @@
 #define PEER_FIRST_CLIENT 0x80000000U
 
 struct batch;
+struct results;
 
 struct peer {
     uint32_t number;
@@ -33,6 +34,8 @@ struct peer {
     struct peer *next;       // all that are here, in order of arrival
     struct peer **link;      // what points here
     struct peer *next_route; // same hash
+    struct peer *next_addressee; // with `addressed`: whom this turn has something for
+    bool addressed;
 
     // workers only
     uint32_t threads;
@@ -47,6 +50,16 @@ struct peer {
     struct batch *batch; // what this turn has for it
     uint8_t *told;       // bit a worker number: it knows that one's endpoints
     size_t told_bytes;
+    char **label;
+    size_t labels;
+    Dray__Resource **resource;
+    size_t resources;
+
+    // clients only
+    struct results *results; // what this turn has for it
+    bool full;               // the scheduler keeps its results back
+    uint64_t full_us;        // since when nothing of its backlog went out
+    size_t full_bytes;       // how much that was
 };
 
 struct peers {
@@ -75,6 +88,8 @@ void peers_sweep(struct peers *peers);
 
 // A copy of what HELLO says of a worker.  -ENOMEM.
 int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count);
+int peer_set_labels(struct peer *peer, char *const *label, size_t count);
+int peer_set_resources(struct peer *peer, Dray__Resource *const *resource, size_t count);
 // Replaces its files; takes over the array and its strings.
 void peer_set_files(struct peer *peer, char **file, size_t files);
 // False the first time: it was not told of that worker yet (and is from now on).

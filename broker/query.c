@@ -40,6 +40,10 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
         at->partitions = sched_worker_partitions(broker->sched, peer->number);
         at->has_data_dirs = true;
         at->data_dirs = !peer->shared_files;
+        at->n_label = peer->labels;
+        at->label = peer->label;
+        at->n_resource = peer->resources;
+        at->resource = peer->resource;
         cluster.worker[cluster.n_worker++] = at;
     }
     sched_counts(broker->sched, &counts);

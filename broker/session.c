@@ -273,7 +273,12 @@ static int fill_peer(struct peer *peer, const Dray__Hello *hello)
         peer->threads = hello->threads;
         peer->memory = hello->memory;
         peer->shared_files = hello->n_data_dir == 0;
-        return peer_set_endpoints(peer, hello->endpoint, hello->n_endpoint);
+        int rc = peer_set_endpoints(peer, hello->endpoint, hello->n_endpoint);
+
+        if (rc == 0) {
+            rc = peer_set_labels(peer, hello->label, hello->n_label);
+        }
+        return rc == 0 ? peer_set_resources(peer, hello->resource, hello->n_resource) : rc;
     }
     return 0;
 }

@@ -1,10 +1,11 @@
 // The broker's inside, shared by the files of this folder that are its parts:
-// dispatch.c (message -> event), deliver.c (action -> message), relay.c, query.c.
+// dispatch*.c (message -> event), deliver.c (action -> message), relay.c, query*.c.
 #ifndef DRAY_BROKER_STATE_H
 #define DRAY_BROKER_STATE_H
 
 #include "broker/broker.h"
 #include "broker/core/sched.h"
+#include "broker/kept.h"
 #include "broker/peer.h"
 #include "broker/session.h"
 #include "broker/turn.h"
@@ -27,7 +28,9 @@ struct broker {
     struct sched_actions actions;
     struct turn turn[2]; // one gathers while the other is being delivered
     unsigned current;
+    struct peer *addressee, **last_addressee; // whom this turn has something for
     struct map readers; // job -> struct readers: clients that hear of it
+    struct kept kept;   // names under which jobs stay
     struct relay *relay;
     size_t relays, relays_max;
 };
@@ -42,6 +45,35 @@ int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame 
                    struct message *message, struct error *err);
 int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err);
 void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why);
+void dispatch_full(struct broker *broker, struct peer *peer, bool full);
+
+// One function a message; dispatch.c has the table.
+// The message has been checked (proto/frame_check.c).  Negative: its sender broke the rules.
+typedef int dispatch_function(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
+                              struct message *frames, struct error *err);
+
+// ---- dispatch_worker.c
+dispatch_function dispatch_heartbeat;
+dispatch_function dispatch_advertise;
+dispatch_function dispatch_done;
+dispatch_function dispatch_task_failed;
+dispatch_function dispatch_tasks_failed;
+dispatch_function dispatch_dropped;
+dispatch_function dispatch_leaving;
+dispatch_function dispatch_piece;
+
+// ---- dispatch_client.c
+dispatch_function dispatch_submit;
+dispatch_function dispatch_extend;
+dispatch_function dispatch_cancel;
+dispatch_function dispatch_free;
+dispatch_function dispatch_attach;
+dispatch_function dispatch_keep;
+dispatch_function dispatch_unkeep;
+dispatch_function dispatch_job_query;
+dispatch_function dispatch_cluster_query;
+dispatch_function dispatch_source_query;
+dispatch_function dispatch_fetch;
 
 // ---- deliver.c: sends all actions; `turn` has the payloads that came with their events.
 void deliver_actions(struct broker *broker, struct turn *turn);
@@ -63,6 +95,10 @@ void relay_forget_peer(struct broker *broker, uint32_t number);
 // ---- query.c
 int query_cluster(struct broker *broker, struct peer *client, const Dray__ClusterQuery *query,
                   struct error *err);
+// One job, or all.
+int query_jobs(struct broker *broker, struct peer *client, const Dray__JobQuery *query, struct error *err);
+// What there is to say of a job to who attaches; in the turn's arena.  NULL: no memory.
+Dray__Attached *query_attached(struct broker *broker, uint32_t tag, const struct sched_job *job);
 int query_sources(struct broker *broker, struct peer *client, const Dray__SourceQuery *query,
                   struct error *err);
 

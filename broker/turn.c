@@ -13,24 +13,13 @@ enum {
 void turn_init(struct turn *turn)
 {
     *turn = (struct turn){0};
+    turn->last_answer = &turn->answers;
     arena_init(&turn->arena, ARENA_BYTES_MAX);
-}
-
-static void drop_payloads(struct turn *turn)
-{
-    struct buffer *payload;
-    size_t at = 0;
-
-    while ((payload = map_next(&turn->payload, &at, NULL)) != NULL) {
-        buffer_unref(payload);
-    }
-    map_fini(&turn->payload);
-    turn->payload_bytes = 0;
 }
 
 void turn_fini(struct turn *turn)
 {
-    drop_payloads(turn);
+    parcels_fini(&turn->parcels);
     arena_fini(&turn->arena);
     free(turn->event);
     *turn = (struct turn){0};
@@ -39,9 +28,10 @@ void turn_fini(struct turn *turn)
 void turn_reset(struct turn *turn)
 {
     turn->events = 0;
-    if (turn->payload.count > 0) {
-        drop_payloads(turn);
-    }
+    turn->now_us = 0;
+    turn->answers = NULL;
+    turn->last_answer = &turn->answers;
+    parcels_reset(&turn->parcels);
     if (turn->arena.used > KEEP_BYTES) {
         arena_fini(&turn->arena);
         arena_init(&turn->arena, ARENA_BYTES_MAX);
@@ -52,7 +42,7 @@ void turn_reset(struct turn *turn)
 
 size_t turn_bytes(const struct turn *turn)
 {
-    return turn->arena.used + turn->payload_bytes + turn->events * sizeof(*turn->event);
+    return turn->arena.used + turn->parcels.bytes + turn->events * sizeof(*turn->event);
 }
 
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type)
@@ -70,25 +60,22 @@ struct sched_event *turn_add(struct turn *turn, enum sched_event_type type)
         turn->capacity = capacity;
     }
     event = &turn->event[turn->events++];
-    *event = (struct sched_event){.type = type, .now_us = monotonic_us()};
+    if (turn->now_us == 0) {
+        turn->now_us = monotonic_us();
+    }
+    *event = (struct sched_event){.type = type, .now_us = turn->now_us};
     return event;
 }
 
-int turn_keep(struct turn *turn, uint32_t job, uint32_t layer, uint32_t index, struct buffer *payload)
+int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached)
 {
-    struct map_key key = map_key_task(job, layer, index);
-    struct buffer *before = map_get(&turn->payload, key);
+    struct answer *answer = arena_alloc(&turn->arena, sizeof(*answer));
 
-    if (map_put(&turn->payload, key, payload) != 0) {
-        buffer_unref(payload);
+    if (answer == NULL) {
         return -ENOMEM;
     }
-    turn->payload_bytes += payload->size - (before != NULL ? before->size : 0);
-    buffer_unref(before);
+    *answer = (struct answer){NULL, client, job, attached};
+    *turn->last_answer = answer;
+    turn->last_answer = &answer->next;
     return 0;
-}
-
-struct buffer *turn_payload(const struct turn *turn, uint32_t job, uint32_t layer, uint32_t index)
-{
-    return map_get(&turn->payload, map_key_task(job, layer, index));
 }

@@ -5,16 +5,24 @@
 #include <stddef.h>
 
 #include "broker/core/sched.h"
+#include "broker/parcel.h"
 #include "proto/arena.h"
-#include "proto/buffer.h"
-#include "proto/map.h"
+#include "proto/wire.pb-c.h"
+
+// To ATTACH, when the scheduler has heard of it.
+struct answer {
+    struct answer *next;
+    uint32_t client, job;
+    Dray__Attached *attached;
+};
 
 struct turn {
     struct arena arena; // what events point to
     struct sched_event *event;
     size_t events, capacity;
-    struct map payload; // encoded partitions that came with DONE: struct buffer
-    size_t payload_bytes;
+    struct parcels parcels; // encoded partitions that came with DONE
+    struct answer *answers, **last_answer;
+    uint64_t now_us; // of its events; 0: not asked for yet
 };
 
 void turn_init(struct turn *turn);
@@ -22,10 +30,9 @@ void turn_fini(struct turn *turn);
 void turn_reset(struct turn *turn);
 // Memory that it holds, for a limit.
 size_t turn_bytes(const struct turn *turn);
-// A zeroed event with its type and time.  NULL: no memory.
+// A zeroed event with its type and time (of the turn's first).  NULL: no memory.
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
-// Keeps a payload until the turn ends; takes over the reference, also on failure.  -ENOMEM.
-int turn_keep(struct turn *turn, uint32_t job, uint32_t layer, uint32_t index, struct buffer *payload);
-struct buffer *turn_payload(const struct turn *turn, uint32_t job, uint32_t layer, uint32_t index);
+// Both live in the turn's arena.  -ENOMEM.
+int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached);
 
 #endif

@@ -1,5 +1,6 @@
 """Dray's wire spoken from scratch, with nothing of Dray's or ZeroMQ's code: ZMTP 3.0 (RFC 23), the frame
 header of proto/frame.h, payload frames of proto/payload.h, and protobuf by the text of proto/*.proto."""
+import ctypes
 import os
 import pathlib
 import re
@@ -266,12 +267,52 @@ def lz4_block(data, size):
             out.append(out[-offset])
 
 
+def wrap_payload(data):
+    """Not compressed."""
+    return struct.pack("<4sB3xIIQ", b"DPAY", 0, len(data), len(data), xxh3(data)) + data
+
+
+def xxh3(data):
+    function = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+    function.restype, function.argtypes = ctypes.c_uint64, (ctypes.c_char_p, ctypes.c_size_t)
+    return function(data, len(data))
+
+
+def batch_encodings(batch, frame):
+    """The encodings of a ResultBatch or Completed, one a task."""
+    data, at, out = unwrap_payload(frame), 0, []
+    for size in batch["inline_bytes"]:
+        out.append(data[at:at + size])
+        at += size
+    assert at == len(data), (at, len(data))
+    return out
+
+
+def single_results(results, frames):
+    """Each result of a RESULTS: (what the message RESULT once said of it, its payload frame)."""
+    frames = list(frames)
+    for batch in results["batch"]:
+        encodings = batch_encodings(batch, frames.pop(0)) if batch["inline_bytes"] else None
+        indices = [i for f, c in zip(batch["first"], batch["count"]) for i in range(f, f + c)]
+        assert len(batch["bytes"]) == (0 if "why" in batch else len(indices)), batch
+        for n, index in enumerate(indices):
+            one = {k: batch[k] for k in ("job", "layer", "endpoint", "worker", "incarnation", "why") if k in batch}
+            one["index"] = index
+            if "why" not in batch:
+                one["bytes"] = batch["bytes"][n]
+            if encodings is not None:
+                one["inlined"] = True
+            yield one, [wrap_payload(encodings[n])] if encodings else []
+    assert not frames
+
+
 class Peer(Zmtp):
     """A session with a broker."""
 
     def __init__(self, endpoint, role="CLIENT", hello=True, **fields):
         super().__init__(endpoint)
         self.session = self.sent = 0
+        self.batches, self.results = False, []
         self.welcome = None
         if hello:
             values = dict(role=role, protocol=2, version="0.1.0", name="test",
@@ -294,15 +335,22 @@ class Peer(Zmtp):
         self.sent += 1
 
     def hear(self, timeout=5):
-        """(type, message, payload frames); heartbeats are passed over."""
+        """(type, message, payload frames); heartbeats are passed over.  RESULTS come one by one, as RESULT, unless
+        .batches is set."""
         while True:
+            if self.results:
+                return ("RESULT", *self.results.pop(0))
             frames = self.receive(timeout)
             magic, protocol, number, zero, session, seq = struct.unpack("<4sBBHQQ", frames[0][:24])
             assert magic == b"DRAY" and protocol == 2 and zero == 0
             kind, message = FRAME_MESSAGE[number]
             self.last = (session, seq)
-            if kind != "HEARTBEAT":
-                return kind, SCHEMA.decode(message, frames[0][24:]), frames[1:]
+            if kind == "HEARTBEAT":
+                continue
+            body, payload = SCHEMA.decode(message, frames[0][24:]), frames[1:]
+            if kind != "RESULTS" or self.batches:
+                return kind, body, payload
+            self.results = list(single_results(body, payload))
 
     def hear_kind(self, *kinds, timeout=10):
         """The next message of these types; PROGRESS and NOTES are passed over when not asked for."""

@@ -5,45 +5,36 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
-static struct buffer *payload(size_t size)
-{
-    uint8_t *data;
-    struct buffer *buffer = buffer_create(size, &data);
-
-    assert_non_null(buffer);
-    return buffer;
-}
+#include "proto/payload.h"
 
 static void test_payloads_count(void **state)
 {
+    static const uint32_t BYTES[] = {600, 400};
+    static const uint8_t DATA[1000];
     struct turn turn;
-    struct buffer *last = payload(5000);
+    struct buffer *frame = NULL;
 
     (void)state;
     turn_init(&turn);
     assert_int_equal(turn_bytes(&turn), 0);
-    for (uint32_t i = 0; i < 100; i++) {
-        assert_int_equal(turn_keep(&turn, 1, 2, i, payload(1000)), 0);
+    for (int i = 0; i < 100; i++) {
+        assert_int_equal(payload_encode(DATA, sizeof(DATA), PAYLOAD_RAW, &frame, NULL), 0);
+        assert_int_equal(parcels_add(&turn.parcels, 1, frame, 2, BYTES, NULL), 0);
     }
-    assert_int_equal(turn_bytes(&turn), 100 * 1000);
-    // The last word on a task replaces what was said before.
-    assert_int_equal(turn_keep(&turn, 1, 2, 50, buffer_ref(last)), 0);
-    assert_int_equal(turn_bytes(&turn), 99 * 1000 + 5000);
-    assert_ptr_equal(turn_payload(&turn, 1, 2, 50), last);
-    assert_null(turn_payload(&turn, 1, 2, 100));
+    assert_int_equal(turn_bytes(&turn), 100 * (1000 + PAYLOAD_HEADER));
     turn_reset(&turn);
     assert_int_equal(turn_bytes(&turn), 0);
-    assert_null(turn_payload(&turn, 1, 2, 50));
     turn_fini(&turn);
-    buffer_unref(last);
 }
 
 static void test_events_count(void **state)
 {
     struct turn turn;
+    uint64_t now_us = 0;
 
     (void)state;
     turn_init(&turn);
@@ -52,10 +43,38 @@ static void test_events_count(void **state)
 
         assert_non_null(event);
         assert_true(event->now_us > 0);
+        // A batch that arrived together has one time.
+        assert_true(now_us == 0 || event->now_us == now_us);
+        now_us = event->now_us;
     }
     assert_true(turn_bytes(&turn) >= 1000 * sizeof(struct sched_event));
     turn_reset(&turn);
     assert_int_equal(turn_bytes(&turn), 0);
+    turn_fini(&turn);
+}
+
+static void test_answers_keep_their_order(void **state)
+{
+    Dray__Attached attached[3];
+    struct turn turn;
+
+    (void)state;
+    turn_init(&turn);
+    for (int round = 0; round < 2; round++) {
+        uint32_t n = 0;
+
+        assert_null(turn.answers);
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_int_equal(turn_answer(&turn, 10 + i, 20 + i, &attached[i]), 0);
+        }
+        for (const struct answer *at = turn.answers; at != NULL; at = at->next, n++) {
+            assert_int_equal(at->client, 10 + n);
+            assert_int_equal(at->job, 20 + n);
+            assert_ptr_equal(at->attached, &attached[n]);
+        }
+        assert_int_equal(n, 3);
+        turn_reset(&turn);
+    }
     turn_fini(&turn);
 }
 
@@ -64,6 +83,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_payloads_count),
         cmocka_unit_test(test_events_count),
+        cmocka_unit_test(test_answers_keep_their_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

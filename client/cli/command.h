@@ -30,9 +30,6 @@ command_main run_main, workers_main;
 void complain(const struct error *err);
 void complain_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// 256M, 1G, 64MB, 16MiB, 1.5GiB, 1000: K, M, G, T are powers of 1024 and so are KiB..., KB... are powers of
-// 1000.
-int size_parse(const char *text, uint64_t *out, struct error *err);
 // tcp://HOST:PORT or ipc://PATH.
 int endpoint_check(const char *text, struct error *err);
 // A whole number from 1 to max.

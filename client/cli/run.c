@@ -14,6 +14,7 @@
 #include "client/cli/progress.h"
 #include "client/cli/signals.h"
 #include "client/cli/source_text.h"
+#include "client/lang/quantity.h"
 #include "client/lib/client.h"
 #include "client/lib/query_run.h"
 #include "client/print/print.h"

@@ -1,55 +1,9 @@
 #include <ctype.h>
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "client/cli/command.h"
-
-static const struct {
-    const char *name;
-    double factor;
-} units[] = {
-    {"", 1},
-    {"b", 1},
-    {"k", 1024},
-    {"m", 1048576},
-    {"g", 1073741824},
-    {"t", 1099511627776},
-    {"kib", 1024},
-    {"mib", 1048576},
-    {"gib", 1073741824},
-    {"tib", 1099511627776},
-    {"kb", 1e3},
-    {"mb", 1e6},
-    {"gb", 1e9},
-    {"tb", 1e12},
-};
-
-int size_parse(const char *text, uint64_t *out, struct error *err)
-{
-    char *end = NULL;
-    double number;
-
-    if (!isdigit((unsigned char)text[0]) && text[0] != '.') {
-        return error_set(err, EINVAL, "\"%s\" is not a size: say 256M, 1.5G, 64MB or 16MiB", text);
-    }
-    number = strtod(text, &end);
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-        if (strcasecmp(end, units[i].name) == 0) {
-            double bytes = number * units[i].factor;
-
-            if (!isfinite(bytes) || bytes < 1 || bytes > 9e18) {
-                return error_set(err, ERANGE, "\"%s\" is no size that can be", text);
-            }
-            *out = (uint64_t)bytes;
-            return 0;
-        }
-    }
-    return error_set(err, EINVAL, "\"%s\" has the unknown unit \"%s\": say 256M, 1.5G, 64MB or 16MiB", text,
-                     end);
-}
 
 int endpoint_check(const char *text, struct error *err)
 {

@@ -96,11 +96,22 @@ static void show(const struct script *script, struct place at, char *out, size_t
     }
 }
 
-int script_error(const struct script *script, struct place at, struct error *err, const char *format, ...)
+static uint32_t column_of(const struct script *script, uint32_t offset)
+{
+    uint32_t column = 1;
+
+    for (uint32_t i = offset; i > 0 && script->text[i - 1] != '\n'; i--) {
+        column += i < script->size ? starts_character(script->text[i]) : 1;
+    }
+    return column;
+}
+
+static int set_error(const struct script *script, struct place at, bool with_column, struct error *err,
+                     const char *format, va_list args)
 {
     char message[MESSAGE_MAX];
     char shown[4 * SHOWN_MAX];
-    va_list args;
+    char column[16] = "";
 
     if (err == NULL) {
         return -EINVAL;
@@ -108,9 +119,34 @@ int script_error(const struct script *script, struct place at, struct error *err
     if (at.start > script->size) {
         at.start = (uint32_t)script->size;
     }
-    va_start(args, format);
     vsnprintf(message, sizeof(message), format, args);
-    va_end(args);
+    if (with_column) {
+        snprintf(column, sizeof(column), "%u:", column_of(script, at.start));
+    }
     show(script, at, shown, sizeof(shown));
-    return error_set(err, EINVAL, "%s:%u: %s%s", script->name, script_line(script, at.start), message, shown);
+    return error_set(err, EINVAL, "%s:%u:%s %s%s", script->name, script_line(script, at.start), column,
+                     message, shown);
+}
+
+int script_error(const struct script *script, struct place at, struct error *err, const char *format, ...)
+{
+    va_list args;
+    int rc;
+
+    va_start(args, format);
+    rc = set_error(script, at, false, err, format, args);
+    va_end(args);
+    return rc;
+}
+
+int script_error_column(const struct script *script, struct place at, struct error *err, const char *format,
+                        ...)
+{
+    va_list args;
+    int rc;
+
+    va_start(args, format);
+    rc = set_error(script, at, true, err, format, args);
+    va_end(args);
+    return rc;
 }

@@ -26,6 +26,10 @@ struct place {
 int script_error(const struct script *script, struct place at, struct error *err, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
+// The same with "NAME:LINE:COLUMN: message"; columns are characters, from 1.
+int script_error_column(const struct script *script, struct place at, struct error *err, const char *format,
+                        ...) __attribute__((format(printf, 4, 5)));
+
 uint32_t script_line(const struct script *script, uint32_t offset); // from 1
 
 #endif

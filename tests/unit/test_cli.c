@@ -21,6 +21,7 @@
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/cli/source_text.h"
+#include "client/lang/quantity.h"
 
 static void test_sizes(void **state)
 {

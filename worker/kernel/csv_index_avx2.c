@@ -16,7 +16,7 @@ static inline void lanes_init(struct lanes *l, const struct csv_dialect *d)
     l->sep = _mm256_set1_epi8((char)d->sep);
     l->lf = _mm256_set1_epi8('\n');
     l->cr = _mm256_set1_epi8('\r');
-    l->quote = _mm256_set1_epi8(d->has_quote ? (char)d->quote : '\n');
+    l->quote = _mm256_set1_epi8(d->has_quote ? (char)d->quote : '\r');
     l->has_quote = d->has_quote;
     l->high = _mm256_setzero_si256();
 }
@@ -38,10 +38,14 @@ static inline struct masks masks_of(struct lanes *l, const uint8_t *p)
 {
     __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)p);
     __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(p + 32));
-    struct masks m = {equal(low, high, l->sep), equal(low, high, l->lf), equal(low, high, l->cr), 0};
+    struct masks m = {equal(low, high, l->sep), equal(low, high, l->lf), 0, 0};
+    __m256i rare = _mm256_or_si256(
+        _mm256_or_si256(_mm256_cmpeq_epi8(low, l->cr), _mm256_cmpeq_epi8(high, l->cr)),
+        _mm256_or_si256(_mm256_cmpeq_epi8(low, l->quote), _mm256_cmpeq_epi8(high, l->quote)));
 
-    if (l->has_quote) {
-        m.quote = equal(low, high, l->quote);
+    if (__builtin_expect(_mm256_movemask_epi8(rare) != 0, 0)) {
+        m.cr = equal(low, high, l->cr);
+        m.quote = l->has_quote ? equal(low, high, l->quote) : 0;
     }
     l->high = _mm256_or_si256(l->high, _mm256_or_si256(low, high));
     return m;

@@ -296,9 +296,8 @@ static int fill_batch(const struct emission *e, const struct batch *batch, Dray_
         out->why->text = (char *)(uintptr_t)(action->text != NULL ? action->text : ""); // only read
         return fill_ranges(e, batch, out);
     }
-    // Also of those that are here: the client may have no room and fetch them later.  Results of several workers
-    // that were put together have no one place.
-    worker = batch->kind == KIND_COPIED ? NULL : e->handler->worker(e->handler->arg, action->worker);
+    // Also of those that are here: the client may have no room, or want them a second time, and fetch them later.
+    worker = e->handler->worker(e->handler->arg, action->worker);
     if (worker != NULL) {
         out->has_worker = out->has_incarnation = true;
         out->worker = action->worker;
@@ -364,7 +363,7 @@ static bool batch_takes(const struct results *results, const struct batch *batch
     }
     switch (kind) {
     case KIND_COPIED:
-        return batch->raw_bytes + raw_bytes <= FRAME_PAYLOAD_MAX;
+        return has->worker == comes->worker && batch->raw_bytes + raw_bytes <= FRAME_PAYLOAD_MAX;
     case KIND_THERE:
         return has->worker == comes->worker;
     case KIND_FAILED:

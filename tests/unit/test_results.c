@@ -221,7 +221,7 @@ static void test_parts_are_copied_out(void **state)
     }
 }
 
-static void test_many_small_frames_become_one(void **state)
+static void test_many_small_frames_become_one_a_worker(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < 2000; i++) {
@@ -230,9 +230,10 @@ static void test_many_small_frames_become_one(void **state)
     }
     emit();
     assert_int_equal(fixture.client.messages, 1);
-    assert_int_equal(fixture.client.frames, 1);
+    assert_int_equal(fixture.client.frames, 3);
     for (uint32_t i = 0; i < 2000; i++) {
         assert_int_equal(fixture.client.told[i], 1);
+        assert_int_equal(fixture.client.at_worker[i], 1 + i % 3);
     }
 }
 
@@ -339,7 +340,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_passed_on_untouched, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_parts_are_copied_out, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_many_small_frames_become_one, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_small_frames_become_one_a_worker, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_there_and_failed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_workers_word_does_not_count, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_payload, set_up, tear_down),

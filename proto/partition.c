@@ -9,7 +9,7 @@
 #include "proto/schema.h"
 #include "proto/table.pb-c.h"
 
-enum { ALIGN = 64, HEADER = 16 };
+enum { ALIGN = 64, HEADER = PARTITION_HEADER };
 
 static const uint8_t magic[4] = {'D', 'P', 'T', '1'};
 

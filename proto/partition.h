@@ -8,6 +8,8 @@
 
 #include "proto/table.h"
 
+enum { PARTITION_HEADER = 16 };
+
 enum partition_kind {
     PARTITION_TABLE = 1,
     PARTITION_BYTES = 2,

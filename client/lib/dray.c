@@ -1,4 +1,4 @@
-#include "client/lib/client.h"
+#include "client/lib/connection.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -8,51 +8,18 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "client/lib/results.h"
-#include "client/lib/uplink.h"
-#include "proto/graph.h"
+#include "client/lib/pool.h"
 
 enum {
     CONNECT_MS = 5000,
-    SUBMIT_MS = 30000, // a broker that takes a large graph apart may need a while
     FETCH_TICK_MS = 200,
     CLOSE_MS = 500, // for what is unsent
 };
 // Results that the user has not taken yet hold at most so much of this process.
 #define RESULT_BYTES_MAX ((uint64_t)64 << 20)
-
-// The answer that a call is waiting for.
-struct awaited {
-    enum { AWAIT_NOTHING, AWAIT_SUBMIT, AWAIT_TAG } kind;
-    bool here;
-    uint64_t key_hi, key_lo; // SUBMIT
-    const Dray__Graph *graph;
-    struct results_job_options options;
-    uint32_t job;
-    struct error refused; // code 0: accepted
-    enum frame_type type; // TAG
-    uint32_t tag;
-    struct arena *arena;
-    ProtobufCMessage *answer;
-};
-
-struct dray {
-    struct uplink *uplink;
-    struct results *results;
-    int epoll;
-    int timer;
-    int interrupt; // borrowed; -1: none
-    int wake;      // readable while something is to be done that no fd would tell of
-    bool woken;
-    unsigned timer_ms;
-    uint32_t tag;
-    struct awaited awaited;
-    struct error broken; // code 0: the connection stands
-};
 
 // ---- the file descriptor ---------------------------------------------------------------
 
@@ -64,7 +31,8 @@ static void settle_for(dray_t *dray, bool awaiting)
 {
     bool busy = (!awaiting && results_pending(dray->results)) || uplink_ready(dray->uplink) ||
                 results_ready(dray->results) || dray->broken.code != 0;
-    unsigned ms = results_fetching(dray->results) ? FETCH_TICK_MS : uplink_heartbeat_ms(dray->uplink);
+    bool soon = results_fetching(dray->results) || pools_waiting(dray->pools);
+    unsigned ms = uplink_heartbeat_ms(dray->uplink);
     uint64_t count = 1;
 
     if (busy && !dray->woken) {
@@ -72,8 +40,8 @@ static void settle_for(dray_t *dray, bool awaiting)
     } else if (!busy && dray->woken) {
         dray->woken = read(dray->wake, &count, sizeof(count)) != (ssize_t)sizeof(count);
     }
-    if (ms > uplink_heartbeat_ms(dray->uplink)) {
-        ms = uplink_heartbeat_ms(dray->uplink);
+    if (soon && FETCH_TICK_MS < ms) {
+        ms = FETCH_TICK_MS;
     }
     if (ms != dray->timer_ms) {
         struct itimerspec spec = {0};
@@ -82,10 +50,11 @@ static void settle_for(dray_t *dray, bool awaiting)
         spec.it_value.tv_nsec = spec.it_interval.tv_nsec = (long)(ms % 1000) * 1000000;
         timerfd_settime(dray->timer, 0, &spec, NULL);
         dray->timer_ms = ms;
+        dray->timer_us = monotonic_us() + (uint64_t)ms * 1000;
     }
 }
 
-static void settle(dray_t *dray)
+void connection_settle(dray_t *dray)
 {
     settle_for(dray, false);
 }
@@ -126,15 +95,25 @@ static void handle_rejected(dray_t *dray, const Dray__Rejected *rejected)
 {
     struct awaited *awaited = &dray->awaited;
 
-    if (awaited->kind == AWAIT_SUBMIT && !awaited->here && rejected->key_hi == awaited->key_hi &&
-        rejected->key_lo == awaited->key_lo) {
+    if (rejected->has_job) {
+        results_refused(dray->results, rejected->job, rejected->why);
+    } else if (awaited->kind == AWAIT_SUBMIT && !awaited->here && rejected->key_hi == awaited->key_hi &&
+               rejected->key_lo == awaited->key_lo) {
         error_set(&awaited->refused, rejected->why->code > 0 ? rejected->why->code : EINVAL, "%s",
                   rejected->why->text);
         awaited->here = true;
     }
 }
 
-// Answers to queries are unpacked a second time, into the asker's arena.
+static int adopt(dray_t *dray, const Dray__Attached *attached, struct error *err)
+{
+    if (!dray->awaited.attach || attached->why != NULL || results_has_job(dray->results, attached->job)) {
+        return 0;
+    }
+    return results_adopt_job(dray->results, attached, &dray->awaited.options, err);
+}
+
+// Answers to questions are unpacked a second time, into the asker's arena.
 static int handle_answer(dray_t *dray, const struct frame *frame, uint32_t tag, const struct message *message,
                          struct error *err)
 {
@@ -151,40 +130,52 @@ static int handle_answer(dray_t *dray, const struct frame *frame, uint32_t tag, 
         return error_no_memory(err);
     }
     awaited->here = true;
-    return 0;
+    return frame->info->type == FRAME_ATTACHED ? adopt(dray, (const Dray__Attached *)awaited->answer, err)
+                                               : 0;
 }
 
 static int handle(dray_t *dray, const struct frame *frame, struct message *message, struct error *err)
 {
+    const ProtobufCMessage *body = frame->message;
+
     switch (frame->info->type) {
     case FRAME_ACCEPTED:
-        return handle_accepted(dray, (const Dray__Accepted *)frame->message, err);
+        return handle_accepted(dray, (const Dray__Accepted *)body, err);
     case FRAME_REJECTED:
-        handle_rejected(dray, (const Dray__Rejected *)frame->message);
+        handle_rejected(dray, (const Dray__Rejected *)body);
         return 0;
     case FRAME_CLUSTER:
-        return handle_answer(dray, frame, ((const Dray__Cluster *)frame->message)->tag, message, err);
+        return handle_answer(dray, frame, ((const Dray__Cluster *)body)->tag, message, err);
     case FRAME_SOURCES:
-        return handle_answer(dray, frame, ((const Dray__Sources *)frame->message)->tag, message, err);
+        return handle_answer(dray, frame, ((const Dray__Sources *)body)->tag, message, err);
+    case FRAME_JOBS:
+        return handle_answer(dray, frame, ((const Dray__Jobs *)body)->tag, message, err);
+    case FRAME_ATTACHED:
+        return handle_answer(dray, frame, ((const Dray__Attached *)body)->tag, message, err);
+    case FRAME_REPLY:
+        return handle_answer(dray, frame, ((const Dray__Reply *)body)->tag, message, err);
     default:
         return results_handle(dray->results, frame, message, err);
     }
 }
 
-static int take_in(dray_t *dray, struct error *err)
+static int receive_all(dray_t *dray, bool awaiting, struct error *err)
 {
     struct arena arena;
     struct frame frame;
     struct message message;
-    uint64_t expired;
     int rc = 0;
 
-    if (dray->broken.code != 0) {
-        *err = dray->broken;
-        return -err->code;
-    }
     arena_init(&arena, 0);
-    while ((rc = uplink_receive(dray->uplink, &arena, &frame, &message, err)) == 1) {
+    for (;;) {
+        if (!awaiting && results_full(dray->results)) {
+            uplink_excuse(dray->uplink); // it is we who do not listen
+            break;
+        }
+        rc = uplink_receive(dray->uplink, &arena, &frame, &message, err);
+        if (rc != 1) {
+            break;
+        }
         rc = handle(dray, &frame, &message, err);
         message_fini(&message);
         arena_reset(&arena);
@@ -193,10 +184,27 @@ static int take_in(dray_t *dray, struct error *err)
         }
     }
     arena_fini(&arena);
+    return rc;
+}
+
+int connection_take_in(dray_t *dray, bool awaiting, struct error *err)
+{
+    uint64_t expired;
+    int rc;
+
+    if (dray->broken.code != 0) {
+        *err = dray->broken;
+        return -err->code;
+    }
+    rc = pools_flush(dray->pools, err);
+    if (rc == 0) {
+        rc = receive_all(dray, awaiting, err);
+    }
     if (rc == 0) {
         results_process(dray->results);
         results_flush(dray->results);
-        if (read(dray->timer, &expired, sizeof(expired)) > 0) {
+        if (monotonic_us() >= dray->timer_us && read(dray->timer, &expired, sizeof(expired)) > 0) {
+            dray->timer_us = monotonic_us() + (uint64_t)dray->timer_ms * 1000;
             results_tick(dray->results);
         }
         rc = uplink_tick(dray->uplink, err);
@@ -207,8 +215,6 @@ static int take_in(dray_t *dray, struct error *err)
     return rc;
 }
 
-// 1: the dray's fd is readable; 0: time is up; -EINTR: the interrupt fd says so, or
-// (unless stubborn) a signal came.
 static int wait_readable(dray_t *dray, uint64_t deadline_us, bool stubborn, struct error *err)
 {
     struct pollfd fd[] = {{.fd = dray->epoll, .events = POLLIN}, {.fd = dray->interrupt, .events = POLLIN}};
@@ -233,7 +239,13 @@ static int wait_readable(dray_t *dray, uint64_t deadline_us, bool stubborn, stru
     return n;
 }
 
-static uint64_t deadline(int timeout_ms)
+int connection_wait(dray_t *dray, uint64_t deadline_us, bool stubborn, struct error *err)
+{
+    settle_for(dray, true);
+    return wait_readable(dray, deadline_us, stubborn, err);
+}
+
+uint64_t connection_deadline(int timeout_ms)
 {
     return timeout_ms < 0 ? UINT64_MAX : monotonic_us() + (uint64_t)timeout_ms * 1000;
 }
@@ -242,12 +254,12 @@ static uint64_t deadline(int timeout_ms)
 
 static int await_welcome(dray_t *dray, unsigned connect_ms, struct error *err)
 {
-    uint64_t until = deadline((int)connect_ms);
+    uint64_t until = connection_deadline((int)connect_ms);
 
     for (;;) {
-        int rc = take_in(dray, err);
+        int rc = connection_take_in(dray, false, err);
 
-        settle(dray);
+        connection_settle(dray);
         if (rc != 0 || uplink_welcomed(dray->uplink)) {
             return rc;
         }
@@ -302,7 +314,9 @@ int client_connect(const char *endpoint, const struct dray_options *given, int i
         rc = error_set(err, errno, "cannot make a file descriptor: %s", strerror(errno));
         goto out;
     }
-    rc = results_create(dray->uplink, dray->epoll, RESULT_BYTES_MAX, &dray->results, err);
+    rc = results_create(dray->uplink, dray->epoll,
+                        options.result_bytes_max > 0 ? options.result_bytes_max : RESULT_BYTES_MAX,
+                        &dray->results, err);
     if (rc == 0) {
         rc = watch(dray->epoll, uplink_fd(dray->uplink), err);
     }
@@ -342,6 +356,7 @@ void client_close(dray_t *dray, int linger_ms)
     if (dray == NULL) {
         return;
     }
+    pools_destroy(dray->pools);
     results_destroy(dray->results);
     uplink_destroy(dray->uplink, linger_ms);
     if (dray->wake >= 0) {
@@ -364,20 +379,20 @@ int dray_fd(const dray_t *dray)
 int dray_process(dray_t *dray, struct dray_error *error)
 {
     struct error err = {0};
-    int rc = take_in(dray, &err);
+    int rc = connection_take_in(dray, false, &err);
 
-    settle(dray);
+    connection_settle(dray);
     return client_error(rc, &err, error);
 }
 
 static int wait_for_event(dray_t *dray, int timeout_ms, bool stubborn, struct error *err)
 {
-    uint64_t until = deadline(timeout_ms);
+    uint64_t until = connection_deadline(timeout_ms);
 
     for (;;) {
-        int rc = take_in(dray, err);
+        int rc = connection_take_in(dray, false, err);
 
-        settle(dray);
+        connection_settle(dray);
         if (results_pending(dray->results)) {
             return 1;
         }
@@ -409,7 +424,7 @@ int dray_next(dray_t *dray, struct dray_event *event, struct dray_error *error)
     if (rc == 0 && dray->broken.code != 0) {
         rc = client_error(-dray->broken.code, &dray->broken, error);
     }
-    settle(dray);
+    connection_settle(dray);
     return rc;
 }
 
@@ -418,21 +433,20 @@ struct buffer *client_event_buffer(dray_t *dray)
     return results_current(dray->results);
 }
 
-// ---- jobs --------------------------------------------------------------------------------------
+// ---- questions ---------------------------------------------------------------------------------
 
 // Until the awaited answer is here.
 static int await(dray_t *dray, int timeout_ms, const char *what, struct error *err)
 {
-    uint64_t until = deadline(timeout_ms);
+    uint64_t until = connection_deadline(timeout_ms);
 
     for (;;) {
-        int rc = take_in(dray, err);
+        int rc = connection_take_in(dray, true, err);
 
         if (rc < 0 || dray->awaited.here) {
             return rc;
         }
-        settle_for(dray, true);
-        rc = wait_readable(dray, until, true, err);
+        rc = connection_wait(dray, until, true, err);
         if (rc < 0) {
             return rc;
         }
@@ -443,153 +457,10 @@ static int await(dray_t *dray, int timeout_ms, const char *what, struct error *e
     }
 }
 
-static int choose_key(const struct dray_submit_options *options, struct awaited *awaited, struct error *err)
+int connection_ask(dray_t *dray, enum frame_type type, const ProtobufCMessage *question, int timeout_ms,
+                   const char *what, struct error *err)
 {
-    if (options->key[0] != 0 || options->key[1] != 0) {
-        awaited->key_hi = options->key[0];
-        awaited->key_lo = options->key[1];
-        return 0;
-    }
+    int rc = uplink_send(dray->uplink, type, question, err);
 
-    uint64_t key[2];
-
-    if (getrandom(key, sizeof(key), 0) != (ssize_t)sizeof(key)) {
-        return error_set(err, errno, "cannot get random bytes: %s", strerror(errno));
-    }
-    awaited->key_hi = key[0];
-    awaited->key_lo = key[1];
-    return 0;
-}
-
-int dray_submit_graph(dray_t *dray, const void *graph, size_t size, const struct dray_submit_options *given,
-                      dray_job_t *job, struct dray_error *error)
-{
-    struct dray_submit_options options = {0};
-    struct awaited *awaited = &dray->awaited;
-    Dray__Submit submit = DRAY__SUBMIT__INIT;
-    struct error err = {0};
-    struct arena arena;
-    int rc;
-
-    if (given != NULL) {
-        memcpy(&options, given, given->size < sizeof(options) ? given->size : sizeof(options));
-    }
-    arena_init(&arena, 0);
-    memset(awaited, 0, sizeof(*awaited));
-    rc = graph_decode(graph, size, &arena, &awaited->graph, &err);
-    if (rc == 0) {
-        rc = choose_key(&options, awaited, &err);
-    }
-    if (rc != 0) {
-        goto out;
-    }
-    awaited->options.detached = options.detached != 0;
-    awaited->options.ordered = options.ordered != 0;
-    submit.has_priority = options.priority != 0;
-    submit.priority = options.priority;
-    submit.has_detached = submit.detached = options.detached != 0;
-    submit.key_hi = awaited->key_hi;
-    submit.key_lo = awaited->key_lo;
-    submit.graph.data = (uint8_t *)(uintptr_t)graph;
-    submit.graph.len = size;
-    awaited->kind = AWAIT_SUBMIT;
-    rc = uplink_send(dray->uplink, FRAME_SUBMIT, &submit.base, &err);
-    if (rc == 0) {
-        rc = await(dray, SUBMIT_MS, "a job", &err);
-    }
-    if (rc == 0 && awaited->refused.code != 0) {
-        err = awaited->refused;
-        rc = -err.code;
-    }
-    if (rc == 0) {
-        *job = awaited->job;
-    }
-out:
-    memset(awaited, 0, sizeof(*awaited));
-    arena_fini(&arena);
-    settle(dray);
-    return client_error(rc, &err, error);
-}
-
-int dray_cancel(dray_t *dray, dray_job_t job, struct dray_error *error)
-{
-    Dray__Cancel cancel = DRAY__CANCEL__INIT;
-    struct error err = {0};
-    int rc;
-
-    cancel.job = job;
-    rc = uplink_send(dray->uplink, FRAME_CANCEL, &cancel.base, &err);
-    settle(dray);
-    return client_error(rc, &err, error);
-}
-
-int dray_release(dray_t *dray, dray_job_t job, struct dray_error *error)
-{
-    Dray__Free message = DRAY__FREE__INIT;
-    struct error err = {0};
-    int rc;
-
-    results_drop_job(dray->results, job);
-    message.job = job;
-    rc = uplink_send(dray->uplink, FRAME_FREE, &message.base, &err);
-    settle(dray);
-    return client_error(rc, &err, error);
-}
-
-// ---- questions -----------------------------------------------------------------------------------
-
-static int inquire(dray_t *dray, enum frame_type question, const ProtobufCMessage *message,
-                   enum frame_type answer, struct arena *arena, ProtobufCMessage **out, struct error *err)
-{
-    struct awaited *awaited = &dray->awaited;
-    int rc;
-
-    memset(awaited, 0, sizeof(*awaited));
-    awaited->kind = AWAIT_TAG;
-    awaited->type = answer;
-    awaited->tag = dray->tag;
-    awaited->arena = arena;
-    rc = uplink_send(dray->uplink, question, message, err);
-    if (rc == 0) {
-        rc = await(dray, CLIENT_ANSWER_MS, "a question", err);
-    }
-    if (rc == 0) {
-        *out = awaited->answer;
-    }
-    memset(awaited, 0, sizeof(*awaited));
-    settle(dray);
-    return rc;
-}
-
-int client_cluster(dray_t *dray, struct arena *arena, const Dray__Cluster **out, struct error *err)
-{
-    Dray__ClusterQuery query = DRAY__CLUSTER_QUERY__INIT;
-    ProtobufCMessage *answer;
-    int rc;
-
-    query.tag = ++dray->tag;
-    rc = inquire(dray, FRAME_CLUSTER_QUERY, &query.base, FRAME_CLUSTER, arena, &answer, err);
-    if (rc == 0) {
-        *out = (const Dray__Cluster *)answer;
-    }
-    return rc;
-}
-
-int client_sources(dray_t *dray, const char *pattern, const char *path, bool glob, struct arena *arena,
-                   const Dray__Sources **out, struct error *err)
-{
-    Dray__SourceQuery query = DRAY__SOURCE_QUERY__INIT;
-    ProtobufCMessage *answer;
-    int rc;
-
-    query.tag = ++dray->tag;
-    query.pattern = (char *)(uintptr_t)pattern;
-    query.path = (char *)(uintptr_t)path;
-    query.has_glob = true;
-    query.glob = glob;
-    rc = inquire(dray, FRAME_SOURCE_QUERY, &query.base, FRAME_SOURCES, arena, &answer, err);
-    if (rc == 0) {
-        *out = (const Dray__Sources *)answer;
-    }
-    return rc;
+    return rc == 0 ? await(dray, timeout_ms, what, err) : rc;
 }

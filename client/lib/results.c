@@ -5,18 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lib/gather.h"
 #include "client/lib/results_state.h"
-
-struct result results_taken;
-
-static void transfer_done(void *context, void *owner, struct buffer *bytes);
-static void transfer_lost(void *context, void *owner, const struct error *why);
+#include "proto/graph.h"
 
 int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct results **out,
                    struct error *err)
 {
     struct results *results = calloc(1, sizeof(*results));
-    struct transfers_listener listener = {results, transfer_done, transfer_lost};
     int rc;
 
     if (results == NULL) {
@@ -24,7 +20,7 @@ int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct 
     }
     results->uplink = uplink;
     results->bytes_max = bytes_max;
-    rc = transfers_create(uplink, epoll, &listener, &results->transfers, err);
+    rc = fetches_create(results, epoll, err);
     if (rc != 0) {
         free(results);
         return rc;
@@ -33,112 +29,63 @@ int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct 
     return 0;
 }
 
-// ---- results of a job -----------------------------------------------------------------
+// ---- one job ----------------------------------------------------------------------------
 
-void result_set_where(struct result *result, const Dray__Result *where)
+void job_drop_undelivered(struct job *job)
 {
-    if (result->where != NULL) {
-        dray__result__free_unpacked(result->where, NULL);
+    while (job->ready.first != NULL) {
+        batch_destroy(job->ready.first);
     }
-    result->where = NULL;
-    if (where != NULL) {
-        size_t size = dray__result__get_packed_size(where);
-        uint8_t *packed = malloc(size);
-
-        if (packed != NULL) {
-            dray__result__pack(where, packed);
-            result->where = dray__result__unpack(NULL, size, packed);
-            free(packed);
+    while (job->announced.first != NULL) {
+        batch_destroy(job->announced.first);
+    }
+    for (struct fetch *fetch = job->results->fetch, *next; fetch != NULL; fetch = next) {
+        next = fetch->next;
+        if (fetch->job == job) {
+            fetch_cancel(fetch);
         }
     }
 }
 
-void result_unreserve(struct result *result)
+void job_finish(struct job *job)
 {
-    result->job->results->bytes_held -= result->reserved;
-    result->reserved = 0;
+    if (job->options.unfinished != NULL) {
+        *job->options.unfinished -= job->unfinished;
+    }
+    job->unfinished = 0;
 }
 
-static void list_remove(struct result *result)
+static void layer_fini(struct layer *layer)
 {
-    struct job *job = result->job;
-
-    if (result->previous != NULL) {
-        result->previous->next = result->next;
-    } else {
-        job->list[result->state].first = result->next;
-    }
-    if (result->next != NULL) {
-        result->next->previous = result->previous;
-    } else {
-        job->list[result->state].last = result->previous;
-    }
-    job->undelivered--;
-}
-
-void result_append(struct result *result, enum result_state state)
-{
-    struct job *job = result->job;
-
-    result->state = state;
-    result->next = NULL;
-    result->previous = job->list[state].last;
-    if (result->previous != NULL) {
-        result->previous->next = result;
-    } else {
-        job->list[state].first = result;
-    }
-    job->list[state].last = result;
-    job->undelivered++;
-}
-
-void result_move(struct result *result, enum result_state state)
-{
-    list_remove(result);
-    result_append(result, state);
-}
-
-void result_forget(struct result *result)
-{
-    list_remove(result);
-    if (result->transfer != NULL) {
-        transfers_cancel(result->job->results->transfers, result->transfer);
-    }
-    result_unreserve(result);
-    result_set_where(result, NULL);
-    buffer_unref(result->bytes);
-    free(result);
-}
-
-void results_drop_undelivered(struct job *job)
-{
-    for (int state = 0; state < RESULT_STATES; state++) {
-        while (job->list[state].first != NULL) {
-            struct result *result = job->list[state].first;
-
-            job->layer[result->layer].result[result->index] = RESULT_TAKEN;
-            result_forget(result);
-        }
-    }
+    free(layer->set);
+    free(layer->noted);
+    free(layer->at);
+    layer->set = NULL;
+    layer->noted = NULL;
+    layer->at = NULL;
 }
 
 static void job_free(struct job *job)
 {
-    if (job->layer != NULL) {
-        results_drop_undelivered(job);
-    }
+    job_drop_undelivered(job);
+    job_finish(job);
     while (job->note != NULL) {
         struct note *note = job->note;
 
         job->note = note->next;
+        job->results->overhead -= sizeof(*note) + note->size;
         free(note);
     }
-    for (uint32_t i = 0; job->layer != NULL && i < job->layers; i++) {
-        free(job->layer[i].result);
-        free(job->layer[i].noted);
+    for (uint32_t i = 0; i < job->layers; i++) {
+        layer_fini(&job->layer[i]);
     }
+    for (size_t i = 0; i < job->failures; i++) {
+        failure_unref(job->failed[i].why);
+    }
+    free(job->failed);
     free(job->layer);
     free(job->read);
+    free(job->kept);
     free(job);
 }
 
@@ -154,6 +101,14 @@ void results_destroy(struct results *results)
         job_free(job);
     }
     transfers_destroy(results->transfers);
+    map_fini(&results->fetches);
+    for (size_t i = 0; i < results->sources; i++) {
+        for (size_t j = 0; j < results->source[i].endpoints; j++) {
+            free(results->source[i].endpoint[j]);
+        }
+        free(results->source[i].endpoint);
+    }
+    free(results->source);
     buffer_unref(results->current);
     free(results->current_note);
     free(results);
@@ -161,10 +116,30 @@ void results_destroy(struct results *results)
 
 struct job *results_find_job(const struct results *results, uint32_t id)
 {
-    struct job *job = results->jobs;
+    struct job *job = results->found;
 
+    if (job != NULL && job->id == id) {
+        return job;
+    }
+    job = results->jobs;
     while (job != NULL && job->id != id) {
         job = job->next;
+    }
+    if (job != NULL) {
+        ((struct results *)(uintptr_t)results)->found = job; // remembered, no more
+    }
+    return job;
+}
+
+struct job *results_pool_job(const struct results *results, const size_t *unfinished, uint32_t *id)
+{
+    struct job *job = results->jobs;
+
+    while (job != NULL && job->options.unfinished != unfinished) {
+        job = job->next;
+    }
+    if (job != NULL) {
+        *id = job->id;
     }
     return job;
 }
@@ -174,8 +149,27 @@ bool results_has_job(const struct results *results, uint32_t job)
     return results_find_job(results, job) != NULL;
 }
 
-int results_add_job(struct results *results, uint32_t id, const Dray__Graph *graph,
-                    const struct results_job_options *options, struct error *err)
+static int add_layer(struct job *job, uint32_t tasks, bool wanted)
+{
+    if (job->layers == job->layers_room) {
+        uint32_t room = job->layers_room == 0 ? 4 : 2 * job->layers_room;
+        struct layer *grown = realloc(job->layer, room * sizeof(*grown));
+
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        job->layer = grown;
+        job->layers_room = room;
+    }
+    memset(&job->layer[job->layers], 0, sizeof(*job->layer));
+    job->layer[job->layers].tasks = job->layer[job->layers].held = tasks;
+    job->layer[job->layers].wanted = wanted;
+    job->layers++;
+    return 0;
+}
+
+static int add_job(struct results *results, uint32_t id, const struct results_job_options *options,
+                   struct job **out, struct error *err)
 {
     struct job *job;
 
@@ -183,26 +177,74 @@ int results_add_job(struct results *results, uint32_t id, const Dray__Graph *gra
         return error_set(err, EEXIST, "job %u is known already", id);
     }
     job = calloc(1, sizeof(*job));
-    if (job == NULL) {
+    if (job == NULL || (job->read = malloc(READS_MAX * sizeof(*job->read))) == NULL) {
+        free(job);
         return error_no_memory(err);
     }
-    job->layer = calloc(graph->n_layer > 0 ? graph->n_layer : 1, sizeof(*job->layer));
-    job->read = malloc(2 * FREE_BATCH * sizeof(*job->read));
-    if (job->layer == NULL || job->read == NULL) {
-        job_free(job);
-        return error_no_memory(err);
-    }
-    for (size_t i = 0; i < graph->n_layer; i++) {
-        job->layer[i].tasks = graph->layer[i]->tasks;
-        job->layer[i].wanted = graph->layer[i]->wanted;
-    }
-    job->layers = (uint32_t)graph->n_layer;
     job->id = id;
     job->options = *options;
     job->results = results;
     job->note_end = &job->note;
+    *out = job;
+    return 0;
+}
+
+static int add_graph(struct job *job, const Dray__Graph *graph, struct error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; graph != NULL && i < graph->n_layer && rc == 0; i++) {
+        rc = add_layer(job, graph->layer[i]->tasks, graph->layer[i]->wanted);
+    }
+    return rc == 0 ? 0 : error_no_memory(err);
+}
+
+static void link_job(struct results *results, struct job *job)
+{
     job->next = results->jobs;
     results->jobs = job;
+}
+
+int results_add_job(struct results *results, uint32_t id, const Dray__Graph *graph,
+                    const struct results_job_options *options, struct error *err)
+{
+    struct job *job;
+    int rc = add_job(results, id, options, &job, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = add_graph(job, graph, err);
+    if (rc != 0) {
+        job_free(job);
+        return rc;
+    }
+    link_job(results, job);
+    return 0;
+}
+
+int results_adopt_job(struct results *results, const Dray__Attached *attached,
+                      const struct results_job_options *options, struct error *err)
+{
+    struct job *job;
+    int rc = add_job(results, attached->job, options, &job, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    for (size_t i = 0; i < attached->n_layer && rc == 0; i++) {
+        if (attached->layer[i]->tasks < 1 || attached->layer[i]->tasks > GRAPH_TASKS_MAX) {
+            rc = error_set(err, EPROTO, "the broker says that layer %zu of job %u has %u tasks", i,
+                           attached->job, attached->layer[i]->tasks);
+        } else if (add_layer(job, attached->layer[i]->tasks, attached->layer[i]->wanted) != 0) {
+            rc = error_no_memory(err);
+        }
+    }
+    if (rc != 0) {
+        job_free(job);
+        return rc;
+    }
+    link_job(results, job);
     return 0;
 }
 
@@ -213,20 +255,67 @@ void results_drop_job(struct results *results, uint32_t id)
             struct job *job = *link;
 
             *link = job->next;
+            if (results->found == job) {
+                results->found = NULL;
+            }
             job_free(job);
             return;
         }
     }
 }
 
-// ---- fetching ---------------------------------------------------------------------------
+void results_keep_job(struct results *results, uint32_t id, const char *name)
+{
+    struct job *job = results_find_job(results, id);
+
+    if (job != NULL) {
+        free(job->kept);
+        job->kept = strdup(name); // without memory: ended with its pool, as if it had not been kept
+    }
+}
+
+void results_unkeep(struct results *results, const char *name)
+{
+    for (struct job *job = results->jobs; job != NULL; job = job->next) {
+        if (job->kept != NULL && strcmp(job->kept, name) == 0) {
+            free(job->kept);
+            job->kept = NULL;
+        }
+    }
+}
+
+bool results_job_kept(const struct job *job)
+{
+    return job->kept != NULL;
+}
+
+size_t results_job_unfinished(const struct job *job)
+{
+    return job->unfinished;
+}
+
+void results_sent(struct job *job, uint32_t layers)
+{
+    job->sent = layers;
+}
+
+bool results_job_ended(const struct job *job, struct error *why)
+{
+    if (!job->ended || job->end.type == DRAY_DONE) {
+        return false;
+    }
+    if (why != NULL) {
+        error_set(why, job->end.error.code > 0 ? job->end.error.code : EIO, "%s", job->end.error.text);
+    }
+    return true;
+}
 
 void results_fail_job(struct job *job, int code, const char *text)
 {
     if (job->ended && job->end.type != DRAY_DONE) {
         return;
     }
-    results_drop_undelivered(job);
+    job_drop_undelivered(job);
     memset(&job->end, 0, sizeof(job->end));
     job->end.type = DRAY_FAILED;
     job->end.job = job->id;
@@ -234,112 +323,302 @@ void results_fail_job(struct job *job, int code, const char *text)
     job->end.error.code = code;
     snprintf(job->end.error.text, sizeof(job->end.error.text), "%s", text);
     job->ended = true;
+    job->end_delivered = false;
+    job_finish(job);
+    if (job->results->gather != NULL) {
+        gather_job_ended(job->results->gather, job);
+    }
 }
 
-// Tells the broker that a result need not be kept; detached jobs keep theirs for others.
-static void mark_read(struct job *job, uint32_t layer, uint32_t index)
+void results_refused(struct results *results, uint32_t id, const Dray__Failure *why)
 {
-    if (job->options.detached) {
+    struct job *job = results_find_job(results, id);
+
+    if (job != NULL) {
+        results_fail_job(job, why->code > 0 ? why->code : EINVAL, why->text);
+    }
+}
+
+// ---- layers that come later -----------------------------------------------------------------
+
+int results_open_layers(const struct results *results, uint32_t id, uint32_t *layers, struct error *err)
+{
+    const struct job *job = results_find_job(results, id);
+
+    if (job == NULL) {
+        return error_set(err, ENOENT, "job %u is not one of this connection", id);
+    }
+    if (results_job_ended(job, err)) {
+        return -job->end.error.code;
+    }
+    if (!job->options.open || job->options.unfinished != NULL) {
+        return error_set(err, EPIPE, "job %u takes no more layers", id);
+    }
+    *layers = job->layers;
+    return 0;
+}
+
+int results_add_layers(struct results *results, uint32_t id, const Dray__Graph *graph, struct error *err)
+{
+    struct job *job = results_find_job(results, id);
+    uint32_t before = job->layers;
+    uint32_t *tasks = malloc((before + 1) * sizeof(*tasks));
+    int rc;
+
+    if (tasks == NULL) {
+        return error_no_memory(err);
+    }
+    for (uint32_t i = 0; i < before; i++) {
+        tasks[i] = job->layer[i].tasks;
+    }
+    rc = graph_check_more(graph, before, tasks, err);
+    free(tasks);
+    if (rc == 0) {
+        rc = add_graph(job, graph, err);
+        if (rc != 0) {
+            job->layers = before;
+        }
+    }
+    return rc;
+}
+
+void results_cut_layers(struct results *results, uint32_t id, uint32_t layers)
+{
+    struct job *job = results_find_job(results, id);
+
+    if (job != NULL && layers < job->layers) {
+        job->layers = layers; // nothing has come of the others
+    }
+}
+
+// Of a pool's job of which nothing is of interest any more.
+static bool is_over(const struct job *job)
+{
+    return job->options.unfinished != NULL && !job->options.open && job->layers_gone == job->layers &&
+           (!job->ended || job->end_delivered);
+}
+
+static void say_over(struct results *results, struct job *job)
+{
+    Dray__Free message = DRAY__FREE__INIT;
+
+    message.job = job->id;
+    if (uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
+        results_drop_job(results, job->id);
+    }
+}
+
+void results_close_job(struct results *results, uint32_t id)
+{
+    struct job *job = results_find_job(results, id);
+
+    if (job != NULL) {
+        job->options.open = false;
+    }
+}
+
+int results_begin_layer(struct job *job, struct error *err)
+{
+    return add_layer(job, 0, true) == 0 ? 0 : error_no_memory(err);
+}
+
+void results_grow_layer(struct job *job, uint32_t tasks)
+{
+    struct layer *layer = &job->layer[job->layers - 1];
+
+    layer->tasks += tasks;
+    layer->held += tasks;
+    job->unfinished += tasks;
+    *job->options.unfinished += tasks;
+}
+
+// ---- futures ----------------------------------------------------------------------------------
+
+static int find_layer(const struct results *results, const struct dray_future *future, struct job **job,
+                      struct error *err)
+{
+    struct job *found = results_find_job(results, future->job);
+
+    if (found == NULL) {
+        return error_set(err, ENOENT, "job %u is not one of this connection", future->job);
+    }
+    if (future->layer >= found->layers || future->index >= found->layer[future->layer].tasks) {
+        return error_set(err, ENOENT, "job %u has no task %u of layer %u", future->job, future->index,
+                         future->layer);
+    }
+    if (found->layer[future->layer].gone ||
+        layer_has(&found->layer[future->layer], TASK_GONE, future->index)) {
+        return error_set(err, ENOENT, "task %u of layer %u of job %u was released", future->index,
+                         future->layer, future->job);
+    }
+    *job = found;
+    return 0;
+}
+
+int results_layer_tasks(const struct results *results, const struct dray_future *future, uint32_t *tasks,
+                        struct error *err)
+{
+    struct job *job = NULL;
+    int rc = find_layer(results, future, &job, err);
+
+    if (rc == 0) {
+        *tasks = job->layer[future->layer].tasks;
+    }
+    return rc;
+}
+
+bool results_unsent(const struct results *results, const struct dray_future *future)
+{
+    const struct job *job = results_find_job(results, future->job);
+
+    return job != NULL && job->options.unfinished != NULL && future->layer >= job->sent;
+}
+
+int results_done(const struct results *results, const struct dray_future *future, struct error *err)
+{
+    struct job *job = NULL;
+    int rc = find_layer(results, future, &job, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    return results_job_ended(job, NULL) || layer_has(&job->layer[future->layer], TASK_HERE, future->index);
+}
+
+// None of these was released before.
+static void release_range(struct job *job, uint32_t layer_number, uint32_t first, uint32_t count)
+{
+    struct layer *layer = &job->layer[layer_number];
+    uint32_t fresh = 0;
+
+    job_forget_range(job, layer_number, first, count);
+    for (uint32_t at = first; at < first + count;) {
+        bool here;
+        uint32_t n = layer_alike(layer, TASK_HERE, at, first + count, &here);
+
+        fresh += here ? 0 : n;
+        at += n;
+    }
+    if (job->options.unfinished != NULL && fresh <= job->unfinished) {
+        job->unfinished -= fresh;
+        *job->options.unfinished -= fresh;
+    }
+    layer_add(layer, TASK_HERE, first, count);
+    layer_add(layer, TASK_GONE, first, count);
+    layer->held -= count;
+    job_mark_read(job, layer_number, first, count);
+}
+
+void results_release(struct results *results, uint32_t id, uint32_t layer_number, uint32_t first,
+                     uint32_t count)
+{
+    struct job *job = results_find_job(results, id);
+    struct layer *layer;
+
+    if (job == NULL || layer_number >= job->layers || job->layer[layer_number].gone) {
         return;
     }
-    if (job->reads == FREE_BATCH) {
+    layer = &job->layer[layer_number];
+    if (first >= layer->tasks || layer_prepare(layer) != 0) {
+        return; // without memory it is released with the job
+    }
+    count = count < layer->tasks - first ? count : layer->tasks - first;
+    for (uint32_t at = first; at < first + count;) {
+        bool gone;
+        uint32_t n = layer_alike(layer, TASK_GONE, at, first + count, &gone);
+
+        if (!gone) {
+            release_range(job, layer_number, at, n);
+        }
+        at += n;
+    }
+    if (layer->held == 0) {
+        layer_fini(layer);
+        layer->gone = true;
+        job->layers_gone++;
+    }
+}
+
+// ---- what was read -----------------------------------------------------------------------------
+
+bool job_frees_read(const struct job *job)
+{
+    return job->options.unfinished == NULL && !job->options.detached;
+}
+
+void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t count)
+{
+    struct client_range *last = job->reads > 0 ? &job->read[job->reads - 1] : NULL;
+
+    if (last != NULL && last->layer == layer && last->first + last->count == first) {
+        last->count += count;
+        return;
+    }
+    if (job->reads == READS_MAX) {
         results_flush(job->results);
     }
-    if (job->reads < FREE_BATCH) { // else: not sent now; freed with the whole job
-        job->read[2 * job->reads] = layer;
-        job->read[2 * job->reads + 1] = index;
-        job->reads++;
+    if (job->reads < READS_MAX) { // else: not sent now; freed with the whole job
+        job->read[job->reads++] = (struct client_range){layer, first, count};
     }
 }
 
-void result_make_ready(struct result *result, struct buffer *bytes)
+Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t ranges, struct arena *arena,
+                         size_t *count)
 {
-    struct results *results = result->job->results;
+    Dray__Run **runs = arena_array(arena, ranges + 1, sizeof(*runs));
+    uint32_t *first = arena_array(arena, ranges + 1, sizeof(*first));
+    uint32_t *counts = arena_array(arena, ranges + 1, sizeof(*counts));
+    size_t n = 0;
 
-    result_unreserve(result);
-    result->bytes = bytes;
-    result->reserved = bytes->size;
-    results->bytes_held += bytes->size;
-    result_move(result, RESULT_READY);
-    result_set_where(result, NULL);
-    mark_read(result->job, result->layer, result->index);
-}
-
-static void fetch(struct result *result)
-{
-    struct results *results = result->job->results;
-    struct error err = {0};
-
-    result->reserved = result->where->bytes;
-    results->bytes_held += result->reserved;
-    result_move(result, RESULT_FETCHING);
-    if (transfers_start(results->transfers, result->where, result, &result->transfer, &err) != 0) {
-        result_unreserve(result);
-        results_fail_job(result->job, err.code, err.text);
+    if (runs == NULL || first == NULL || counts == NULL) {
+        return NULL;
     }
-}
+    for (size_t i = 0; i < ranges; i++) {
+        Dray__Run *run = n > 0 ? runs[n - 1] : NULL;
 
-struct result *results_next_in_order(const struct job *job)
-{
-    for (uint32_t i = 0; i < job->layers; i++) {
-        const struct layer *layer = &job->layer[i];
-
-        if (layer->result != NULL && layer->next < layer->tasks && layer->result[layer->next] != NULL &&
-            layer->result[layer->next] != RESULT_TAKEN) {
-            return layer->result[layer->next];
+        first[i] = range[i].first;
+        counts[i] = range[i].count;
+        if (run == NULL || run->layer != range[i].layer) {
+            run = arena_alloc(arena, sizeof(*run));
+            if (run == NULL) {
+                return NULL;
+            }
+            dray__run__init(run);
+            run->job = job;
+            run->layer = range[i].layer;
+            run->first = &first[i];
+            run->count = &counts[i];
+            runs[n++] = run;
         }
+        run->n_first++;
+        run->n_count++;
     }
-    return NULL;
+    *count = n;
+    return runs;
 }
 
-static bool has_room(const struct results *results, uint64_t bytes)
+void results_flush(struct results *results)
 {
-    return results->bytes_held == 0 ||
-           (bytes <= results->bytes_max && results->bytes_held <= results->bytes_max - bytes);
-}
+    struct arena arena;
 
-// Begins to fetch what there is room for.
-void results_admit(struct results *results)
-{
-    if (results->admitting) {
-        return;
-    }
-    results->admitting = true;
-    for (struct job *job = results->jobs; job != NULL; job = job->next) {
-        // In an ordered job all may wait for this one: it needs no room.
-        struct result *first = job->options.ordered ? results_next_in_order(job) : NULL;
+    arena_init(&arena, 0);
+    for (struct job *job = results->jobs, *next; job != NULL; job = next) {
+        Dray__Free message = DRAY__FREE__INIT;
 
-        if (first != NULL && first->state == RESULT_ANNOUNCED) {
-            fetch(first);
+        next = job->next;
+        if (is_over(job)) {
+            say_over(results, job);
+            continue;
         }
-        while ((first = job->list[RESULT_ANNOUNCED].first) != NULL &&
-               transfers_count(results->transfers) < FETCHES_MAX && has_room(results, first->where->bytes)) {
-            fetch(first);
+        if (job->reads == 0) {
+            continue;
         }
+        message.job = job->id;
+        message.run = results_runs(job->id, job->read, job->reads, &arena, &message.n_run);
+        if (message.run != NULL && uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
+            job->reads = 0;
+        }
+        arena_reset(&arena);
     }
-    results->admitting = false;
-}
-
-static void transfer_done(void *context, void *owner, struct buffer *bytes)
-{
-    struct result *result = owner;
-
-    result->transfer = NULL;
-    result_make_ready(result, bytes);
-    results_admit(context);
-}
-
-static void transfer_lost(void *context, void *owner, const struct error *why)
-{
-    struct result *result = owner;
-
-    result->transfer = NULL;
-    result_unreserve(result);
-    if (why->code == ENOMEM) {
-        results_fail_job(result->job, why->code, why->text);
-        return;
-    }
-    result->lost_us = monotonic_us();
-    result_move(result, RESULT_LOST);
-    results_admit(context);
+    arena_fini(&arena);
 }

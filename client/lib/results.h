@@ -1,6 +1,9 @@
 // The jobs of one connection as the client sees them: results that were announced, those
 // being fetched, those that wait for the user, and the order in which dray_next gives them.
-// What is fetched and not yet taken stays under a limit of bytes.
+// What has come and was not taken yet stays under a limit of bytes.
+//
+// Results come in batches: ranges of one layer with their bytes in one buffer.  A task costs four bits
+// and a number of two bytes here, and no allocation.
 #ifndef DRAY_CLIENT_LIB_RESULTS_H
 #define DRAY_CLIENT_LIB_RESULTS_H
 
@@ -8,27 +11,79 @@
 #include <stdint.h>
 
 #include "client/include/dray.h"
+#include "client/lib/client.h"
 #include "client/lib/transfer.h"
 #include "client/lib/uplink.h"
 #include "proto/graph.pb-c.h"
 
 struct results;
+struct job;
 
 // bytes_max: of results held at once; a single larger one is still let in, alone.
 int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct results **out,
                    struct error *err);
 void results_destroy(struct results *results);
 
+// ---- jobs ----------------------------------------------------------------------------------
+
 struct results_job_options {
     bool detached; // others may want the results: do not free them once read
     bool ordered;  // in index order of their layer
+    bool open;     // more layers come
+    // Of a pool: results stay on the cluster until they are released, large ones are not fetched unasked, and
+    // this counts the tasks that have neither a result nor failed.
+    size_t *unfinished;
 };
-// -EEXIST: known already.  The graph is checked, and read during the call only.
+// -EEXIST: known already.  The graph (NULL: without layers) is checked, and read during the call only.
 int results_add_job(struct results *results, uint32_t job, const Dray__Graph *graph,
                     const struct results_job_options *options, struct error *err);
+// The same from what the broker says of a job that exists.
+int results_adopt_job(struct results *results, const Dray__Attached *attached,
+                      const struct results_job_options *options, struct error *err);
 bool results_has_job(const struct results *results, uint32_t job);
 // Forgets it and all that belongs to it; unknown is fine.
 void results_drop_job(struct results *results, uint32_t job);
+// Stays under this name, so it is not for the client to end it.
+void results_keep_job(struct results *results, uint32_t job, const char *name);
+void results_unkeep(struct results *results, const char *name);
+// The broker refused an extension: the job has failed.
+void results_refused(struct results *results, uint32_t job, const Dray__Failure *why);
+
+// How many layers an open job has; -ENOENT: none of ours, -EPIPE: not open, or the code with which it ended.
+int results_open_layers(const struct results *results, uint32_t job, uint32_t *layers, struct error *err);
+// Checks them too.
+int results_add_layers(struct results *results, uint32_t job, const Dray__Graph *graph, struct error *err);
+void results_cut_layers(struct results *results, uint32_t job, uint32_t layers); // takes it back
+void results_close_job(struct results *results, uint32_t job);                   // its last layers were sent
+
+// Of a pool: a layer that grows by tasks until it is sent; its number is one more than the last's.
+struct job *results_find_job(const struct results *results, uint32_t id);
+// Any job of the pool that counts there; NULL: there is none.
+struct job *results_pool_job(const struct results *results, const size_t *unfinished, uint32_t *id);
+int results_begin_layer(struct job *job, struct error *err);
+void results_grow_layer(struct job *job, uint32_t tasks);
+bool results_job_ended(const struct job *job, struct error *why); // failed or cancelled
+bool results_job_kept(const struct job *job);
+size_t results_job_unfinished(const struct job *job);
+void results_sent(struct job *job, uint32_t layers); // the broker knows the layers below
+
+// ---- futures -------------------------------------------------------------------------------
+
+// Tasks of the layer that the future is of.  -ENOENT: unknown or released.
+int results_layer_tasks(const struct results *results, const struct dray_future *future, uint32_t *tasks,
+                        struct error *err);
+// Of a pool, and not sent yet.
+bool results_unsent(const struct results *results, const struct dray_future *future);
+// 1: has a result or failed; 0: not yet; -ENOENT.
+int results_done(const struct results *results, const struct dray_future *future, struct error *err);
+// Of no more interest; the broker is told with the next flush.  Unknown ones are skipped.
+void results_release(struct results *results, uint32_t job, uint32_t layer, uint32_t first, uint32_t count);
+
+// Ranges of a job's tasks, neighbours joined, as messages have them; NULL: no memory.
+Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t ranges, struct arena *arena,
+                         size_t *count);
+
+// ---- what comes -----------------------------------------------------------------------------
 
 // One message of the broker about a job.  Unknown jobs are ignored (their last
 // messages may cross our FREE); -EPROTO: it names what the job cannot have.
@@ -39,14 +94,17 @@ void results_process(struct results *results); // receives from workers
 void results_tick(struct results *results);
 bool results_ready(struct results *results);          // results_process would find something
 bool results_fetching(const struct results *results); // results_tick is needed a few times a second
+// There is no room for more before the user takes some.
+bool results_full(const struct results *results);
 
 // dray_next has something.
 bool results_pending(const struct results *results);
 // 1 and *event, or 0.  event->data stays until the next call or results_destroy.
 int results_next(struct results *results, struct dray_event *event);
-// What event->data of the last PARTITION points into, as a new reference; NULL after other events.
+// The bytes of the last PARTITION, aligned as a decoder wants them, as a new reference; NULL after other
+// events, or when there is no memory.
 struct buffer *results_current(struct results *results);
-// Tells the broker which results were read; call when a batch is through.
+// Tells the broker which results were read or released; call when a batch is through.
 void results_flush(struct results *results);
 
 #endif

@@ -1,55 +1,30 @@
 #include "client/lib/results_state.h"
 
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-void results_process(struct results *results)
+#include "proto/partition.h"
+
+// The batch that gives the job's next result; NULL: none is here.
+static struct batch *deliverable(const struct job *job)
 {
-    transfers_process(results->transfers);
-}
-
-void results_tick(struct results *results)
-{
-    uint64_t now = monotonic_us();
-
-    transfers_tick(results->transfers);
-    for (struct job *job = results->jobs; job != NULL; job = job->next) {
-        struct result *lost;
-
-        while ((lost = job->list[RESULT_LOST].first) != NULL && lost->where != NULL &&
-               now - lost->lost_us > LOST_US) {
-            result_move(lost, RESULT_ANNOUNCED);
-        }
-    }
-    results_admit(results);
-}
-
-bool results_ready(struct results *results)
-{
-    return transfers_ready(results->transfers);
-}
-
-bool results_fetching(const struct results *results)
-{
-    for (const struct job *job = results->jobs; job != NULL; job = job->next) {
-        if (job->list[RESULT_LOST].first != NULL) {
-            return true;
-        }
-    }
-    return transfers_count(results->transfers) != 0;
-}
-
-// ---- delivery --------------------------------------------------------------------------------
-
-static struct result *deliverable(const struct job *job)
-{
-    struct result *result;
-
     if (!job->options.ordered) {
-        return job->list[RESULT_READY].first;
+        return job->ready.first;
     }
-    result = results_next_in_order(job);
-    return result != NULL && result->state == RESULT_READY ? result : NULL;
+    for (uint32_t i = 0; job->ready.first != NULL && i < job->layers; i++) {
+        struct layer *layer = &job->layer[i];
+
+        while (layer->next < layer->tasks && layer_has(layer, TASK_TAKEN, layer->next)) {
+            layer->next++;
+        }
+        if (layer->at != NULL && layer->next < layer->tasks && layer->at[layer->next] != NULL &&
+            !layer->at[layer->next]->announced) {
+            return layer->at[layer->next];
+        }
+    }
+    return NULL;
 }
 
 static bool end_due(const struct job *job)
@@ -80,6 +55,7 @@ static void give_note(struct results *results, struct job *job, struct dray_even
     if (job->note == NULL) {
         job->note_end = &job->note;
     }
+    results->overhead -= sizeof(*note) + note->size;
     results->current_note = note;
     event->type = DRAY_NOTE;
     event->layer = note->layer;
@@ -88,45 +64,76 @@ static void give_note(struct results *results, struct job *job, struct dray_even
     event->size = note->size;
 }
 
-static void give_result(struct results *results, struct result *result, struct dray_event *event)
+static void give_bytes(struct results *results, struct batch *batch, uint64_t offset, uint64_t size,
+                       struct dray_event *event)
 {
-    struct layer *layer = &result->job->layer[result->layer];
+    const uint8_t *data = batch->bytes->data + offset;
 
-    results->current = result->bytes;
-    result->bytes = NULL;
-    event->type = DRAY_PARTITION;
-    event->layer = result->layer;
-    event->index = result->index;
-    event->data = results->current->data;
-    event->size = results->current->size;
-    layer->result[result->index] = RESULT_TAKEN;
-    while (layer->next < layer->tasks && layer->result[layer->next] == RESULT_TAKEN) {
-        layer->next++;
+    if (results->current != batch->bytes) {
+        buffer_unref(results->current);
+        results->current = buffer_ref(batch->bytes);
     }
-    result_forget(result);
-    results_admit(results);
+    results->current_data = data;
+    results->current_size = size;
+    event->data = data;
+    if (size >= PARTITION_HEADER && memcmp(data, "DPT1", 4) == 0 && data[4] == PARTITION_BYTES) {
+        event->value.data = data + PARTITION_HEADER;
+        event->value.size = size - PARTITION_HEADER;
+    }
+}
+
+static void give_result(struct results *results, struct batch *batch, struct dray_event *event)
+{
+    uint32_t index;
+    uint64_t offset, size;
+
+    batch_take(batch, &index, &offset, &size);
+    layer_add(&batch->job->layer[batch->layer], TASK_TAKEN, index, 1);
+    event->layer = batch->layer;
+    event->index = index;
+    if (batch->failure != NULL) {
+        event->type = DRAY_TASK_FAILED;
+        event->error.code = batch->failure->code;
+        snprintf(event->error.text, sizeof(event->error.text), "%s", batch->failure->text);
+    } else {
+        event->type = DRAY_PARTITION;
+        event->size = size;
+        if (batch->bytes != NULL) {
+            give_bytes(results, batch, offset, size, event);
+        }
+    }
+    if (batch->left == 0) {
+        batch_destroy(batch);
+        fetches_admit(results);
+    }
 }
 
 int results_next(struct results *results, struct dray_event *event)
 {
     struct job *job = results->jobs;
+    struct batch *batch;
 
-    buffer_unref(results->current);
-    results->current = NULL;
-    free(results->current_note);
-    results->current_note = NULL;
+    results->current_data = NULL;
+    if (results->current_note != NULL) {
+        free(results->current_note);
+        results->current_note = NULL;
+    }
     while (job != NULL && !job_pending(job)) {
         job = job->next;
     }
     if (job == NULL) {
+        buffer_unref(results->current);
+        results->current = NULL;
         return 0;
     }
-    memset(event, 0, sizeof(*event));
+    memset(event, 0, offsetof(struct dray_event, error)); // not all of the text, for each result
+    event->error.code = 0;
+    event->error.text[0] = '\0';
     event->job = job->id;
     if (job->note != NULL) {
         give_note(results, job, event);
-    } else if (deliverable(job) != NULL) {
-        give_result(results, deliverable(job), event);
+    } else if ((batch = deliverable(job)) != NULL) {
+        give_result(results, batch, event);
     } else if (job->progress_fresh) {
         *event = job->progress;
         if (event->waiting != NULL) {
@@ -143,41 +150,19 @@ int results_next(struct results *results, struct dray_event *event)
 
 struct buffer *results_current(struct results *results)
 {
-    return buffer_ref(results->current);
-}
+    const uint8_t *data = results->current_data;
+    struct buffer *copy;
+    uint8_t *to;
 
-void results_flush(struct results *results)
-{
-    for (struct job *job = results->jobs; job != NULL; job = job->next) {
-        Dray__Run run[FREE_BATCH];
-        Dray__Run *runs[FREE_BATCH];
-        uint32_t first[FREE_BATCH], count[FREE_BATCH];
-        Dray__Free message = DRAY__FREE__INIT;
-        size_t n = 0;
-
-        for (size_t i = 0; i < job->reads; i++) {
-            uint32_t layer = job->read[2 * i], index = job->read[2 * i + 1];
-
-            if (n > 0 && run[n - 1].layer == layer && first[n - 1] + count[n - 1] == index) {
-                count[n - 1]++;
-                continue;
-            }
-            dray__run__init(&run[n]);
-            run[n].job = job->id;
-            run[n].layer = layer;
-            run[n].n_first = run[n].n_count = 1;
-            run[n].first = &first[n];
-            run[n].count = &count[n];
-            first[n] = index;
-            count[n] = 1;
-            runs[n] = &run[n];
-            n++;
-        }
-        message.job = job->id;
-        message.run = runs;
-        message.n_run = n;
-        if (n > 0 && uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
-            job->reads = 0;
-        }
+    if (data == NULL) {
+        return NULL;
     }
+    if (data == results->current->data && results->current_size == results->current->size) {
+        return buffer_ref(results->current);
+    }
+    copy = buffer_create(results->current_size, &to);
+    if (copy != NULL) {
+        memcpy(to, data, results->current_size);
+    }
+    return copy;
 }

@@ -1,34 +1,42 @@
-// What results.c (jobs and fetching), results_message.c (what the broker says) and
-// results_next.c (what the user gets) share; nobody else's business.
+// What the files results*.c and gather.c share; nobody else's business.
+//   results.c          jobs and layers
+//   results_message.c  what the broker says
+//   results_batch.c    batches of results, and which tasks have one
+//   results_fetch.c    fetching what does not come along
+//   results_next.c     what the user gets
+//   gather.c           what a call waits for
 #ifndef DRAY_CLIENT_LIB_RESULTS_STATE_H
 #define DRAY_CLIENT_LIB_RESULTS_STATE_H
 
 #include "client/lib/results.h"
+#include "proto/map.h"
 
 enum {
-    FETCHES_MAX = 8,   // partitions under way at once
-    FREE_BATCH = 256,  // results read before the broker is told without being asked
-    LOST_US = 3000000, // ask for a lost result again if nothing was heard of it for so long
+    FETCHES_MAX = 8,      // partitions under way at once for dray_next
+    GATHER_FETCHES = 32,  // and for a gather
+    READS_MAX = 4096,     // ranges read before the broker is told without being asked
+    LOST_US = 3000000,    // ask for a lost result again if nothing was heard of it for so long
+    FAILURES_KEPT = 1000, // texts of failed tasks that a job keeps
+    SOURCES_MAX = 65535,
 };
 
-enum result_state {
-    RESULT_ANNOUNCED, // waits for room
-    RESULT_FETCHING,
-    RESULT_READY, // its bytes are here
-    RESULT_LOST,  // nobody has it: the broker announces it anew when it has been made again
-    RESULT_STATES
+// A worker that results are at.
+struct source {
+    uint32_t worker;
+    uint64_t incarnation;
+    char **endpoint;
+    size_t endpoints;
 };
 
-struct result {
-    struct result *previous, *next; // in its job's list of its state, in order of arrival
-    enum result_state state;
-    uint64_t lost_us;
-    uint32_t layer, index;
-    Dray__Result *where;       // a copy; NULL once the bytes are here
-    uint64_t reserved;         // of results->bytes_held
-    struct transfer *transfer; // FETCHING
-    struct buffer *bytes;      // READY
-    struct job *job;
+// Why tasks failed.
+struct failure {
+    unsigned refs;
+    int code;
+    char text[];
+};
+struct failed_range {
+    uint32_t layer, first, count;
+    struct failure *why;
 };
 
 struct note {
@@ -38,12 +46,62 @@ struct note {
     uint8_t data[];
 };
 
+// Sets of tasks of a layer.
+enum task_set {
+    TASK_HERE,   // it is known to have a result, or to have failed
+    TASK_TAKEN,  // the user has it, or it is of no interest: dray_next does not give it
+    TASK_FAILED, // where[] is the code
+    TASK_GONE,   // released
+    TASK_SETS
+};
+
 struct layer {
     uint32_t tasks;
     bool wanted;
-    struct result **result; // [tasks], made with the first result; RESULT_TAKEN: delivered
-    uint8_t *noted;         // [tasks], made with the first note
-    uint32_t next;          // ordered jobs: index to be delivered next
+    bool gone;         // all its tasks are released
+    uint32_t held;     // tasks that are not
+    uint64_t *set;     // TASK_SETS times so many words as `tasks` takes; made with the first that is set
+    uint16_t *where;   // [tasks], number of the source; behind the sets
+    uint8_t *noted;    // [tasks], made with the first note
+    struct batch **at; // ordered jobs: [tasks], the batch that a result waits in
+    uint32_t next;     // ordered jobs: index to be delivered next
+};
+
+// Neighbours in a batch.
+struct batch_range {
+    uint32_t first, count;
+    uint32_t size_at; // place of their sizes
+    uint64_t offset;  // of their bytes
+};
+
+struct batch {
+    struct batch *previous, *next;
+    struct job *job;
+    uint32_t layer;
+    bool announced;          // waits for being fetched
+    uint32_t left;           // results that are not TAKEN
+    struct buffer *bytes;    // NULL: they are elsewhere, or failed
+    struct failure *failure; // they failed
+    uint64_t held;           // of results->bytes_held
+    uint64_t overhead;       // of results->overhead
+    uint32_t at_range, at;   // the next to be given
+    uint64_t at_offset;
+    uint64_t size;   // of each; or
+    uint64_t *sizes; // one a result, when they differ
+    uint32_t ranges;
+    struct batch_range range[];
+};
+
+// A result on its way here.
+struct fetch {
+    struct fetch *previous, *next;
+    struct job *job;
+    uint32_t layer, index;
+    struct transfer
+        *transfer; // NULL: nobody has it; the broker announces it anew when it has been made again
+    uint64_t lost_us;
+    uint64_t reserved; // of bytes_held
+    bool for_user, for_gather;
 };
 
 struct job {
@@ -52,53 +110,114 @@ struct job {
     uint32_t id;
     struct results_job_options options;
     struct layer *layer;
-    uint32_t layers;
+    uint32_t layers, layers_room, layers_gone;
+    size_t unfinished; // of a pool
+    uint32_t sent;     // layers of a pool that the broker knows
     struct {
-        struct result *first, *last;
-    } list[RESULT_STATES];
-    size_t undelivered; // results in all lists
+        struct batch *first, *last;
+    } ready, announced; // in order of arrival
+    size_t undelivered; // of user's: results in both lists and under way
     struct note *note, **note_end;
     struct dray_event progress; // the newest only
     bool progress_fresh;
     char waiting[256];
     struct dray_event end;
     bool ended, end_delivered;
-    uint32_t *read; // layer, index pairs to tell the broker
+    char *kept;
+    struct failed_range *failed; // [FAILURES_KEPT]
+    size_t failures;
+    struct client_range *read; // to tell the broker
     size_t reads;
 };
+
+struct gather;
 
 struct results {
     struct uplink *uplink;
     struct transfers *transfers;
     struct job *jobs;
+    struct job *found;     // the last one asked for
+    struct source *source; // [0] is nobody
+    size_t sources, sources_room;
+    struct map fetches;  // struct fetch by task
+    struct fetch *fetch; // all
+    size_t lost;
     uint64_t bytes_max;
-    uint64_t bytes_held;
-    struct buffer *current; // what the last dray_event points to
+    uint64_t bytes_held;         // of results, that are here or under way
+    uint64_t overhead;           // of batches and notes themselves
+    struct buffer *current;      // what the last dray_event points into
+    const uint8_t *current_data; // NULL: it gave no bytes
+    size_t current_size;
     struct note *current_note;
     char current_waiting[256];
+    struct gather *gather; // NULL: no call waits
     bool admitting;
 };
 
-// Stands in layer.result for one that was delivered.
-extern struct result results_taken;
-#define RESULT_TAKEN (&results_taken)
+// ---- results.c -----------------------------------------------------------------------------
 
-struct job *results_find_job(const struct results *results, uint32_t id);
 // The job ends here, whatever the broker says of it.
 void results_fail_job(struct job *job, int code, const char *text);
-// They are of no more interest.
-void results_drop_undelivered(struct job *job);
-// Begins to fetch what there is room for.
-void results_admit(struct results *results);
-// Of an ordered job: the one that all others may wait for; NULL: not announced yet.
-struct result *results_next_in_order(const struct job *job);
+// Its remaining tasks count as finished.
+void job_finish(struct job *job);
+void job_drop_undelivered(struct job *job); // they are of no more interest
+// Its results are freed once they were read here.
+bool job_frees_read(const struct job *job);
+// Tells the broker that results need not be kept.
+void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t count);
 
-void result_append(struct result *result, enum result_state state); // to a list; it is in none
-void result_move(struct result *result, enum result_state state);
-void result_forget(struct result *result);
-// Copies; NULL forgets.  result->where stays NULL when there is no memory.
-void result_set_where(struct result *result, const Dray__Result *where);
-void result_unreserve(struct result *result);
-void result_make_ready(struct result *result, struct buffer *bytes); // takes the reference
+// ---- results_batch.c -------------------------------------------------------------------------
+
+// -ENOMEM.  Its sets are there after this.
+int layer_prepare(struct layer *layer);
+bool layer_has(const struct layer *layer, enum task_set set, uint32_t index);
+void layer_add(struct layer *layer, enum task_set set, uint32_t first, uint32_t count);
+// How many from `index` on, below `end`, are alike; *in: in the set or not.
+uint32_t layer_alike(const struct layer *layer, enum task_set set, uint32_t index, uint32_t end, bool *in);
+
+struct failure *failure_create(int code, const char *text);
+void failure_unref(struct failure *failure);
+
+// A batch of `ranges`, to be filled in; sizes: one a result follow it.  NULL: no memory.
+struct batch *batch_create(struct job *job, uint32_t layer, uint32_t ranges, size_t sizes);
+void batch_append(struct batch *batch);  // to its job, for dray_next or to be fetched
+void batch_destroy(struct batch *batch); // takes it out of its list
+static inline uint64_t batch_size_at(const struct batch *batch, uint32_t place)
+{
+    return batch->sizes != NULL ? batch->sizes[place] : batch->size;
+}
+// Takes out the next that is not TAKEN; there is one.
+void batch_take(struct batch *batch, uint32_t *index, uint64_t *offset, uint64_t *size);
+// Tasks of a released or gathered range are not given by dray_next any more.
+void job_forget_range(struct job *job, uint32_t layer, uint32_t first, uint32_t count);
+
+// ---- results_fetch.c --------------------------------------------------------------------------
+
+int fetches_create(struct results *results, int epoll, struct error *err);
+// Begins to fetch what there is room for.
+void fetches_admit(struct results *results);
+// For a gather.  -ENOMEM, -ENOENT: nobody is known to have it.
+int fetch_gathered(struct job *job, uint32_t layer, uint32_t index, struct error *err);
+void fetch_cancel(struct fetch *fetch);
+// NULL: it is not under way.
+struct fetch *fetch_find(const struct job *job, uint32_t layer, uint32_t index);
+// The result is at layer.where[] now, and was not before.
+void fetch_moved(struct job *job, uint32_t layer, uint32_t index);
+// Number of a worker; 0 when it is not said, or there is no memory.
+uint16_t source_number(struct results *results, bool has_worker, uint32_t worker, uint64_t incarnation,
+                       char *const *endpoint, size_t endpoints);
+
+// ---- gather.c ----------------------------------------------------------------------------------
+
+// Some of the layer is still waited for; no gather (NULL) wants nothing.
+bool gather_wants(const struct gather *gather, const struct job *job, uint32_t layer);
+// A batch came: takes what is gathered out of it (TAKEN).  Returns how many.
+uint32_t gather_offer(struct gather *gather, struct batch *batch);
+void gather_put(struct gather *gather, const struct job *job, uint32_t layer, uint32_t index,
+                struct buffer *bytes); // a fetched one
+void gather_fail(struct gather *gather, const struct job *job, int code, const char *text);
+// A task of it that had a result has failed after all.
+void gather_fail_task(struct gather *gather, const struct job *job, uint32_t layer, uint32_t index);
+void gather_job_ended(struct gather *gather, const struct job *job);
 
 #endif

@@ -25,6 +25,7 @@ struct uplink {
     unsigned heartbeat_ms;
     unsigned timeout_ms;
     bool welcomed;
+    bool stirred; // something may have come that the file descriptor will not tell of
     uint64_t tick_us;
     struct error end; // why the session is over; code 0: it is not
 };
@@ -48,6 +49,7 @@ static int send_frame(struct uplink *uplink, enum frame_type type, const Protobu
         return error_no_memory(err);
     }
     frame_encode(type, uplink->session, uplink->sent, message, bytes);
+    uplink->stirred = true;
     rc = socket_send(uplink->socket, NULL, 0, bytes, size, NULL, 0);
     free(bytes);
     if (rc == 0) {
@@ -163,7 +165,11 @@ int uplink_fd(const struct uplink *uplink)
 
 bool uplink_ready(struct uplink *uplink)
 {
-    return uplink->end.code == 0 && socket_ready(uplink->socket);
+    if (uplink->end.code != 0 || !uplink->stirred) {
+        return false;
+    }
+    uplink->stirred = socket_ready(uplink->socket);
+    return uplink->stirred;
 }
 
 static int handle_welcome(struct uplink *uplink, const struct frame *frame)
@@ -245,6 +251,7 @@ int uplink_receive(struct uplink *uplink, struct arena *arena, struct frame *fra
             return end_session(uplink, err);
         }
         rc = socket_receive(uplink->socket, message);
+        uplink->stirred = rc != 0;
         if (rc == 0) {
             return 0;
         }
@@ -283,6 +290,11 @@ int uplink_send(struct uplink *uplink, enum frame_type type, const ProtobufCMess
         return error_set(err, ENOTCONN, "the broker at %s has not answered yet", uplink->endpoint);
     }
     return send_frame(uplink, type, message, err);
+}
+
+void uplink_excuse(struct uplink *uplink)
+{
+    uplink->heard_us = monotonic_us();
 }
 
 int uplink_tick(struct uplink *uplink, struct error *err)

@@ -22,7 +22,8 @@ const char *uplink_endpoint(const struct uplink *uplink);
 bool uplink_welcomed(const struct uplink *uplink);
 unsigned uplink_heartbeat_ms(const struct uplink *uplink); // 0 before WELCOME
 int uplink_fd(const struct uplink *uplink);                // edge-triggered, see proto/socket.h
-bool uplink_ready(struct uplink *uplink);                  // uplink_receive would find something
+// uplink_receive would find something that the fd may not tell of.
+bool uplink_ready(struct uplink *uplink);
 
 // 1: *frame and *message are the next message that is not the uplink's own (the frame's
 // body lives in the arena; message_fini is the caller's); 0: none now; negative: the
@@ -37,5 +38,8 @@ int uplink_send(struct uplink *uplink, enum frame_type type, const ProtobufCMess
 // Call at least every uplink_heartbeat_ms: sends a heartbeat when one is due;
 // -ENOTCONN when the broker was silent for too long.
 int uplink_tick(struct uplink *uplink, struct error *err);
+
+// The broker's silence is of our own making: what it sent was not received on purpose.
+void uplink_excuse(struct uplink *uplink);
 
 #endif

@@ -473,12 +473,12 @@ void draft_fini(struct draft *draft)
 int draft_argument(struct draft *draft, const struct dray_bytes *argument, struct error *err)
 {
     // Call.argument, Command.param, Data.value: length-delimited.
-    uint64_t tag = (draft->kind == DRAY_TASK_CALL ? 3 : draft->kind == DRAY_TASK_COMMAND ? 10 : 1) << 3 | 2;
+    uint64_t number = draft->kind == DRAY_TASK_CALL ? 3 : draft->kind == DRAY_TASK_COMMAND ? 10 : 1;
 
     if (bytes_reserve(&draft->argument, 2 * VARINT_MAX + argument->size) != 0) {
         return error_no_memory(err);
     }
-    put_varint(&draft->argument, tag);
+    put_varint(&draft->argument, number << 3 | 2);
     put_varint(&draft->argument, argument->size);
     if (argument->size > 0) {
         memcpy(draft->argument.data + draft->argument.size, argument->data, argument->size);

@@ -334,14 +334,16 @@ static uint64_t table_encoded_bytes(const Dray__TableHeader *header, size_t head
     return total;
 }
 
-static int encode_table(const struct table *table, uint64_t offset, uint64_t length, struct buffer **out,
-                        uint64_t *total, struct error *err)
+// `out` NULL: the whole goes to `to`, which has room for `length` bytes, or (to NULL) is only measured.
+static int encode_table(const struct table *table, uint64_t offset, uint64_t length, uint8_t *to,
+                        struct buffer **out, uint64_t *total, struct error *err)
 {
     struct arena arena;
     Dray__TableHeader header;
     struct window w;
     uint8_t *packed;
     size_t header_size;
+    uint64_t size;
     int rc = -ENOMEM;
 
     arena_init(&arena, 0);
@@ -353,12 +355,25 @@ static int encode_table(const struct table *table, uint64_t offset, uint64_t len
         rc = error_set(err, EFBIG, "the column names of a table are too long: %zu bytes", header_size);
         goto out;
     }
+    size = table_encoded_bytes(&header, header_size);
+    if (out == NULL && to == NULL) {
+        *total = size;
+        rc = 0;
+        goto out;
+    }
     packed = arena_alloc(&arena, header_size);
     if (packed == NULL) {
         goto out;
     }
     dray__table_header__pack(&header, packed);
-    rc = open_window(&w, offset, length, table_encoded_bytes(&header, header_size), out, err);
+    if (out != NULL) {
+        rc = open_window(&w, offset, length, size, out, err);
+    } else {
+        w = (struct window){.to = to, .end = size};
+        rc = size == length ? 0
+                            : error_set(err, EINVAL, "an encoding of %llu bytes does not go to %llu",
+                                        (unsigned long long)size, (unsigned long long)length);
+    }
     if (rc < 0) {
         goto out;
     }
@@ -374,10 +389,39 @@ out:
     return rc == -ENOMEM ? error_no_memory(err) : rc;
 }
 
+int partition_encoded_bytes(const struct partition *p, uint64_t *size, struct error *err)
+{
+    if (p->kind == PARTITION_TABLE) {
+        return encode_table(p->table, 0, 0, NULL, NULL, size, err);
+    }
+    *size = HEADER + p->bytes->size;
+    return 0;
+}
+
+int partition_encode_to(const struct partition *p, uint8_t *to, uint64_t size, struct error *err)
+{
+    if (p->kind == PARTITION_TABLE) {
+        uint64_t total;
+
+        return encode_table(p->table, 0, size, to, NULL, &total, err);
+    }
+    if (size != HEADER + p->bytes->size) {
+        return error_set(err, EINVAL, "an encoding of %zu bytes does not go to %llu", HEADER + p->bytes->size,
+                         (unsigned long long)size);
+    }
+    struct window w = {.to = to, .end = size};
+
+    put_header(&w, PARTITION_BYTES, 0);
+    if (p->bytes->size > 0) {
+        put(&w, p->bytes->data, p->bytes->size);
+    }
+    return 0;
+}
+
 int partition_encode_piece(const struct partition *p, uint64_t offset, uint64_t length, struct buffer **out,
                            uint64_t *total, struct error *err)
 {
-    return p->kind == PARTITION_TABLE ? encode_table(p->table, offset, length, out, total, err)
+    return p->kind == PARTITION_TABLE ? encode_table(p->table, offset, length, NULL, out, total, err)
                                       : encode_bytes(p->bytes, offset, length, out, total, err);
 }
 

@@ -34,6 +34,9 @@ int partition_encode(const struct partition *p, struct buffer **out, struct erro
 // *total is the size of the whole.  -EINVAL: offset is not below that.
 int partition_encode_piece(const struct partition *p, uint64_t offset, uint64_t length, struct buffer **out,
                            uint64_t *total, struct error *err);
+// The whole into given memory: first its size, then the bytes (-EINVAL: `size` is not that).
+int partition_encoded_bytes(const struct partition *p, uint64_t *size, struct error *err);
+int partition_encode_to(const struct partition *p, uint8_t *to, uint64_t size, struct error *err);
 // Checks everything (bytes may come from a hostile peer); the result's buffers are
 // slices of `encoded`, no copy.  -EBADMSG with what is wrong.
 int partition_decode(struct buffer *encoded, struct partition **out, struct error *err);

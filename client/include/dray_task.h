@@ -1,0 +1,1 @@
+../../proto/dray_task.h

@@ -1,0 +1,66 @@
+#include "worker/child/scratch.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { OPEN_FOLDERS = 16 };
+
+int scratch_create(const char *base, char **path, struct error *err)
+{
+    char *made = NULL;
+
+    if (asprintf(&made, "%s/dray-XXXXXX", base) < 0) {
+        return error_no_memory(err);
+    }
+    if (mkdtemp(made) == NULL) {
+        int code = errno;
+
+        free(made);
+        return error_set(err, code, "cannot make a folder in %.300s: %s", base, strerror(code));
+    }
+    *path = made;
+    return 0;
+}
+
+// Folders that cannot be read or written become so.
+static int open_up(const char *path, const struct stat *info, int flag, struct FTW *place)
+{
+    (void)place;
+    if ((flag == FTW_D || flag == FTW_DNR) && (info->st_mode & S_IRWXU) != S_IRWXU) {
+        chmod(path, S_IRWXU);
+    }
+    return 0;
+}
+
+static int remove_one(const char *path, const struct stat *info, int flag, struct FTW *place)
+{
+    (void)info;
+    (void)place;
+    if (flag == FTW_DP || flag == FTW_DNR ? rmdir(path) : unlink(path)) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    return 0;
+}
+
+int scratch_remove(const char *path)
+{
+    // Nearly always empty.
+    if (rmdir(path) == 0 || errno == ENOENT) {
+        return 0;
+    }
+    int rc = nftw(path, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+
+    if (rc != 0) {
+        // A folder opens up before what is in it is seen, one level a pass at worst.
+        for (int pass = 0; pass < OPEN_FOLDERS && rc != 0; pass++) {
+            nftw(path, open_up, OPEN_FOLDERS, FTW_PHYS | FTW_MOUNT);
+            rc = nftw(path, remove_one, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        }
+    }
+    return rc;
+}

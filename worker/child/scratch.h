@@ -1,0 +1,12 @@
+// Folders that are made for a task and removed with all that is in them.
+#ifndef DRAY_WORKER_CHILD_SCRATCH_H
+#define DRAY_WORKER_CHILD_SCRATCH_H
+
+#include "proto/error.h"
+
+// Makes an empty folder "dray-XXXXXX" below `base`; the path is the caller's to free.
+int scratch_create(const char *base, char **path, struct error *err);
+// Removes it, following no links, whatever the modes inside.  -errno of what could not be removed.
+int scratch_remove(const char *path);
+
+#endif

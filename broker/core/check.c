@@ -30,7 +30,7 @@ struct tally {
     uint64_t in[TASK_STATES];
     uint64_t tasks;
     uint32_t *assigned, *recalled; // by slot
-    uint64_t *partitions;
+    uint64_t *partitions, *backlog;
 };
 
 static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
@@ -103,6 +103,7 @@ static void check_owner(const struct sched *sched, const struct layer *layer, ui
         tally->partitions[owner]++;
     } else {
         tally->assigned[owner]++;
+        tally->backlog[owner] += layer->value[i];
         tally->recalled[owner] += (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
     }
 }
@@ -116,6 +117,7 @@ static void check_task(const struct sched *sched, const struct layer *layer, uin
     MUST(!task_unfinished(layer, i) || (layer->doomed == 0 && failed_inputs(layer, i) == 0), layer, i);
     MUST(state != TASK_FAILED || (layer->value[i] != 0 && layer->cause != 0), layer, i);
     MUST((layer->state[i] & TASK_SEEN) == 0, layer, i);
+    MUST((layer->state[i] & TASK_AHEAD) == 0 || state == TASK_ASSIGNED, layer, i);
     MUST(!bits_test(&layer->unsettled, i), layer, i);
     MUST(bits_test(&layer->ready, i) == (state == TASK_READY), layer, i);
     MUST(!bits_test(&layer->released, i) || state == TASK_RELEASED, layer, i);
@@ -191,20 +193,28 @@ static void check_worker(const struct worker *worker, const struct tally *tally)
 
     MUST(worker->assigned == tally->assigned[worker->number], NULL, 0);
     MUST(worker->recalled == tally->recalled[worker->number], NULL, 0);
+    MUST(worker->backlog == tally->backlog[worker->number], NULL, 0);
     MUST(worker->partitions == tally->partitions[worker->number], NULL, 0);
-    MUST(worker->assigned <= worker->slots, NULL, 0);
+    MUST(worker->assigned <= SLOTS_MAX, NULL, 0);
     MUST(worker->queue_told <= worker->queue_count && worker->queue_count <= worker->queue_capacity, NULL, 0);
+    MUST(worker->queue_over <= worker->queue_told && worker->queue_ahead <= worker->queue_count, NULL, 0);
     MUST(worker->is_dirty || worker->queue_told == worker->queue_count, NULL, 0);
-    for (uint32_t k = 0; k < worker->queue_count; k++) {
+    for (uint32_t k = worker->queue_over; k < worker->queue_count; k++) {
         struct slot slot = worker->queue[k];
 
-        if (worker_has(worker, &slot) && (slot.layer->state[slot.index] & TASK_SEEN) == 0) {
-            slot.layer->state[slot.index] |= TASK_SEEN;
-            mine++;
+        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
+            if (worker_has(worker, slot.layer, i) && (slot.layer->state[i] & TASK_SEEN) == 0) {
+                slot.layer->state[i] |= TASK_SEEN;
+                mine++;
+            }
         }
     }
-    for (uint32_t k = 0; k < worker->queue_count; k++) {
-        worker->queue[k].layer->state[worker->queue[k].index] &= (uint8_t)~TASK_SEEN;
+    for (uint32_t k = worker->queue_over; k < worker->queue_count; k++) {
+        struct slot slot = worker->queue[k];
+
+        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
+            slot.layer->state[i] &= (uint8_t)~TASK_SEEN;
+        }
     }
     MUST(mine == worker->assigned, NULL, 0);
     MUST(worker->load == worker_load(worker), NULL, 0);
@@ -241,14 +251,27 @@ static void check_run_list(const struct sched *sched)
     }
 }
 
+static void check_backlog(const struct sched *sched)
+{
+    uint64_t backlog = 0;
+
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        backlog += sched->worker[s] != NULL ? sched->worker[s]->backlog : 0;
+    }
+    MUST(backlog == sched->backlog, NULL, 0);
+}
+
 void sched_check(const struct sched *sched)
 {
     size_t slots = sched->worker_slots + 1;
     struct tally tally = {.assigned = calloc(slots, sizeof(uint32_t)),
                           .recalled = calloc(slots, sizeof(uint32_t)),
-                          .partitions = calloc(slots, sizeof(uint64_t))};
+                          .partitions = calloc(slots, sizeof(uint64_t)),
+                          .backlog = calloc(slots, sizeof(uint64_t))};
 
-    MUST(tally.assigned != NULL && tally.recalled != NULL && tally.partitions != NULL, NULL, 0);
+    MUST(tally.assigned != NULL && tally.recalled != NULL && tally.partitions != NULL &&
+             tally.backlog != NULL,
+         NULL, 0);
     for (size_t b = 0; b <= sched->jobs.mask; b++) {
         for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
             check_job(sched, hash_entry(node, struct job, by_number), &tally);
@@ -263,9 +286,11 @@ void sched_check(const struct sched *sched)
             check_worker(sched->worker[s], &tally);
         }
     }
+    check_backlog(sched);
     check_run_list(sched);
     check_delays(sched);
     free(tally.assigned);
     free(tally.recalled);
     free(tally.partitions);
+    free(tally.backlog);
 }

@@ -65,6 +65,7 @@ static int edges_create(struct job *job, struct error *err)
             edge->target = layer;
             edge->whole = is_whole(edge->input);
             edge->source->dependents++;
+            edge->source->neighbours |= edge->input->pattern == DRAY__PATTERN__WINDOW;
             layer->input_tasks[k] = edge->source->tasks;
             if (edge->whole) {
                 layer->blocked++;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "broker/core/estimate.h"
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
@@ -89,17 +90,22 @@ static void blame_running(struct worker *worker, const struct sched_event *event
 {
     uint32_t running = 0;
 
-    for (uint32_t k = 0; k < worker->queue_told && running < worker->threads; k++) {
+    for (uint32_t k = worker_over(worker); k < worker->queue_told; k++) {
         struct slot slot = worker->queue[k];
 
-        if (!worker_has(worker, &slot)) {
-            continue;
-        }
-        running++;
-        struct blame *blame = job_blame(slot.layer->job, slot.layer->number, slot.index);
+        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
+            struct blame *blame;
 
-        if (blame != NULL && ++blame->deaths >= slot.layer->job->sched->options.attempts_max) {
-            set_aside(slot.layer, slot.index, worker, blame->deaths, event->u.left.why);
+            if (!worker_has(worker, slot.layer, i)) {
+                continue;
+            }
+            if (running++ == worker->threads) {
+                return;
+            }
+            blame = job_blame(slot.layer->job, slot.layer->number, i);
+            if (blame != NULL && ++blame->deaths >= slot.layer->job->sched->options.attempts_max) {
+                set_aside(slot.layer, i, worker, blame->deaths, event->u.left.why);
+            }
         }
     }
 }
@@ -239,6 +245,7 @@ int on_tasks_done(struct sched *sched, const struct sched_event *event)
     struct worker *worker = worker_find(sched, event->u.done.worker);
     struct job *job = job_find(sched, event->u.done.job);
     const uint64_t *bytes = event->u.done.bytes;
+    uint64_t tasks = 0;
 
     if (worker == NULL) {
         return 0;
@@ -248,9 +255,15 @@ int on_tasks_done(struct sched *sched, const struct sched_event *event)
         job->source_bytes += event->u.done.source_bytes;
     }
     for (size_t k = 0; k < event->u.done.ranges; k++) {
+        tasks += event->u.done.range[k].count;
+    }
+    for (size_t k = 0; k < event->u.done.ranges; k++) {
         const struct task_range *range = &event->u.done.range[k];
         struct layer *layer = range_layer(sched, range);
 
+        if (layer != NULL && range->count > 0 && event->u.done.busy_us > 0) {
+            layer_learn(layer, range->count, event->u.done.busy_us * range->count / tasks);
+        }
         if (layer != NULL) {
             range_done(worker, layer, range, bytes);
         } else if (is_unknown_job(sched, range->job)) {
@@ -312,14 +325,16 @@ int on_tasks_dropped(struct sched *sched, const struct sched_event *event)
         struct layer *layer = range_layer(sched, range);
 
         for (uint32_t i = range->first; layer != NULL && i < range->first + range->count; i++) {
-            // Only what was asked back and is still there: other answers are to drops of before.
-            if (task_state(layer, i) != TASK_ASSIGNED || layer->owner[i] != worker->number ||
-                (layer->state[i] & TASK_RECALL) == 0) {
+            bool asked = (layer->state[i] & TASK_RECALL) != 0;
+
+            // Only what was asked back and is still there (other answers are to drops of before), or
+            // waits for what will not be made there.
+            if (!worker_has(worker, layer, i) || (!asked && (layer->state[i] & TASK_AHEAD) == 0)) {
                 continue;
             }
             worker_unassign(worker, layer, i);
             task_requeue(layer, i);
-            if (task_state(layer, i) == TASK_READY) {
+            if (asked && task_state(layer, i) == TASK_READY) {
                 layer->state[i] |= TASK_RECALL;
             }
         }

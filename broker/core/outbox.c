@@ -466,21 +466,24 @@ static bool run_flush(struct worker *worker, struct layer *layer, uint32_t first
 static bool worker_flush(struct worker *worker)
 {
     while (worker->queue_told < worker->queue_count) {
-        const struct slot *slot = &worker->queue[worker->queue_told];
-        uint32_t run = 0;
+        const struct slot slot = worker->queue[worker->queue_told];
+        uint32_t at = slot.first;
 
-        if (!worker_has(worker, slot)) {
-            worker->queue_told++;
-            continue;
+        while (at < slot.first + slot.count) {
+            uint32_t run = 0;
+
+            while (at + run < slot.first + slot.count && worker_has(worker, slot.layer, at + run)) {
+                run++;
+            }
+            if (run > 0 && !run_flush(worker, slot.layer, at, run)) {
+                // What was said is not said again.
+                worker->queue[worker->queue_told].first = at;
+                worker->queue[worker->queue_told].count = slot.first + slot.count - at;
+                return false;
+            }
+            at += run + 1;
         }
-        while (worker->queue_told + run < worker->queue_count && slot[run].layer == slot->layer &&
-               slot[run].index == slot->index + run && worker_has(worker, &slot[run])) {
-            run++;
-        }
-        if (!run_flush(worker, slot->layer, slot->index, run)) {
-            return false;
-        }
-        worker->queue_told += run;
+        worker->queue_told++;
     }
     return true;
 }

@@ -3,62 +3,26 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "broker/core/ahead.h"
+#include "broker/core/estimate.h"
 #include "broker/core/job.h"
-#include "broker/core/outbox.h"
+#include "broker/core/steal.h"
 #include "broker/core/worker.h"
 
 enum {
     CANDIDATES = 8, // holders of inputs that are compared
     INPUTS_LOOKED_AT = 64,
-    MUCH_BUSIER = 8,     // of LOAD_FULL: half a queue
     STEPS_TOGETHER = 16, // roots of one group that are kept in step
-    STARVING_LOOKED_AT = 16,
+    PIECE_MIN = 8,       // roots whose dependents follow them
+    // In CHARGE_NS:
+    TRANSFER = 100 * 1000 / CHARGE_NS, // what it takes to move a partition, apart from its bytes
+    QUANTUM = 100 * 1000 / CHARGE_NS,  // work that is worth a message
+    BYTES_A_CHARGE = 16,               // that pass between two workers in CHARGE_NS
 };
-
-static struct worker *least_loaded(const struct sched *sched)
-{
-    for (int load = 0; load < LOAD_FULL; load++) {
-        if (sched->load_head[load] != NULL) {
-            return sched->load_head[load];
-        }
-    }
-    return NULL;
-}
-
-// The next in order of load that has room.
-static struct worker *next_loaded(const struct sched *sched, const struct worker *worker)
-{
-    if (worker->load_next != NULL) {
-        return worker->load_next;
-    }
-    for (int load = worker->load + 1; load < LOAD_FULL; load++) {
-        if (sched->load_head[load] != NULL) {
-            return sched->load_head[load];
-        }
-    }
-    return NULL;
-}
-
-// Notes that the worker has to do with the layer from now on; false: no memory for that.
-static bool prepare(struct worker *worker, struct layer *layer)
-{
-    struct job *job = layer->job;
-    struct knows *knows = worker_knows(worker, job);
-
-    if (knows == NULL) {
-        return false;
-    }
-    knows_set(knows->holds, layer->number);
-    if (job->state == JOB_QUEUED) {
-        job->state = JOB_RUNNING;
-    }
-    worker_mark_dirty(job->sched, worker);
-    return true;
-}
 
 static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first, uint32_t count)
 {
-    if (!prepare(worker, layer)) {
+    if (!worker_reserve(worker, 1) || !worker_prepare(worker, layer)) {
         return false;
     }
     for (uint32_t i = first; i < first + count; i++) {
@@ -68,8 +32,8 @@ static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first,
     return true;
 }
 
-// The worker with most bytes of the task's local inputs, or NULL.
-static struct worker *best_holder(const struct layer *layer, uint32_t i)
+// The worker with most bytes of the task's local inputs, or NULL; *weight: how many.
+static struct worker *best_holder(const struct layer *layer, uint32_t i, uint64_t *weight)
 {
     struct sched *sched = layer->job->sched;
     uint16_t owner[CANDIDATES];
@@ -108,60 +72,20 @@ static struct worker *best_holder(const struct layer *layer, uint32_t i)
             best = c;
         }
     }
+    *weight = found > 0 ? bytes[best] : 0;
     return found > 0 ? sched->worker[owner[best]] : NULL;
 }
 
-static bool is_restricted(const struct layer *layer)
+// It pays to have a task wait at `best`, which holds `weight` bytes of its inputs, rather than start
+// it at `least` as soon as the bytes are there.
+static bool is_worth_waiting(struct layer *layer, const struct worker *best, const struct worker *least,
+                             uint64_t weight)
 {
-    return layer->graph->n_source > 0 && layer->job->sched->unshared > 0;
-}
+    uint64_t transfer = TRANSFER + weight / BYTES_A_CHARGE;
 
-static struct worker *choose(const struct layer *layer, uint32_t i)
-{
-    struct sched *sched = layer->job->sched;
-    const Dray__Source *source = is_restricted(layer) ? source_of(layer, i) : NULL;
-    struct worker *least = least_loaded(sched);
-    struct worker *best = NULL;
-
-    while (least != NULL && !worker_reads(least, source)) {
-        least = next_loaded(sched, least);
-    }
-    if (least == NULL) {
-        return NULL;
-    }
-    if ((layer->state[i] & TASK_RECALL) == 0) {
-        best = best_holder(layer, i);
-    }
-    if (best != NULL && best->load < LOAD_FULL && best->load <= least->load + MUCH_BUSIER &&
-        worker_reads(best, source)) {
-        return best;
-    }
-    return least;
-}
-
-// Task by task, each to where its inputs are.  False: no worker has room, or no memory.
-static bool place_local(struct layer *layer)
-{
-    struct sched *sched = layer->job->sched;
-    const struct worker *last = NULL;
-
-    for (uint32_t i = 0; (i = bits_next(&layer->ready, i)) != BITS_NONE; i++) {
-        struct worker *worker = choose(layer, i);
-
-        if (worker == NULL) {
-            if (least_loaded(sched) == NULL) {
-                return false;
-            }
-            continue;
-        }
-        if (worker != last && !prepare(worker, layer)) {
-            return false;
-        }
-        last = worker;
-        worker_assign(worker, layer, i);
-        worker_reload(sched, worker);
-    }
-    return true;
+    // So little work is done before it has moved.
+    return worker_wait(best) <= worker_wait(least) + transfer ||
+           layer_charge(layer) * (uint64_t)layer->in[TASK_READY] < transfer;
 }
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
@@ -169,31 +93,145 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-// A share of what is ready, so that all workers get some of a short supply and a long one
-// goes out in long ranges.
-static uint32_t portion(const struct sched *sched, const struct worker *worker)
+// How many of the layer's ready tasks the worker gets in one go.  As many as bring it to where all
+// would be if the work were dealt out evenly, so that all workers get some of a short supply and a long
+// one goes out in long ranges; but no less than is worth a message.
+static uint32_t portion(struct layer *layer, const struct worker *worker)
 {
-    uint64_t share = sched->in[TASK_READY] / (2 * (uint64_t)sched->worker_count);
+    const struct sched *sched = layer->job->sched;
+    uint64_t charge = layer_charge(layer);
+    uint64_t even = (sched->backlog + layer->in[TASK_READY] * charge) / sched->threads * worker->threads;
+    uint64_t work = even > worker->backlog ? even - worker->backlog : 0;
 
-    if (share < 1) {
-        share = 1;
+    // It has enough to do while others may still want some.
+    if (work == 0 && worker->assigned > 0 && worker_wait(worker) >= 2 * QUANTUM) {
+        return 0;
     }
-    uint32_t room = worker->slots - worker->assigned;
-
-    return share < room ? (uint32_t)share : room;
+    work = work < QUANTUM ? QUANTUM : work;
+    work = work < SLOTS_MAX * charge ? (work + charge - 1) / charge : SLOTS_MAX;
+    return min_u32((uint32_t)work, worker_room(worker, layer));
 }
 
-// One portion to the least loaded worker.  False: no worker has room.
-static bool place_portion(struct layer *layer)
+// The worker for a ready task; *alone: it has no local inputs.  NULL: nobody has room.
+static struct worker *choose(struct layer *layer, uint32_t i, bool *alone)
 {
-    struct worker *worker = least_loaded(layer->job->sched);
+    struct sched *sched = layer->job->sched;
+    const Dray__Source *source = layer_is_restricted(layer) ? source_of(layer, i) : NULL;
+    struct worker *least = load_first(sched);
+    struct worker *best = NULL;
+    uint64_t weight = 0;
+
+    while (least != NULL && !worker_reads(least, source)) {
+        least = load_next(sched, least);
+    }
+    *alone = false;
+    if (least == NULL) {
+        return NULL;
+    }
+    if ((layer->state[i] & TASK_RECALL) == 0) {
+        best = best_holder(layer, i, &weight);
+        *alone = best == NULL;
+    }
+    if (best != NULL && worker_room(best, layer) > 0 && worker_reads(best, source) &&
+        is_worth_waiting(layer, best, least, weight)) {
+        return best;
+    }
+    return least;
+}
+
+// How many ready tasks from i on have no local inputs, at most max.
+static uint32_t alone_run(const struct layer *layer, uint32_t i, uint32_t max)
+{
+    uint32_t run = bits_run(&layer->ready, i, max);
+    uint64_t weight;
+
+    for (uint32_t n = 1; n < run; n++) {
+        if (best_holder(layer, i + n, &weight) != NULL) {
+            return n;
+        }
+    }
+    return run;
+}
+
+// Task by task, each to where its inputs are.  False: no worker has room, or no memory.
+static bool place_local(struct layer *layer)
+{
+    struct sched *sched = layer->job->sched;
+
+    for (uint32_t i = 0; (i = bits_next(&layer->ready, i)) != BITS_NONE;) {
+        bool alone;
+        struct worker *worker = choose(layer, i, &alone);
+        uint32_t count = 1;
+
+        if (worker == NULL) {
+            if (load_first(sched) == NULL) {
+                return false;
+            }
+            i++;
+            continue;
+        }
+        if (alone && !layer_is_restricted(layer)) {
+            count = alone_run(layer, i, portion(layer, worker));
+        }
+        if (count == 0) {
+            return true;
+        }
+        if (!hand_out(worker, layer, i, count)) {
+            return false;
+        }
+        i += count;
+    }
+    return true;
+}
+
+// Where a worker begins: tasks that share dependents with their neighbours stay together, so each
+// worker has its own stretch of them.
+static uint32_t stretch(const struct layer *layer, const struct worker *worker, uint32_t *end)
+{
+    uint64_t slots = layer->job->sched->worker_slots;
+    uint32_t from = 0;
     uint32_t first;
 
-    if (worker == NULL) {
+    *end = layer->tasks;
+    if (layer->neighbours && layer->tasks > slots) {
+        from = (uint32_t)(layer->tasks * (uint64_t)worker->number / slots);
+        *end = (uint32_t)(layer->tasks * (uint64_t)(worker->number + 1) / slots);
+    }
+    first = bits_next(&layer->ready, from);
+    if (first >= *end) {
+        *end = layer->tasks;
+    }
+    return first != BITS_NONE ? first : bits_next(&layer->ready, 0);
+}
+
+// One portion to the least loaded worker.  False: it gets none, so nobody does.
+static bool place_portion(struct layer *layer)
+{
+    struct worker *worker = load_first(layer->job->sched);
+    uint32_t left = worker != NULL ? portion(layer, worker) : 0;
+
+    if (left == 0) {
         return false;
     }
-    first = bits_next(&layer->ready, 0);
-    return hand_out(worker, layer, first, bits_run(&layer->ready, first, portion(layer->job->sched, worker)));
+    // In pieces, so that what depends on each comes before the next one.
+    while (left > 0 && layer->in[TASK_READY] > 0) {
+        uint32_t end;
+        uint32_t first = stretch(layer, worker, &end);
+        uint32_t piece = QUANTUM / layer_charge(layer);
+        uint32_t run;
+
+        piece = piece < PIECE_MIN ? PIECE_MIN : piece;
+        piece = layer->consumers == NULL || piece > left ? left : piece;
+        run = bits_run(&layer->ready, first, min_u32(piece, end - first));
+        if (!hand_out(worker, layer, first, run)) {
+            return false;
+        }
+        if (layer->job->sched->options.ahead && layer->consumers != NULL) {
+            ahead_expand(worker, NULL);
+        }
+        left = min_u32(left - run, worker_room(worker, layer));
+    }
+    return true;
 }
 
 // The first ready task that this worker can read, and how many follow in the same source.
@@ -218,7 +256,7 @@ static uint32_t next_readable(const struct layer *layer, const struct worker *wo
 static bool place_restricted(struct layer *layer)
 {
     struct sched *sched = layer->job->sched;
-    struct worker *worker = least_loaded(sched);
+    struct worker *worker = load_first(sched);
 
     while (worker != NULL && layer->in[TASK_READY] > 0) {
         uint32_t count = 0;
@@ -229,13 +267,17 @@ static bool place_restricted(struct layer *layer)
         }
         if (first == BITS_NONE) {
             worker->barren_stamp = layer->ready_stamp;
-            worker = next_loaded(sched, worker);
+            worker = load_next(sched, worker);
             continue;
         }
-        if (!hand_out(worker, layer, first, min_u32(count, portion(sched, worker)))) {
+        count = min_u32(count, portion(layer, worker));
+        if (count == 0) {
+            return true;
+        }
+        if (!hand_out(worker, layer, first, count)) {
             return false;
         }
-        worker = least_loaded(sched);
+        worker = load_first(sched);
     }
     return true;
 }
@@ -265,20 +307,26 @@ static bool place_job(struct job *job)
 {
     struct layer *layer;
     uint64_t key = 0;
+    bool ahead = false;
 
     while ((layer = layer_from(job, key)) != NULL) {
         bool room;
 
+        if (layer->root && !ahead) {
+            // What follows from roots that were given comes before more of them.
+            ahead_run(job->sched, job);
+            ahead = true;
+        }
         if (layer->local) {
             room = place_local(layer);
             key = layer->rank.key + 1;
-        } else if (is_restricted(layer)) {
+        } else if (layer_is_restricted(layer)) {
             room = place_restricted(layer);
             key = layer->rank.key + 1;
         } else {
-            // Comes back to the same one until it is out of tasks.
-            key = layer->rank.key;
-            room = place_portion(hindmost(layer));
+            // Comes back to the same one until it is out of tasks or nobody wants more of them.
+            key = layer->rank.key + (place_portion(hindmost(layer)) ? 0 : 1);
+            room = load_first(job->sched) != NULL;
         }
         if (!room) {
             return false;
@@ -287,60 +335,11 @@ static bool place_job(struct job *job)
     return true;
 }
 
-// Asks for half of what a worker has queued, latest first, and no more than can start at once.
-static uint32_t recall(struct sched *sched, struct worker *victim, const struct worker *thief, uint32_t want)
-{
-    uint32_t queued = victim->assigned - victim->threads - victim->recalled;
-    uint32_t asked = 0;
-
-    want = min_u32(want, (queued + 1) / 2);
-    for (uint32_t k = victim->queue_told; k-- > 0 && asked < want;) {
-        const struct slot *slot = &victim->queue[k];
-        struct layer *layer = slot->layer;
-
-        if (!worker_has(victim, slot) || (layer->state[slot->index] & TASK_RECALL) != 0 ||
-            !worker_reads(thief, is_restricted(layer) ? source_of(layer, slot->index) : NULL)) {
-            continue;
-        }
-        if (!outbox_drop(sched, victim, layer, slot->index, false)) {
-            break;
-        }
-        layer->state[slot->index] |= TASK_RECALL;
-        victim->recalled++;
-        asked++;
-    }
-    return asked;
-}
-
-static void steal(struct sched *sched)
-{
-    struct worker *thief = least_loaded(sched);
-    uint32_t looked = 0;
-
-    for (; thief != NULL && looked < STARVING_LOOKED_AT; thief = next_loaded(sched, thief), looked++) {
-        uint32_t want = thief->threads > thief->assigned ? thief->threads - thief->assigned : 0;
-
-        // What was asked back for others before is not on its way to this one: a little too
-        // much may be asked, never more than half of a queue.
-        for (int load = LOAD_FULL; want > 0 && load > thief->load; load--) {
-            struct worker *victim = sched->load_head[load];
-            uint32_t tried = 0;
-
-            for (; victim != NULL && want > 0 && tried < STARVING_LOOKED_AT; tried++) {
-                if (victim->recalled == 0 && victim->assigned > victim->threads) {
-                    want -= recall(sched, victim, thief, want);
-                }
-                victim = victim->load_next;
-            }
-        }
-    }
-}
-
 void placement_run(struct sched *sched)
 {
     struct job *job = sched->run_head;
 
-    while (job != NULL && least_loaded(sched) != NULL) {
+    while (job != NULL && load_first(sched) != NULL) {
         struct job *next = job->run_next;
 
         if (!place_job(job)) {
@@ -348,8 +347,9 @@ void placement_run(struct sched *sched)
         }
         job = next;
     }
+    ahead_run(sched, NULL);
     if (sched->worker_count > 1 && sched->in[TASK_ASSIGNED] > 0) {
-        steal(sched);
+        steal_run(sched);
     }
 }
 

@@ -38,6 +38,8 @@ struct sched *sched_create(const struct sched_options *options)
         return NULL;
     }
     sched->options = *options;
+    sched->charge_guess =
+        (uint32_t)((WINDOW + (uint64_t)options->queue_depth) / (1 + (uint64_t)options->queue_depth));
     hash_init(&sched->jobs);
     hash_init(&sched->keys);
     hash_init(&sched->workers);

@@ -8,9 +8,9 @@
 static const uint8_t legal[TASK_STATES] = {
     // needed for the first time; cancelled
     [TASK_IDLE] = TO(WAITING) | TO(FAILED),
-    // inputs held; a worker turns out to hold it; need has gone (never ran / ran before); an input
-    // failed, or cancelled
-    [TASK_WAITING] = TO(READY) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
+    // inputs held; given to the worker that makes them; a worker turns out to hold it; need has gone
+    // (never ran / ran before); an input failed, or cancelled
+    [TASK_WAITING] = TO(READY) | TO(ASSIGNED) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
     // given to a worker; an input was lost; as above
     [TASK_READY] = TO(ASSIGNED) | TO(WAITING) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
     // done; back to the queue (worker lost, dropped, input missing); need has gone; failed, perhaps
@@ -83,7 +83,7 @@ void task_unsettle(struct layer *layer, uint32_t i)
     layer_mark_unsettled(layer);
 }
 
-static bool runs_before(const struct job *a, const struct job *b)
+bool job_outranks(const struct job *a, const struct job *b)
 {
     return a->priority > b->priority || (a->priority == b->priority && a->number < b->number);
 }
@@ -94,7 +94,7 @@ static void job_run_insert(struct job *job)
     struct sched *sched = job->sched;
     struct job *after = sched->run_tail;
 
-    while (after != NULL && runs_before(job, after)) {
+    while (after != NULL && job_outranks(job, after)) {
         after = after->run_prev;
     }
     job->run_prev = after;

@@ -16,8 +16,10 @@
 //   waiting   value = number of local input partitions that are not held, > 0
 //   ready     all local inputs are held.  Whole inputs are checked at the layer:
 //             blocked = number of whole inputs whose layer is not held entirely
-//   assigned  owner is the worker; an input may be lost meanwhile: then the worker
-//             either has a copy already or reports a missing input
+//   assigned  owner is the worker, value what its load was raised by; an input may be lost
+//             meanwhile: then the worker either has a copy already or reports a missing input.
+//             Ahead: what is not held was assigned to the same worker before; the worker
+//             gives it back by itself when that comes to nothing
 //   held      owner is the worker with the partition, value its bytes
 //   failed    value is the cause (failure.h).  No unfinished task has a failed input, locally or in a
 //             whole layer (doomed = number of whole inputs whose layer has failed tasks)
@@ -48,6 +50,7 @@ enum {
     TASK_RAN = 0x10,    // was done once: running it again is a recomputation
     TASK_RECALL = 0x20, // assigned: asked back.  Ready: came back, so it goes to whoever starves
     TASK_SEEN = 0x40,   // scratch, clear between calls
+    TASK_AHEAD = 0x80,  // assigned before all its inputs were held: its worker makes the rest
 };
 // sched_layer_info gives them out by these numbers.
 _Static_assert((int)TASK_STATES == (int)SCHED_STATES, "states are told by number");
@@ -72,9 +75,13 @@ struct layer {
     struct rank_node rank; // in the job's runnable layers; its key: the order
     uint32_t group;        // roots of one group are handed out in step with one another
     bool wanted;
-    bool goal;  // wanted, or nothing in the job is and this is where it ends
-    bool local; // has a local input
-    bool root;  // has no input
+    bool goal;         // wanted, or nothing in the job is and this is where it ends
+    bool local;        // has a local input
+    bool root;         // has no input
+    bool neighbours;   // tasks next to one another share dependents (WINDOW)
+    struct layer *kin; // whose estimate it shares; NULL: not yet looked for
+    uint32_t charge;   // what a task is taken to last, in CHARGE_NS
+    uint32_t learnt;   // tasks that this is made of, at most LEARNT_MAX
     struct edge *input;
     size_t inputs;
     uint32_t *input_tasks; // of each input's layer
@@ -139,9 +146,10 @@ struct job {
     uint32_t failures_max;
     uint64_t assigned;
     uint64_t rows, source_bytes;
-    struct rank runnable;  // layers with tasks that may be assigned
-    struct bits unsettled; // layers - 1 - number, so that the latest comes first
-    struct bits dirty;     // layers with something in released or results
+    uint32_t charge, learnt; // as of a layer, over all
+    struct rank runnable;    // layers with tasks that may be assigned
+    struct bits unsettled;   // layers - 1 - number, so that the latest comes first
+    struct bits dirty;       // layers with something in released or results
     bool is_runnable, is_dirty, is_unsettled;
     struct job *run_prev, *run_next;
     struct job *dirty_next, *unsettled_next;
@@ -173,19 +181,29 @@ struct knows {
     uint64_t *holds; // layers of which it had tasks or partitions
 };
 
-struct slot { // a task that was given to a worker
+struct slot { // tasks that were given to a worker, one after another
     struct layer *layer;
-    uint32_t index;
+    uint32_t first, count;
 };
 
-enum { LOAD_FULL = 16 };
+// Work is counted in time: a worker's backlog is the sum of what its tasks are taken to last.
+enum {
+    CHARGE_NS = 16,
+    WINDOW = 1 << 18, // a thread's share of work that is handed out, in CHARGE_NS: 4.2 ms
+    SLOTS_MAX = 1 << 16,
+    LEARNT_MAX = 64,
+};
+// Levels of load: four to each doubling of the backlog of a thread.
+enum { LOAD_FULL = 127 };
 
 struct worker {
     struct hash_node node;
     uint32_t peer;
     uint16_t number; // slot in sched->worker, reused
     uint32_t threads;
-    uint32_t slots; // tasks that it may have
+    uint32_t least;   // tasks that it may have however long they last
+    uint64_t backlog; // of what is assigned, in CHARGE_NS
+    bool leaving;     // gets no more tasks
     uint64_t memory, memory_used;
     bool shared_files;
     bool sources_known;
@@ -195,13 +213,18 @@ struct worker {
     uint32_t assigned;
     uint32_t recalled;
     uint64_t partitions;
-    uint8_t load; // 0 idle .. LOAD_FULL
+    uint8_t load; // 0 idle .. LOAD_FULL: no room
     struct worker *load_prev, *load_next;
-    // Tasks in the order they were given; those that are over stay until the next
-    // compaction.  The first `told` ones have been sent.
+    // Tasks in the order they were given, as ranges; what is over stays until the next compaction.
+    // Ranges before `told` have been sent, in those before `over` nothing is left; of the tasks before
+    // `ahead` (and those below ahead_from in that range) the dependents have been looked at.
     struct slot *queue;
-    uint32_t queue_count, queue_told, queue_capacity;
+    uint32_t queue_count, queue_capacity;
+    uint32_t queue_told, queue_over, queue_ahead, ahead_from;
+    bool is_ahead; // has such whose dependents have not: in the scheduler's list
+    struct worker *ahead_next;
     bool is_dirty;
+    const struct layer *prepared; // what worker_prepare did last
     struct worker *dirty_next;
     struct knows *knows;
     uint64_t barren_stamp; // ready_stamp of the layer in which it last found nothing that it can read
@@ -219,8 +242,13 @@ struct sched {
     struct hash jobs, keys, workers, clients, knows;
     struct worker **worker; // by slot
     uint32_t worker_slots, worker_count, worker_capacity;
+    uint64_t threads;  // of all workers
+    uint64_t backlog;  // of all workers
     uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
+    uint64_t load_used[2];           // levels with workers
+    struct worker *ahead;            // whose queues have tasks with dependents that were not looked at
+    uint32_t charge_guess;           // of a task of which nothing is known
     struct job *run_head, *run_tail; // jobs with something to assign, most urgent first
     struct job *dirty, *unsettled, *doomed;
     struct worker *dirty_workers;
@@ -278,5 +306,7 @@ static inline struct layer *layer_from(const struct job *job, uint64_t key)
 
     return node != NULL ? hash_entry(node, struct layer, rank) : NULL;
 }
+// The first has its tasks assigned before the second.
+bool job_outranks(const struct job *a, const struct job *b);
 
 #endif

@@ -7,7 +7,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { THREADS_MAX = 4096, SLOTS_MAX = 1 << 16 };
+#include "broker/core/estimate.h"
+
+enum { THREADS_MAX = 4096, QUEUE_FIRST = 64 };
 
 static uint32_t slot_take(struct sched *sched)
 {
@@ -42,6 +44,7 @@ static void load_insert(struct sched *sched, struct worker *worker)
         sched->load_head[worker->load] = worker;
     }
     sched->load_tail[worker->load] = worker;
+    sched->load_used[worker->load / 64] |= UINT64_C(1) << (worker->load % 64);
 }
 
 static void load_remove(struct sched *sched, struct worker *worker)
@@ -56,13 +59,59 @@ static void load_remove(struct sched *sched, struct worker *worker)
     } else {
         sched->load_tail[worker->load] = worker->load_prev;
     }
+    if (sched->load_head[worker->load] == NULL) {
+        sched->load_used[worker->load / 64] &= ~(UINT64_C(1) << (worker->load % 64));
+    }
+}
+
+// The first worker of the least level that is at least `load` and not full.
+static struct worker *load_from(const struct sched *sched, unsigned load)
+{
+    for (unsigned half = load / 64; half < 2; half++) {
+        uint64_t used = sched->load_used[half];
+
+        if (half == load / 64) {
+            used &= UINT64_MAX << (load % 64);
+        }
+        if (used != 0) {
+            unsigned found = half * 64 + (unsigned)__builtin_ctzll(used);
+
+            return found < LOAD_FULL ? sched->load_head[found] : NULL;
+        }
+    }
+    return NULL;
+}
+
+struct worker *load_first(const struct sched *sched)
+{
+    return load_from(sched, 0);
+}
+
+struct worker *load_next(const struct sched *sched, const struct worker *worker)
+{
+    return worker->load_next != NULL ? worker->load_next : load_from(sched, worker->load + 1U);
+}
+
+int load_below(const struct sched *sched, int load)
+{
+    for (int half = (load - 1) / 64; load > 0 && half >= 0; half--) {
+        uint64_t used = sched->load_used[half];
+
+        if (half == (load - 1) / 64 && load % 64 != 0) {
+            used &= (UINT64_C(1) << (load % 64)) - 1;
+        }
+        if (used != 0) {
+            return half * 64 + 63 - __builtin_clzll(used);
+        }
+    }
+    return -1;
 }
 
 int worker_create(struct sched *sched, uint32_t peer, uint32_t threads, uint64_t memory, bool shared_files,
                   const char *name)
 {
     struct worker *worker = calloc(1, sizeof(*worker));
-    uint64_t slots;
+    uint32_t depth = sched->options.queue_depth;
     uint32_t number;
 
     if (worker == NULL) {
@@ -70,11 +119,10 @@ int worker_create(struct sched *sched, uint32_t peer, uint32_t threads, uint64_t
     }
     worker->peer = peer;
     worker->threads = threads == 0 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
-    slots = (uint64_t)worker->threads * (1 + (uint64_t)sched->options.queue_depth);
-    worker->slots = slots > SLOTS_MAX ? SLOTS_MAX : (uint32_t)slots;
+    worker->least = worker->threads * (depth > 0 ? 2 : 1);
     worker->memory = memory;
     worker->shared_files = shared_files;
-    worker->queue_capacity = 2 * worker->slots + 16;
+    worker->queue_capacity = QUEUE_FIRST;
     hash_init(&worker->sources);
     worker->name = strdup(name != NULL ? name : "");
     worker->queue = malloc(worker->queue_capacity * sizeof(*worker->queue));
@@ -88,6 +136,7 @@ int worker_create(struct sched *sched, uint32_t peer, uint32_t threads, uint64_t
     worker->number = (uint16_t)number;
     sched->worker[number] = worker;
     sched->worker_count++;
+    sched->threads += worker->threads;
     sched->unshared += shared_files ? 0 : 1;
     hash_add(&sched->workers, &worker->node, hash_mix(peer));
     load_insert(sched, worker);
@@ -107,10 +156,19 @@ void worker_destroy(struct sched *sched, struct worker *worker)
         }
         *link = worker->dirty_next;
     }
+    if (worker->is_ahead) {
+        struct worker **link = &sched->ahead;
+
+        while (*link != worker) {
+            link = &(*link)->ahead_next;
+        }
+        *link = worker->ahead_next;
+    }
     load_remove(sched, worker);
     hash_remove(&sched->workers, &worker->node);
     sched->worker[worker->number] = NULL;
     sched->worker_count--;
+    sched->threads -= worker->threads;
     sched->unshared -= worker->shared_files ? 0 : 1;
     hash_fini(&worker->sources);
     free(worker->sources_block);
@@ -181,51 +239,82 @@ void knows_destroy(struct sched *sched, struct knows *knows)
     free(knows);
 }
 
-bool worker_has(const struct worker *worker, const struct slot *slot)
+// Cuts what is over off both ends; false: nothing is left.
+static bool slot_trim(const struct worker *worker, struct slot *slot)
 {
-    return task_state(slot->layer, slot->index) == TASK_ASSIGNED &&
-           slot->layer->owner[slot->index] == worker->number;
+    while (slot->count > 0 && !worker_has(worker, slot->layer, slot->first)) {
+        slot->first++;
+        slot->count--;
+    }
+    while (slot->count > 0 && !worker_has(worker, slot->layer, slot->first + slot->count - 1)) {
+        slot->count--;
+    }
+    return slot->count > 0;
 }
 
-// Keeps the newest entry of each task that is still assigned here, in order.
-static void queue_compact(struct worker *worker)
+// Leaves out the ranges for which `gone` or in which nothing is left.  What is cut off costs a look once.
+static void queue_compact(struct worker *worker, const struct job *gone)
 {
-    uint32_t at = worker->queue_count;
+    uint32_t kept = 0;
     uint32_t told = 0;
-    uint32_t kept;
+    uint32_t ahead = 0;
+    uint32_t ahead_from = 0;
 
-    for (uint32_t k = worker->queue_count; k-- > 0;) {
+    for (uint32_t k = 0; k < worker->queue_count; k++) {
         struct slot slot = worker->queue[k];
 
-        if (!worker_has(worker, &slot) || (slot.layer->state[slot.index] & TASK_SEEN) != 0) {
+        if (slot.layer->job == gone || !slot_trim(worker, &slot)) {
             continue;
         }
-        slot.layer->state[slot.index] |= TASK_SEEN;
-        worker->queue[--at] = slot;
+        ahead_from = k == worker->queue_ahead ? worker->ahead_from : ahead_from;
         told += k < worker->queue_told ? 1 : 0;
-    }
-    kept = worker->queue_count - at;
-    memmove(worker->queue, worker->queue + at, kept * sizeof(*worker->queue));
-    for (uint32_t k = 0; k < kept; k++) {
-        worker->queue[k].layer->state[worker->queue[k].index] &= (uint8_t)~TASK_SEEN;
+        ahead += k < worker->queue_ahead ? 1 : 0;
+        worker->queue[kept++] = slot;
     }
     worker->queue_count = kept;
     worker->queue_told = told;
+    worker->queue_ahead = ahead;
+    worker->ahead_from = ahead_from;
+    worker->queue_over = 0;
+}
+
+uint32_t worker_over(struct worker *worker)
+{
+    while (worker->queue_over < worker->queue_told &&
+           !slot_trim(worker, &worker->queue[worker->queue_over])) {
+        worker->queue_over++;
+    }
+    return worker->queue_over;
+}
+
+bool worker_reserve(struct worker *worker, uint32_t ranges)
+{
+    if (worker->queue_capacity - worker->queue_count >= ranges) {
+        return true;
+    }
+    queue_compact(worker, NULL);
+    // At least half of it is free after this, so that a range's share of the work is constant.
+    uint64_t capacity = worker->queue_capacity;
+
+    while (capacity < 2 * ((uint64_t)worker->queue_count + ranges)) {
+        capacity *= 2;
+    }
+    if (capacity > worker->queue_capacity) {
+        struct slot *grown = realloc(worker->queue, capacity * sizeof(*grown));
+
+        if (grown == NULL) {
+            return worker->queue_capacity - worker->queue_count >= ranges;
+        }
+        worker->queue = grown;
+        worker->queue_capacity = (uint32_t)capacity;
+    }
+    return true;
 }
 
 void worker_purge(struct worker *worker, const struct job *job)
 {
-    uint32_t kept = 0;
-    uint32_t told = 0;
-
-    for (uint32_t k = 0; k < worker->queue_count; k++) {
-        if (worker->queue[k].layer->job != job) {
-            told += k < worker->queue_told ? 1 : 0;
-            worker->queue[kept++] = worker->queue[k];
-        }
-    }
-    worker->queue_count = kept;
-    worker->queue_told = told;
+    queue_compact(worker, job);
+    worker->prepared = NULL;
     worker_reload(job->sched, worker);
 }
 
@@ -238,25 +327,108 @@ void worker_mark_dirty(struct sched *sched, struct worker *worker)
     }
 }
 
+// Its queue is looked at for what may be assigned ahead, now that it has changed.
+static void touch(struct sched *sched, struct worker *worker)
+{
+    if (!worker->is_ahead && sched->options.ahead && worker_is_ahead_due(worker)) {
+        worker->is_ahead = true;
+        worker->ahead_next = sched->ahead;
+        sched->ahead = worker;
+    }
+}
+
+bool worker_prepare(struct worker *worker, struct layer *layer)
+{
+    struct job *job = layer->job;
+    struct knows *knows;
+
+    if (worker->prepared == layer && worker->is_dirty) {
+        return true;
+    }
+    knows = worker_knows(worker, job);
+    if (knows == NULL) {
+        return false;
+    }
+    knows_set(knows->holds, layer->number);
+    if (job->state == JOB_QUEUED) {
+        job->state = JOB_RUNNING;
+    }
+    worker_mark_dirty(job->sched, worker);
+    worker->prepared = layer;
+    return true;
+}
+
 void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
 {
-    if (worker->queue_count == worker->queue_capacity) {
-        queue_compact(worker);
+    uint32_t charge = layer_charge(layer);
+    bool ahead = task_state(layer, i) == TASK_WAITING;
+
+    struct slot *last =
+        worker->queue_count > worker->queue_told ? &worker->queue[worker->queue_count - 1] : NULL;
+
+    if (last != NULL && last->layer == layer && last->first + last->count == i) {
+        last->count++;
+    } else {
+        worker->queue[worker->queue_count++] = (struct slot){layer, i, 1};
     }
-    worker->queue[worker->queue_count++] = (struct slot){layer, i};
     worker->assigned++;
+    worker->backlog += charge;
+    layer->job->sched->backlog += charge;
     layer->owner[i] = worker->number;
-    layer->state[i] &= (uint8_t)~TASK_RECALL;
+    layer->value[i] = charge;
     task_move(layer, i, TASK_ASSIGNED);
+    layer->state[i] = (uint8_t)((layer->state[i] & ~TASK_RECALL) | (ahead ? TASK_AHEAD : 0));
+    touch(layer->job->sched, worker);
 }
 
 void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i)
 {
     worker->assigned--;
-    if ((layer->state[i] & TASK_RECALL) != 0) {
-        layer->state[i] &= (uint8_t)~TASK_RECALL;
-        worker->recalled--;
+    worker->backlog -= layer->value[i];
+    layer->job->sched->backlog -= layer->value[i];
+    worker->recalled -= (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
+    layer->state[i] &= (uint8_t) ~(TASK_RECALL | TASK_AHEAD);
+    touch(layer->job->sched, worker);
+}
+
+void worker_recharge(struct worker *worker, struct layer *layer, uint32_t i, uint32_t charge)
+{
+    worker->backlog += (uint64_t)charge - layer->value[i];
+    layer->job->sched->backlog += (uint64_t)charge - layer->value[i];
+    layer->value[i] = charge;
+}
+
+uint32_t worker_room(const struct worker *worker, struct layer *layer)
+{
+    uint64_t window = (uint64_t)worker->threads * WINDOW;
+    uint32_t charge = layer_charge(layer);
+    uint64_t room = worker->backlog < window ? (window - worker->backlog + charge - 1) / charge : 0;
+
+    if (worker->leaving || worker->assigned >= SLOTS_MAX) {
+        return 0;
     }
+    if (worker->assigned < worker->least && room < worker->least - worker->assigned) {
+        room = worker->least - worker->assigned;
+    }
+    return room < SLOTS_MAX - worker->assigned ? (uint32_t)room : SLOTS_MAX - worker->assigned;
+}
+
+uint8_t worker_load(const struct worker *worker)
+{
+    uint64_t wait = worker_wait(worker);
+    unsigned level;
+
+    if (worker->leaving || worker->assigned >= SLOTS_MAX ||
+        (wait >= WINDOW && worker->assigned >= worker->least)) {
+        return LOAD_FULL;
+    }
+    if (wait < 4) {
+        return (uint8_t)wait;
+    }
+    // The exponent and the two bits that follow the leading one.
+    level = 63U - (unsigned)__builtin_clzll(wait);
+    level = (level - 1) * 4 + (unsigned)(wait >> (level - 2) & 3);
+    return (uint8_t)(level < LOAD_FULL ? level : LOAD_FULL - 1);
 }
 
 void worker_reload(struct sched *sched, struct worker *worker)

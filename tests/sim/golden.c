@@ -128,17 +128,17 @@ static void worker_lost(struct story *story)
     client(story, EVENT_CLIENT_JOINED);
     submit(story, &build);
     done(story, 1, 0, 0, 1);
-    done(story, 2, 0, 1, 1);
+    done(story, 2, 0, 2, 1);
     done(story, 1, 1, 0, 1);
     done(story, 2, 0, 3, 1);
-    done(story, 2, 1, 1, 1);
+    done(story, 2, 1, 2, 1);
     fputs("Its partitions and what it had queued: t0.0 was released, but t1.0 needs it again.\n", story->out);
     lose(story, 1);
     done(story, 2, 1, 3, 1);
     done(story, 2, 0, 0, 1);
-    done(story, 2, 0, 2, 1);
+    done(story, 2, 0, 1, 1);
     done(story, 2, 1, 0, 1);
-    done(story, 2, 1, 2, 1);
+    done(story, 2, 1, 1, 1);
     done(story, 2, 2, 0, 1);
     of_job(story, EVENT_FREE);
     build_fini(&build);
@@ -234,13 +234,61 @@ static void diamond(struct story *story)
     build_fini(&build);
 }
 
+// As done, with how long they took.
+static void done_in(struct story *story, uint32_t worker, uint32_t layer, uint32_t first, uint32_t count,
+                    uint64_t busy_us)
+{
+    struct sched_event event = {.type = EVENT_TASKS_DONE};
+    struct task_range range = {1, layer, first, count};
+    uint64_t bytes[16] = {0};
+
+    event.u.done.worker = worker;
+    event.u.done.ranges = 1;
+    event.u.done.range = &range;
+    event.u.done.bytes = bytes;
+    event.u.done.busy_us = busy_us;
+    happen(story, &event);
+}
+
+static void ahead(struct story *story)
+{
+    struct build build;
+
+    build_init(&build);
+    build_layer(&build, 12);
+    for (uint32_t l = 1; l < 4; l++) {
+        build_input(&build, build_layer(&build, 12), l - 1, DRAY__PATTERN__WINDOW, 1);
+    }
+    build_wanted(&build, 3);
+    join(story, 1, 1, true);
+    join(story, 2, 1, true);
+    client(story, EVENT_CLIENT_JOINED);
+    submit(story, &build);
+    fputs("0.1 ms each: there is room for all, and what follows from a worker's own tasks is given to it\n"
+          "before they are done.\n",
+          story->out);
+    done_in(story, 1, 0, 0, 2, 200);
+    done_in(story, 2, 0, 6, 3, 300);
+    fputs("What lies between the two is ready when both are done, and the rest follows from that.\n",
+          story->out);
+    done_in(story, 2, 0, 9, 3, 300);
+    done_in(story, 1, 0, 2, 4, 400);
+    fputs("A task could not have its input and comes back; what waits for it comes back unasked.\n",
+          story->out);
+    give_back(story, 2, 2, 8, 1);
+    give_back(story, 2, 3, 9, 1);
+    lose(story, 2);
+    build_fini(&build);
+}
+
 static const struct {
     const char *name;
     void (*tell)(struct story *);
+    bool ahead;
 } stories[] = {
-    {"worker_lost", worker_lost}, {"source_restriction", source_restriction},
-    {"cancel", cancel},           {"steal", steal},
-    {"diamond", diamond},
+    {"worker_lost", worker_lost, false}, {"source_restriction", source_restriction, false},
+    {"cancel", cancel, false},           {"steal", steal, false},
+    {"diamond", diamond, false},         {"ahead", ahead, true},
 };
 
 bool golden_tell(const char *name, FILE *out)
@@ -253,6 +301,7 @@ bool golden_tell(const char *name, FILE *out)
             continue;
         }
         sched_options_default(&options);
+        options.ahead = stories[k].ahead;
         story.sched = sched_create(&options);
         if (story.sched == NULL) {
             abort();

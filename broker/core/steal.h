@@ -1,0 +1,12 @@
+// Queued tasks go from the busiest workers to those that have an idle thread.  Private to
+// broker/core.
+#ifndef DRAY_BROKER_CORE_STEAL_H
+#define DRAY_BROKER_CORE_STEAL_H
+
+#include "broker/core/state.h"
+
+// Asks for queued tasks back, where those who would get them start them sooner by more than it takes to
+// move them.
+void steal_run(struct sched *sched);
+
+#endif

@@ -18,10 +18,11 @@ class Embed(TestCase):
         subprocess.run(["cmake", "--install", BUILD, "--prefix", self.prefix], check=True, capture_output=True)
 
     def find(self, name):
-        return glob.glob(os.path.join(self.prefix, "**", name), recursive=True)
+        found = glob.glob(os.path.join(self.prefix, "**", name), recursive=True)
+        return [path for path in found if not os.path.isdir(path)]
 
     def test_installed(self):
-        for name in ("dray", "dray-broker", "dray-worker", "dray.h", "dray.pc", "dray.1", "dray-run.1"):
+        for name in ("dray", "dray-broker", "dray-worker", "dray-child", "dray.h", "dray_task.h", "dray.pc", "dray.1", "dray-run.1"):
             self.assertEqual(len(self.find(name)), 1, name)
         # Only what dray.h declares is visible.
         with open(self.find("dray.h")[0]) as f:

@@ -412,6 +412,27 @@ static void drop_layer(struct dray_pool *pool)
 
 // ---- inputs ---------------------------------------------------------------------------------------------
 
+// The broker must know what other pools have of them first.  To be called while nothing is half done here:
+// waiting for the broker, this pool's own draft may be sent as well.
+static int send_inputs(const struct dray_pool *pool, const struct dray_future *future, size_t count,
+                       struct error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        struct dray_pool *other = pool->dray->pools;
+
+        if (future[i].job == pool->job || !results_unsent(pool->dray->results, &future[i])) {
+            continue;
+        }
+        while (other != NULL && other->job != future[i].job) {
+            other = other->next;
+        }
+        rc = other != NULL ? push(other, false, err) : 0;
+    }
+    return rc;
+}
+
 static int resolve(struct dray_pool *pool, const struct dray_future *future, size_t count, struct error *err)
 {
     if (count > pool->inputs_room) {
@@ -430,12 +451,6 @@ static int resolve(struct dray_pool *pool, const struct dray_future *future, siz
         if (rc != 0) {
             error_prefix(err, "input %zu: ", i);
             return rc;
-        }
-        if (future[i].job != pool->job && results_unsent(pool->dray->results, &future[i])) {
-            rc = pools_push(pool->dray->pools, err); // of another pool: the broker must know it first
-            if (rc != 0) {
-                return rc;
-            }
         }
         input->job = future[i].job == pool->job ? 0 : future[i].job;
         input->layer = future[i].layer;
@@ -491,9 +506,9 @@ static int add_task(struct dray_pool *pool, const struct dray_task *task, struct
     bool listed = task->kind == DRAY_TASK_DATA || task->argument.data != NULL;
     struct bytes *argument = &pool->draft.argument;
     size_t before;
-    int rc = 0;
+    int rc = send_inputs(pool, task->input, task->inputs, err);
 
-    if (!pool->drafting || !draft_takes(&pool->draft, task)) {
+    if (rc == 0 && (!pool->drafting || !draft_takes(&pool->draft, task))) {
         rc = begin(pool, task, listed, 1, err);
     }
     if (rc == 0) {
@@ -625,6 +640,9 @@ int dray_map(dray_pool_t *pool, const struct dray_task *given, const struct dray
     }
     if (rc == 0) {
         rc = check_job(pool, &err);
+    }
+    if (rc == 0) {
+        rc = send_inputs(pool, task->input, task->input_each ? task->inputs * count : task->inputs, &err);
     }
     if (rc == 0) {
         rc = begin(pool, task, argument != NULL || task->argument.data != NULL, count, &err);

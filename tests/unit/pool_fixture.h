@@ -195,6 +195,11 @@ static void run_layer(struct fake *fake, uint32_t job, const Dray__Layer *from, 
             uint32_t source = input->has_job ? input->job_tasks : j->tasks[input->layer];
             struct span span = input_needs(input, from->tasks, source, i);
 
+            if (input->has_job) { // what it is told it knows already
+                assert_true(input->layer < fake->job[input->job].layers);
+                assert_int_equal(source, fake->job[input->job].tasks[input->layer]);
+            }
+
             for (uint32_t p = 0; p < span.count; p++) {
                 layer->value[i] += input_value(fake, job, input, span_at(&span, p));
             }

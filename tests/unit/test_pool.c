@@ -190,6 +190,43 @@ static void test_dependencies(void **state)
     dray_close(dray);
 }
 
+// Each needs tasks of the other that were not sent when they were named.
+static void test_two_pools(void **state)
+{
+    enum { N = 3000 };
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake);
+    dray_pool_t *pool[2] = {opened(dray, NULL), opened(dray, NULL)};
+    struct dray_future all[N];
+    struct dray_error err = {0};
+    struct dray_gathered got;
+    uint64_t value[N];
+    unsigned random = 4;
+
+    for (uint32_t i = 0; i < N; i++) {
+        struct dray_future input[3];
+        uint32_t inputs = i < 3 ? 0 : (uint32_t)rand_r(&random) % 4;
+
+        value[i] = 1;
+        for (uint32_t k = 0; k < inputs; k++) {
+            uint32_t from = i - 1 - (uint32_t)rand_r(&random) % (i < 20 ? i : 20);
+
+            input[k] = all[from];
+            value[i] += value[from];
+        }
+        all[i] = submit(pool[rand_r(&random) / 64 % 2], input, inputs);
+        value[i] += all[i].index; // wraps, as theirs
+    }
+    assert_int_equal(dray_gather(dray, all, N, 10000, &got, &err), 0);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(value_of(got.value[i]), value[i]);
+    }
+    dray_gathered_free(&got);
+    dray_pool_close(pool[0]);
+    dray_pool_close(pool[1]);
+    dray_close(dray);
+}
+
 static void test_map_and_scatter(void **state)
 {
     struct fake *fake = *state;
@@ -660,6 +697,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_submit_and_gather, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dependencies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_two_pools, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_map_and_scatter, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_as_completed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_large_results_are_gathered, set_up, tear_down),

@@ -438,6 +438,8 @@ static int make_layer(const struct sched_action *action, struct arena *arena, Dr
     op->tasks = layer->tasks;
     op->n_input_tasks = layer->n_input;
     op->input_tasks = (uint32_t *)(uintptr_t)action->input_tasks; // read only
+    op->has_timeout_ms = layer->has_timeout_ms;
+    op->timeout_ms = layer->timeout_ms;
     *out = op;
     return 0;
 }

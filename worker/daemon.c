@@ -795,6 +795,8 @@ static int open_parts(struct daemon *daemon, struct error *err)
     struct executor_options executor_options = {
         .threads = daemon->options.threads,
         .data_dir = daemon->options.data_dir,
+        .plugins = daemon->options.plugins,
+        .scratch = daemon->options.scratch,
     };
     int rc = open_memory(daemon, err);
 

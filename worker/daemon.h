@@ -10,6 +10,7 @@
 #include "proto/error.h"
 #include "proto/log.h"
 #include "proto/socket.h"
+#include "worker/child/plugins.h"
 
 struct daemon;
 
@@ -20,6 +21,8 @@ struct daemon_options {
     uint32_t threads;
     uint64_t memory;             // budget in bytes
     const char *const *data_dir; // NULL-terminated; NULL: the file system that all see
+    const struct plugins *plugins; // NULL: none
+    const char *scratch;           // folder below which commands get theirs; NULL: /tmp
     unsigned reconnect_ms;
     const struct log *log;
 };

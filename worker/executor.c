@@ -20,6 +20,7 @@ struct runner {
     struct work *work; // that it runs
     void *scratch;
     struct arena arena;
+    struct children *children;
 };
 
 struct executor {
@@ -81,7 +82,7 @@ void work_destroy(struct work *work)
 
 static bool has_note(const Dray__Note *note)
 {
-    return note->has_ends_quoted || note->n_widen > 0 || note->has_invalid_utf8;
+    return note->has_ends_quoted || note->n_widen > 0 || note->has_invalid_utf8 || note->use != NULL;
 }
 
 static int pack_note(const Dray__Note *note, struct buffer **out, struct error *err)
@@ -101,6 +102,26 @@ static int pack_note(const Dray__Note *note, struct buffer **out, struct error *
     return 0;
 }
 
+static bool is_outside(const Dray__Op *op)
+{
+    return op->step[0]->call != NULL || op->step[0]->command != NULL;
+}
+
+// A plugin's function or a command: in a process of its own.
+static int run_outside(struct runner *runner, struct work *work, const struct kernel_inputs *inputs,
+                       struct child_task *task)
+{
+    task->index = work->index;
+    task->inputs = *inputs;
+    task->cancelled = &work->cancelled;
+    children_run(runner->children, work->layer->op, work->layer->timeout_ms, task, 1);
+    if (task->rc != 0) {
+        work->err = task->err;
+    }
+    work->partition = task->partition;
+    return task->rc;
+}
+
 static void run(struct runner *runner, struct work *work)
 {
     struct executor *executor = runner->executor;
@@ -113,6 +134,7 @@ static void run(struct runner *runner, struct work *work)
         .arena = &runner->arena,
         .scratch = runner->scratch,
     };
+    struct child_task outside;
 
     dray__note__init(&env.note);
     if (atomic_load(&work->cancelled)) {
@@ -120,6 +142,9 @@ static void run(struct runner *runner, struct work *work)
     } else if (work->layer->op == NULL) {
         work->err = work->layer->why;
         work->rc = -work->err.code;
+    } else if (is_outside(work->layer->op)) {
+        work->rc = run_outside(runner, work, &inputs, &outside);
+        env.note.use = outside.has_use ? &outside.use : NULL;
     } else {
         work->rc = kernel_run(work->layer->op, work->index, &inputs, &env, &work->partition, &work->err);
     }
@@ -167,21 +192,29 @@ static void *runner_main(void *arg)
     return NULL;
 }
 
+static void close_runner(struct runner *runner)
+{
+    children_destroy(runner->children);
+    kernel_scratch_destroy(runner->scratch);
+    arena_fini(&runner->arena);
+}
+
 static int start_runner(struct executor *executor, struct runner *runner)
 {
+    const struct children_options children = {.plugins = executor->options.plugins,
+                                              .scratch = executor->options.scratch,
+                                              .budget = executor->options.budget};
     int rc;
 
     runner->executor = executor;
     runner->scratch = kernel_scratch_create();
     arena_init(&runner->arena, 0);
-    if (runner->scratch == NULL) {
-        arena_fini(&runner->arena);
-        return -ENOMEM;
+    rc = runner->scratch != NULL ? children_create(&children, &runner->children, NULL) : -ENOMEM;
+    if (rc == 0) {
+        rc = thread_start(&runner->thread, STACK_BYTES, runner_main, runner);
     }
-    rc = thread_start(&runner->thread, STACK_BYTES, runner_main, runner);
     if (rc != 0) {
-        kernel_scratch_destroy(runner->scratch);
-        arena_fini(&runner->arena);
+        close_runner(runner);
     }
     return rc;
 }
@@ -246,8 +279,7 @@ bool executor_destroy(struct executor *executor)
         }
     }
     for (uint32_t i = 0; i < executor->runners; i++) {
-        kernel_scratch_destroy(executor->runner[i].scratch);
-        arena_fini(&executor->runner[i].arena);
+        close_runner(&executor->runner[i]);
     }
     destroy_list(executor->queue);
     destroy_list(executor->done);
@@ -295,6 +327,7 @@ void executor_cancel(struct executor *executor, uint64_t epoch, uint32_t job, ui
     for (uint32_t i = 0; i < executor->runners; i++) {
         if (is_task(executor->runner[i].work, epoch, job, layer, index)) {
             atomic_store(&executor->runner[i].work->cancelled, true);
+            children_wake(executor->runner[i].children);
         }
     }
     pthread_mutex_unlock(&executor->lock);
@@ -309,6 +342,7 @@ void executor_cancel_all(struct executor *executor)
     for (uint32_t i = 0; i < executor->runners; i++) {
         if (executor->runner[i].work != NULL) {
             atomic_store(&executor->runner[i].work->cancelled, true);
+            children_wake(executor->runner[i].children);
         }
     }
     pthread_mutex_unlock(&executor->lock);

@@ -1,4 +1,4 @@
-// Threads that run kernels.  Tasks go in from one thread, the owner's; outcomes come
+// Threads that run kernels, and tasks in child processes.  Tasks go in from one thread, the owner's; outcomes come
 // back to it through a file descriptor that becomes readable.
 #ifndef DRAY_WORKER_EXECUTOR_H
 #define DRAY_WORKER_EXECUTOR_H
@@ -8,6 +8,7 @@
 
 #include "proto/error.h"
 #include "proto/partition.h"
+#include "worker/child/children.h"
 #include "worker/layer.h"
 #include "worker/store/budget.h"
 
@@ -17,6 +18,8 @@ struct executor_options {
     uint32_t threads;
     struct budget *budget;
     const char *const *data_dir; // NULL-terminated; NULL: the shared file system
+    const struct plugins *plugins; // NULL: none
+    const char *scratch;           // where commands get their folders; NULL: /tmp
 };
 
 // One task.  Made by the owner, filled in by a thread, handed back as the outcome.

@@ -54,6 +54,7 @@ int layers_add(struct layers *layers, const Dray__LayerOp *message)
     layer->job = message->job;
     layer->layer = message->layer;
     layer->wanted = message->wanted;
+    layer->timeout_ms = message->timeout_ms;
     if (op_decode(message->op.data, message->op.len, &layer->arena, &layer->op, &layer->why) != 0) {
         layer->op = NULL;
     }

@@ -18,6 +18,7 @@ struct layer {
     const Dray__Op *op; // NULL: it could not be decoded, see `why`
     struct error why;
     bool wanted;
+    uint32_t timeout_ms; // of one attempt; 0: none
     // Progress that no DONE has carried yet.
     uint64_t rows, source_bytes;
     // private

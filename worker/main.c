@@ -16,6 +16,7 @@
 enum {
     EXIT_USAGE = 2,
     DATA_DIRS_MAX = 64,
+    PLUGINS_MAX = 64,
     THREADS_MAX = 1024,
     MEMORY_MIN = 16 << 20,
     OPTION_MEMORY = 'm',
@@ -23,9 +24,12 @@ enum {
     OPTION_DATA_DIR = 'd',
     OPTION_NAME = 'n',
     OPTION_LISTEN = 'l',
+    OPTION_PLUGIN = 'p',
+    OPTION_SCRATCH = 's',
     OPTION_LIFELINE = 0x100,
     OPTION_RECONNECT,
     OPTION_WAIT,
+    OPTION_PLUGIN_MEMORY,
 };
 
 struct arguments {
@@ -36,6 +40,10 @@ struct arguments {
     uint64_t memory;
     const char *data_dir[DATA_DIRS_MAX + 1];
     size_t data_dirs;
+    const char *plugin[PLUGINS_MAX + 1];
+    size_t plugins;
+    uint64_t plugin_memory; // 0: as `memory`
+    const char *scratch;
     unsigned reconnect_ms;
     int lifeline;
     struct log log;
@@ -56,6 +64,14 @@ static const struct argp_option OPTIONS[] = {
      "goes with "
      "the broker's address)",
      0},
+    {"plugin", OPTION_PLUGIN, "FILE", 0,
+     "Shared object with functions for tasks, as dray_task.h says (may be given several times); they run in "
+     "processes of "
+     "their own",
+     0},
+    {"plugin-memory", OPTION_PLUGIN_MEMORY, "SIZE", 0, "What each process of a plugin may take (as --memory)",
+     0},
+    {"scratch", OPTION_SCRATCH, "DIR", 0, "Commands get their working folders below it (TMPDIR, or /tmp)", 0},
     {"reconnect", OPTION_RECONNECT, "SECONDS", 0, "Without a broker for so long: give up (60)", 0},
     {"wait", OPTION_WAIT, "SECONDS", OPTION_HIDDEN, "The same", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
@@ -66,7 +82,7 @@ static const struct argp_option OPTIONS[] = {
 
 // ---- options ----------------------------------------------------------------------
 
-static uint64_t parse_size(const char *text, struct argp_state *state)
+static uint64_t parse_size(const char *text, const char *option, struct argp_state *state)
 {
     static const char UNITS[] = "KMGT";
     size_t size = strlen(text);
@@ -91,11 +107,11 @@ static uint64_t parse_size(const char *text, struct argp_state *state)
     }
     scale = value == 0 ? 1 : value;
     if (!number_parse_float64(text, size, &value) || !(value > 0 && value * scale < 1e18)) {
-        argp_error(state, "--memory is a size as 256M or 1.5G, not \"%s\"", text);
+        argp_error(state, "--%s is a size as 256M or 1.5G, not \"%s\"", option, text);
     }
     value *= scale;
     if (value < MEMORY_MIN) {
-        argp_error(state, "--memory %s is too little: a worker needs %d MB at least", text, MEMORY_MIN >> 20);
+        argp_error(state, "--%s %s is too little: %d MB are needed at least", option, text, MEMORY_MIN >> 20);
     }
     return (uint64_t)value;
 }
@@ -140,7 +156,19 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->threads = (uint32_t)parse_whole(value, "threads", 1, THREADS_MAX, state);
         return 0;
     case OPTION_MEMORY:
-        arguments->memory = parse_size(value, state);
+        arguments->memory = parse_size(value, "memory", state);
+        return 0;
+    case OPTION_PLUGIN:
+        if (arguments->plugins == PLUGINS_MAX) {
+            argp_error(state, "--plugin may be given %d times at most", PLUGINS_MAX);
+        }
+        arguments->plugin[arguments->plugins++] = value;
+        return 0;
+    case OPTION_PLUGIN_MEMORY:
+        arguments->plugin_memory = parse_size(value, "plugin-memory", state);
+        return 0;
+    case OPTION_SCRATCH:
+        arguments->scratch = value;
         return 0;
     case OPTION_DATA_DIR:
         if (arguments->data_dirs == DATA_DIRS_MAX) {
@@ -232,7 +260,8 @@ static uint64_t choose_memory(void)
 
 // ---- run --------------------------------------------------------------------------
 
-static int work_until_stopped(const struct arguments *arguments, struct stopper *stopper, struct error *err)
+static int work_until_stopped(const struct arguments *arguments, const struct plugins *plugins,
+                              struct stopper *stopper, struct error *err)
 {
     const struct daemon_options options = {
         .broker = arguments->broker,
@@ -241,6 +270,8 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
         .threads = arguments->threads,
         .memory = arguments->memory,
         .data_dir = arguments->data_dirs == 0 ? NULL : arguments->data_dir,
+        .plugins = plugins,
+        .scratch = arguments->scratch,
         .reconnect_ms = arguments->reconnect_ms,
         .log = &arguments->log,
     };
@@ -270,8 +301,23 @@ static int work_until_stopped(const struct arguments *arguments, struct stopper 
     return code;
 }
 
+static int load_plugins(const struct arguments *arguments, struct plugins **out, struct error *err)
+{
+    const struct plugins_options options = {.path = arguments->plugin, .memory = arguments->plugin_memory};
+    int rc = plugins_create(&options, out, err);
+
+    for (size_t i = 0; rc == 0 && i < (*out)->count; i++) {
+        const struct plugin *plugin = &(*out)->plugin[i];
+
+        log_write(&arguments->log, LEVEL_INFO, "plugin %s %s: %zu functions", plugin->name, plugin->version,
+                  plugin->functions);
+    }
+    return rc;
+}
+
 static int serve(const struct arguments *arguments)
 {
+    struct plugins *plugins = NULL;
     struct stopper stopper;
     struct error err = {0};
     int code = EXIT_FAILURE;
@@ -280,10 +326,14 @@ static int serve(const struct arguments *arguments)
 
     sockets_init();
     if (rc == 0) {
-        code = work_until_stopped(arguments, &stopper, &err);
+        rc = load_plugins(arguments, &plugins, &err);
+    }
+    if (rc == 0) {
+        code = work_until_stopped(arguments, plugins, &stopper, &err);
     } else {
         log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
+    plugins_destroy(plugins);
     stopper_fini(&stopper);
     sockets_fini();
     return code;
@@ -315,6 +365,12 @@ int main(int argc, char **argv)
     }
     if (arguments.memory == 0) {
         arguments.memory = choose_memory();
+    }
+    if (arguments.plugin_memory == 0) {
+        arguments.plugin_memory = arguments.memory;
+    }
+    if (arguments.scratch == NULL) {
+        arguments.scratch = getenv("TMPDIR");
     }
     return serve(&arguments);
 }

@@ -246,13 +246,6 @@ static void end_as_orphan(const struct spawner *spawner, pid_t pid, int pidfd)
     }
     if (spawner->scratch[0] != '\0') {
         scratch_remove(spawner->scratch);
-        // The last of several takes the folder around them, once it is empty.
-        char *slash = strrchr(spawner->scratch, '/');
-
-        if (slash != NULL && slash != spawner->scratch) {
-            *slash = '\0';
-            rmdir(spawner->scratch);
-        }
     }
     _exit(0);
 }

@@ -1,0 +1,224 @@
+#!/usr/bin/python3
+"""Tasks outside of the worker, end to end: commands and functions of plugins, what becomes of their processes."""
+import os
+import pathlib
+import signal
+import struct
+import time
+import unittest
+
+import cluster
+import wire
+
+PLUGIN = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent)) / "tests" / "hostile_plugin.so"
+
+
+def shell(text, **fields):
+    return wire.op(dict(command=dict(argv=[text.encode()], shell=True, **fields)))
+
+
+def argv(*words, **fields):
+    return wire.op(dict(command=dict(argv=[w.encode() for w in words], **fields)))
+
+
+def call(function, *argument, plugin="hostile"):
+    return wire.op(dict(call=dict(plugin=plugin, function=function, argument=list(argument))))
+
+
+def parents():
+    """pid -> (name, parent, state)"""
+    found = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
+            except OSError:
+                continue
+            name, rest = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2:].split()
+            found[int(entry)] = (name, int(rest[1]), rest[0])
+    return found
+
+
+def below(pid):
+    """Names of all processes that descend from it."""
+    table, names, todo = parents(), [], [pid]
+    while todo:
+        parent = todo.pop()
+        for child, (name, of, state) in table.items():
+            if of == parent:
+                names.append(name)
+                todo.append(child)
+    return names
+
+
+class Children(cluster.ClusterTest):
+    def setUp(self):
+        super().setUp()
+        self.endpoint = self.broker().endpoint
+        self.scratch = self.folder / "scratch"
+        self.scratch.mkdir()
+
+    def start_worker(self, *options, **fields):
+        return self.worker(self.endpoint, "--plugin", PLUGIN, "--scratch", self.scratch, *options, **fields)
+
+    def run_job(self, layers, timeout=20, **fields):
+        """({(layer, index): bytes}, uses, JOB_ENDED)"""
+        client = wire.Peer(self.endpoint)
+        kind, accepted = client.submit(layers, **fields)
+        self.assertEqual(kind, "ACCEPTED", accepted)
+        results, uses = {}, []
+        while True:
+            kind, message, payload = client.hear_kind("RESULT", "NOTES", "JOB_ENDED", timeout=timeout * cluster.SLOW)
+            if kind == "JOB_ENDED":
+                client.close()
+                return results, uses, message
+            if kind == "NOTES":
+                uses += [wire.SCHEMA.decode("Note", n["note"])["use"] for n in message["note"]]
+            else:
+                results[message["layer"], message["index"]] = wire.unwrap_payload(payload[0])[16:]  # behind its header
+
+    def expect(self, layers, results):
+        got, uses, ended = self.run_job(layers)
+        self.assertEqual(ended["state"], 3, ended)
+        self.assertEqual(got, results)
+        return uses
+
+    def expect_failure(self, layers, *texts, timeout=20):
+        _, _, ended = self.run_job(layers, timeout)
+        self.assertEqual(ended["state"], 4, ended)
+        text = ended["why"]["text"]
+        for part in texts:
+            self.assertIn(part, text)
+        return ended
+
+    def wait_gone(self, pid, names, seconds=3):
+        end = time.monotonic() + seconds * cluster.SLOW
+        while any(n in below(pid) for n in names):
+            self.assertLess(time.monotonic(), end, below(pid))
+            time.sleep(0.02)
+
+    def test_commands(self):
+        self.start_worker("--threads", "2")
+        uses = self.expect([dict(tasks=4, op=shell("echo 'task {index}:' {param}", param=[b"a", b"b c", b"-", b"$HOME"]),
+                                 wanted=True)],
+                           {(0, i): f"task {i}: {p}\n".encode() for i, p in
+                            enumerate(("a", "b c", "-", os.environ.get("HOME", "")))})
+        self.assertEqual([u["exit_code"] for u in uses], [0] * 4)
+        self.assertTrue(all(u["wall_us"] > 0 and u["peak_bytes"] > 0 for u in uses))
+        # One command's output is another's standard input, a third's file.
+        layers = [dict(tasks=3, op=argv("printf", "%s\n", "line {index}")),
+                  dict(tasks=1, op=argv("sort", "-r", stdin_input=0),
+                       input=[dict(layer=0, pattern="ALL")], wanted=True),
+                  dict(tasks=3, op=shell("tr a-z A-Z < in > out", file=[dict(path="in", input=0)], output="out"),
+                       input=[dict(layer=0, pattern="ONE_TO_ONE")], wanted=True)]
+        self.expect(layers, {(1, 0): b"line 2\nline 1\nline 0\n",
+                             **{(2, i): f"LINE {i}\n".encode() for i in range(3)}})
+        self.expect_failure([dict(tasks=1, op=shell("echo my reason >&2; exit 7"), wanted=True)],
+                            "ended with exit code 7", "my reason")
+        self.expect_failure([dict(tasks=1, op=argv("no-such-program"), wanted=True)], "there is no such program")
+
+    def test_functions(self):
+        worker = self.start_worker("--threads", "2")
+        worker.wait_text(r"plugin hostile 1\.0: \d+ functions")
+        number = struct.Struct("<Q").pack
+        layers = [dict(tasks=1000, op=call("number")),
+                  dict(tasks=1000, op=call("sum"), input=[dict(layer=0, pattern="ONE_TO_ONE")], wanted=True)]
+        self.expect(layers, {(1, i): number(1 + 2 * i) for i in range(1000)})
+        self.expect([dict(tasks=2, op=call("echo", b"both"), wanted=True)], {(0, 0): b"both", (0, 1): b"both"})
+        ended = self.expect_failure([dict(tasks=1, op=call("segfault"), wanted=True)],
+                                    "function 'segfault' of plugin 'hostile'", "SIGSEGV", "about to fall")
+        self.assertIn("worker", ended)
+        self.expect_failure([dict(tasks=1, op=call("number", plugin="other"), wanted=True)],
+                            "this worker has no plugin 'other' (it has hostile)")
+        # Whatever happened: the worker is there, and works.
+        self.assertIsNone(worker.child.poll())
+        self.expect([dict(tasks=2, op=call("number"), wanted=True)], {(0, i): number(i) for i in range(2)})
+
+    def test_timeout(self):
+        self.start_worker()
+        begin = time.monotonic()
+        self.expect_failure([dict(tasks=1, op=call("loop"), wanted=True, timeout_ms=200)], "did not end within 200 ms")
+        self.expect_failure([dict(tasks=1, op=argv("sleep", "60"), wanted=True, timeout_ms=200)],
+                            "did not end within 200 ms")
+        self.assertLess(time.monotonic() - begin, 10 * cluster.SLOW)
+
+    def test_cancel(self):
+        worker = self.start_worker("--threads", "2")
+        for op, name in ((argv("sleep", "60"), "sleep"), (call("loop"), None)):
+            client = wire.Peer(self.endpoint)
+            _, accepted = client.submit([dict(tasks=2, op=op, wanted=True)])
+            time.sleep(0.5 * cluster.SLOW)
+            if name:
+                self.assertIn(name, below(worker.pid))
+            client.say("CANCEL", job=accepted["job"])
+            client.hear_kind("JOB_ENDED")
+            if name:
+                self.wait_gone(worker.pid, [name])
+            client.close()
+        # Both threads are free again.
+        self.expect([dict(tasks=2, op=argv("printf", "x"), wanted=True)], {(0, 0): b"x", (0, 1): b"x"})
+        self.assertEqual([p for p in self.scratch.rglob("*") if p.parent != self.scratch], [])
+
+    def test_worker_ends(self):
+        """Asked to or killed: nothing that it has started stays, nor a folder."""
+        for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, -9)):
+            worker = self.start_worker("--threads", "2")
+            client = wire.Peer(self.endpoint)
+            text = f"sleep 77 & sleep 77; echo {self.folder}"
+            client.submit([dict(tasks=1, op=shell(text), wanted=True)])
+            client.submit([dict(tasks=1, op=call("loop"), wanted=True)])
+            end = time.monotonic() + 5 * cluster.SLOW
+            while below(worker.pid).count("sleep") < 2 or below(worker.pid).count("dray-child") < 2:
+                self.assertLess(time.monotonic(), end, below(worker.pid))
+                time.sleep(0.02)
+            started = [p for p, (_, parent, _) in parents().items() if parent == worker.pid]
+            client.close()
+            worker.signal(number)
+            self.assertEqual(worker.wait_exit(), code, worker.text)
+            end = time.monotonic() + 5 * cluster.SLOW
+            while any(p in parents() and parents()[p][2] != "Z" for p in started) or \
+                    any(n == "sleep" and self.is_sleep_77(p) for p, (n, _, _) in parents().items()) or \
+                    list(self.scratch.iterdir()):
+                self.assertLess(time.monotonic(), end, (started, list(self.scratch.iterdir())))
+                time.sleep(0.05)
+
+    @staticmethod
+    def is_sleep_77(pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" b"77\0"
+        except OSError:
+            return False
+
+    def test_nothing_leaks(self):
+        worker = self.start_worker()
+        layer = [dict(tasks=20, op=shell("echo {index}"), wanted=True)]
+        self.run_job(layer)
+        self.run_job([dict(tasks=20, op=call("number"), wanted=True)])
+        fds, processes = worker.fds(), len(below(worker.pid))
+        for _ in range(5):
+            self.run_job(layer)
+            self.run_job([dict(tasks=20, op=call("number"), wanted=True)])
+            self.run_job([dict(tasks=2, op=call("segfault"), wanted=True)])
+        self.run_job([dict(tasks=20, op=call("number"), wanted=True)])
+        self.assertLessEqual(worker.fds(), fds)
+        self.assertEqual(len(below(worker.pid)), processes)
+
+    def test_broken_plugin(self):
+        text = self.folder / "text.so"
+        text.write_text("no shared object")
+        for path, says in ((text, "it cannot be loaded: "), (self.folder / "none.so", "No such file or directory")):
+            worker = self.worker(self.endpoint, "--plugin", path, connected=False)
+            self.assertEqual(worker.wait_exit(), 1)
+            self.assertIn(f"plugin {path}: ", worker.text)
+            self.assertIn(says, worker.text)
+        worker = self.worker(self.endpoint, "--plugin", PLUGIN, "--plugin", PLUGIN, connected=False)
+        self.assertEqual(worker.wait_exit(), 1)
+        self.assertIn("it is called 'hostile', as ", worker.text)
+        worker = self.start(cluster.BIN / "dray-worker", self.endpoint, "--plugin", PLUGIN,
+                            env={**os.environ, "DRAY_TEST_INIT": "fail"})
+        self.assertEqual(worker.wait_exit(), 1)
+        self.assertIn("its init says: no licence 42", worker.text)
+
+
+if __name__ == "__main__":
+    unittest.main()

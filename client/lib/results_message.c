@@ -186,23 +186,30 @@ static void finish_batch(const struct intake *in, struct batch *batch)
 }
 
 // All ranges but what is here already.  In an ordered job each is a batch of its own.
-static int take_ranges(const struct intake *in, const Dray__ResultBatch *from, uint32_t fresh)
+static int take_ranges(const struct intake *in, const Dray__ResultBatch *from, uint32_t fresh,
+                       struct error *err)
 {
     bool ordered = in->job->options.ordered;
     struct batch *batch = ordered ? NULL : begin_batch(in, fresh);
     uint32_t place = 0;
     uint64_t offset = 0;
+    int rc = 0;
 
     if (batch == NULL && !ordered) {
         return -ENOMEM;
     }
-    for (size_t r = 0; r < from->n_first; r++) {
+    for (size_t r = 0; r < from->n_first && rc == 0; r++) {
         uint32_t end = from->first[r] + from->count[r];
 
         for (uint32_t at = from->first[r]; at < end;) {
             bool here;
             uint32_t n = layer_alike(in->layer, TASK_HERE, at, end, &here);
 
+            if (!here && !ordered && batch->ranges == fresh) { // one range lies within a later one
+                rc = error_set(err, EPROTO, "the broker sent a result of layer %u of job %u twice at once",
+                               in->layer_number, in->job->id);
+                break;
+            }
             if (!here) {
                 struct batch *to = ordered ? begin_batch(in, 1) : batch;
 
@@ -222,7 +229,7 @@ static int take_ranges(const struct intake *in, const Dray__ResultBatch *from, u
     if (!ordered) {
         finish_batch(in, batch);
     }
-    return 0;
+    return rc;
 }
 
 // Which of them are new, and what becomes of the others.
@@ -329,7 +336,7 @@ static int take_batch(struct intake *in, const Dray__ResultBatch *from, const st
     }
     in->bytes = bytes;
     if (rc == 0) {
-        rc = take_ranges(in, from, fresh);
+        rc = take_ranges(in, from, fresh, err);
     }
     buffer_unref(bytes);
     failure_unref(in->failure);

@@ -54,7 +54,7 @@ struct fake {
     uint32_t held_layer[64][2];
     size_t holding;
     char attached_name[32];
-    atomic_bool stop, hold, remote, scattered, twice, lose_worker, refuse_extend;
+    atomic_bool stop, hold, remote, scattered, twice, lose_worker, refuse_extend, nested;
     atomic_uint extends, freed, jobs_freed, cancelled, jobs_cancelled, lasts, fetches, heartbeats;
 };
 
@@ -90,9 +90,9 @@ static void tell(struct fake *fake, uint32_t job, uint32_t layer_number, const u
     Dray__Failure why = DRAY__FAILURE__INIT;
     char *endpoint[] = {fake->worker_endpoint};
     struct buffer *payload[2] = {NULL, NULL};
-    uint8_t *raw = malloc((size_t)layer->tasks * 24 + 1);
-    uint64_t *bytes = malloc((size_t)layer->tasks * sizeof(*bytes));
-    uint32_t *sizes = malloc((size_t)layer->tasks * sizeof(*sizes));
+    uint8_t *raw = malloc((size_t)layer->tasks * 48 + 1); // some may be named twice
+    uint64_t *bytes = malloc((size_t)layer->tasks * 2 * sizeof(*bytes));
+    uint32_t *sizes = malloc((size_t)layer->tasks * 2 * sizeof(*sizes));
     size_t at = 0, n = 0;
 
     for (size_t r = 0; r < ranges; r++) {
@@ -142,6 +142,12 @@ static void tell_layer(struct fake *fake, uint32_t job, uint32_t layer)
     uint32_t *firsts, *counts;
     size_t n = 0;
 
+    if (fake->nested) {
+        const uint32_t first[] = {2, 4, 0}, count[] = {1, 1, 10};
+
+        tell(fake, job, layer, first, count, 3);
+        return;
+    }
     for (uint32_t first = 0; !fake->scattered && first < tasks; first += 50000) {
         uint32_t some = tasks - first < 50000 ? tasks - first : 50000;
 

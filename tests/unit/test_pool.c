@@ -565,6 +565,32 @@ static void wait_for(atomic_uint *counter, unsigned value)
     assert_int_equal(*counter, value);
 }
 
+// Ranges that overlap cannot be of an honest broker.
+static void test_hostile_ranges(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake);
+    dray_pool_t *pool = opened(dray, NULL);
+    struct dray_error err = {0};
+    struct dray_event event;
+    struct dray_future map;
+    int rc;
+
+    fake->nested = true;
+    assert_int_equal(dray_map(pool, &count, NULL, 10, &map, &err), 0);
+    do {
+        rc = dray_wait(dray, 10000, &err);
+        while (rc == 1 && (rc = dray_next(dray, &event, &err)) == 1) {
+            assert_int_equal(event.type, DRAY_PARTITION);
+            assert_int_equal(value_of(event.value), 1 + event.index);
+        }
+    } while (rc >= 0);
+    assert_int_equal(rc, -EPROTO);
+    assert_non_null(strstr(err.text, "twice"));
+    dray_pool_close(pool);
+    dray_close(dray);
+}
+
 static void test_close(void **state)
 {
     struct fake *fake = *state;
@@ -707,6 +733,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_memory_is_bounded, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_moves_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_hostile_ranges, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_close, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_speed, set_up, tear_down),

@@ -10,6 +10,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"aggregate", bench_aggregate, "the groupby kernel alone, in cache: aggregate [ROWS]"},
+    {"children", bench_children,
+     "commands and a plugin's calls a second, beside posix_spawn alone: children [PLUGIN [FUNCTION]]"},
     {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
     {"read-floor", bench_read_floor, "how fast the bytes of FILE arrive: read-floor FILE [THREADS]"},
     {"scan", bench_scan, "what the CSV scanner costs, by stage and instruction set: scan FILE [COLUMN...]"},

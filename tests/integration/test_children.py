@@ -2,8 +2,10 @@
 """Tasks outside of the worker, end to end: commands and functions of plugins, what becomes of their processes."""
 import os
 import pathlib
+import shutil
 import signal
 import struct
+import subprocess
 import time
 import unittest
 
@@ -51,7 +53,7 @@ def below(pid):
     return names
 
 
-class Children(cluster.ClusterTest):
+class ChildrenTest(cluster.ClusterTest):
     def setUp(self):
         super().setUp()
         self.endpoint = self.broker().endpoint
@@ -97,6 +99,8 @@ class Children(cluster.ClusterTest):
             self.assertLess(time.monotonic(), end, below(pid))
             time.sleep(0.02)
 
+
+class Children(ChildrenTest):
     def test_commands(self):
         self.start_worker("--threads", "2")
         uses = self.expect([dict(tasks=4, op=shell("echo 'task {index}:' {param}", param=[b"a", b"b c", b"-", b"$HOME"]),
@@ -218,6 +222,80 @@ class Children(cluster.ClusterTest):
                             env={**os.environ, "DRAY_TEST_INIT": "fail"})
         self.assertEqual(worker.wait_exit(), 1)
         self.assertIn("its init says: no licence 42", worker.text)
+
+
+class Example(ChildrenTest):
+    """The example for authors of plugins: installed, built as its README says, run."""
+
+    def setUp(self):
+        super().setUp()
+        build, prefix = os.environ.get("DRAY_BUILD", str(cluster.BIN.parent)), self.folder / "prefix"
+        subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True, capture_output=True)
+        config = next(prefix.rglob("dray.pc")).parent
+        self.source = next(prefix.rglob("stats.c")).parent
+        self.built = self.folder / "built"
+        self.env = {**os.environ, "PKG_CONFIG_PATH": str(config)}
+        for step in (["-S", self.source, "-B", self.built, "-DCMAKE_C_FLAGS=-Wall -Wextra -Wpedantic -Werror"],
+                     ["--build", self.built]):
+            done = subprocess.run(["cmake", *step], capture_output=True, text=True, env=self.env)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_example(self):
+        # The installed worker finds its helper as well.
+        worker = self.start(next(self.folder.rglob("bin/dray-worker")), self.endpoint, "--threads", "2",
+                            "--plugin", self.built / "stats.so", "--plugin", self.built / "template.so",
+                            "--scratch", self.scratch)
+        worker.wait_text("connected to the broker")
+        points = dict(tasks=8, op=call("pi", b"100000", plugin="stats"))
+        total = dict(tasks=1, op=call("sum", plugin="stats"), input=[dict(layer=0, pattern="ALL")], wanted=True)
+        results, _, ended = self.run_job([points, total])
+        self.assertEqual(ended["state"], 3, ended)
+        self.assertAlmostEqual(struct.unpack("<d", results[1, 0])[0] / 8, 3.14159, delta=0.01)
+        text = b"to be or not to be"
+        results, _, _ = self.run_job([dict(tasks=1, op=wire.op(dict(data=dict(value=[text])))),
+                                      dict(tasks=1, op=call("histogram", plugin="stats"),
+                                           input=[dict(layer=0, pattern="ONE_TO_ONE")], wanted=True)])
+        self.assertEqual(results[1, 0][:8], b"DAR1\x09\x01\0\0")
+        self.assertEqual(struct.unpack("<256Q", results[1, 0][64:]), tuple(text.count(i) for i in range(256)))
+        self.expect([dict(tasks=1, op=call("hello", b"hi", plugin="template"), wanted=True)], {(0, 0): b"hi"})
+        self.expect_failure([dict(tasks=1, op=call("pi", b"many", plugin="stats"), wanted=True)],
+                            'pi takes a number of points, not "many"')
+        self.expect_failure([dict(tasks=1, op=call("means", b"", plugin="stats"), wanted=True)], "means takes a table")
+
+    def test_table(self):
+        self.worker(self.endpoint, "--plugin", self.built / "stats.so", "--scratch", self.scratch)
+        path = self.folder / "t.csv"
+        path.write_text("name,n,x\na,1,0.5\nb,2,\nc,6,1.5\n")
+        size = path.stat().st_size
+        scan = dict(scan_csv=dict(
+            dialect=dict(sep=44, quote=34, header=True, na_value=[b""]), block_size=64 << 10,
+            column=[dict(name="name", type="STRING"), dict(name="n", type="INT64"), dict(name="x", type="FLOAT64")],
+            file=[dict(path=str(path), name=path.name, size=size, mtime_ns=path.stat().st_mtime_ns, codec="PLAIN",
+                       data_start=len("name,n,x\n"), fields=3, field=[0, 1, 2], blocks=1)]))
+        client = wire.Peer(self.endpoint)
+        kind, accepted = client.submit([dict(tasks=1, op=wire.op(scan)),
+                                        dict(tasks=1, op=call("means", plugin="stats"),
+                                             input=[dict(layer=0, pattern="ONE_TO_ONE")], wanted=True)])
+        self.assertEqual(kind, "ACCEPTED", accepted)
+        kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED")
+        self.assertEqual(kind, "RESULT", message)
+        encoded = wire.unwrap_payload(payload[0])
+        self.assertEqual(encoded[:5], b"DPT1\x01")
+        for value in (3.0, 1.0):
+            self.assertIn(struct.pack("<d", value), encoded)
+        client.close()
+
+    def test_other_ways_to_build(self):
+        flags = subprocess.run(["pkg-config", "--cflags", "dray"], check=True, capture_output=True, text=True,
+                               env=self.env).stdout.split()
+        for name in ("stats", "template"):
+            source, out = self.source / f"{name}.c", self.folder / f"{name}.so"
+            for compiler in (["cc", "-std=c99"], ["c++", "-x", "c++", "-std=c++11"]):
+                if shutil.which(compiler[0]) is None:
+                    continue
+                done = subprocess.run([*compiler, "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-O2", *flags, source, "-o",
+                                       out], capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
 
 
 if __name__ == "__main__":

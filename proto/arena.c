@@ -75,6 +75,22 @@ void arena_fini(struct arena *arena)
     arena->used = 0;
 }
 
+void arena_adopt(struct arena *to, struct arena *from)
+{
+    struct arena_chunk **link = to->head != NULL ? &to->head->next : &to->head;
+    struct arena_chunk *rest = *link;
+
+    // Behind the chunk that is being filled.
+    *link = from->head;
+    while (*link != NULL) {
+        link = &(*link)->next;
+    }
+    *link = rest;
+    to->used += from->used;
+    from->head = NULL;
+    from->used = 0;
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
     struct arena_chunk *chunk = arena->head;

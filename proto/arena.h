@@ -21,6 +21,9 @@ void arena_init(struct arena *arena, size_t limit);
 void arena_reset(struct arena *arena);  // keeps one chunk for reuse
 void arena_fini(struct arena *arena);
 
+// All of `from` lives in `to` from now on; `from` is empty.
+void arena_adopt(struct arena *to, struct arena *from);
+
 // 16-byte aligned, not zeroed; NULL when the system or the limit says no.
 void *arena_alloc(struct arena *arena, size_t size);
 void *arena_zalloc(struct arena *arena, size_t size);

@@ -184,7 +184,7 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     MUST(!job->has_tasks || job->failed == failed, NULL, 0);
     MUST(job->is_runnable == (job->has_tasks && job->runnable.root != NULL), NULL, 0);
     // A job that runs has something left to do, or it would have ended with this step.
-    MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0, NULL, 0);
+    MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0 || job->grows, NULL, 0);
 }
 
 static void check_worker(const struct worker *worker, const struct tally *tally)

@@ -122,6 +122,11 @@ static void failure_note(struct job *job, const struct layer *layer, uint32_t i,
     };
 }
 
+void task_fail_as(struct layer *layer, uint32_t i, int code, const char *text)
+{
+    task_fail(layer, i, cause_of(reason_number(layer->job, code, text), layer->number, i));
+}
+
 void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *text, const char *worker)
 {
     struct job *job = layer->job;

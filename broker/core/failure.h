@@ -41,6 +41,8 @@ static inline bool cause_is_own(const struct layer *layer, uint32_t i)
 // unfinished, and unassigned by the caller when it was assigned.  When more fail than may, the job
 // ends with this event, not before: layers stay what they are until then.
 void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *text, const char *worker);
+// The same without counting it.
+void task_fail_as(struct layer *layer, uint32_t i, int code, const char *text);
 // An attempt failed: it is tried again, perhaps after a delay, or has failed for good.
 void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *text, const char *worker);
 // It fails because an input has, for this cause.  The input's layer may be another job's.

@@ -4,12 +4,8 @@
 
 #include "broker/core/state.h"
 
-// Local edges of one graph: what a submit costs in time is proportional to them.
-#define EDGES_MAX (UINT64_C(1) << 28)
-
-// Copies the graph, lays out all arrays, sets the first states.  Touches nothing of the
-// scheduler.  -ENOMEM, or -E2BIG with a sentence.
-int job_create(struct sched *sched, const Dray__Graph *graph, struct job **out, struct error *err);
+// A job without layers (growth.h brings them), not yet in the scheduler; NULL: no memory.
+struct job *job_create(struct sched *sched);
 void job_destroy(struct job *job);
 // Puts a created job into the scheduler's indexes; cannot fail.
 void job_commit(struct job *job);
@@ -27,8 +23,11 @@ void job_end(struct job *job, enum job_state state, int code, const char *text, 
 // was said first counts.
 void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
               const char *worker_name);
-void jobs_end_doomed(struct sched *sched);
-// Takes it out of all indexes; its last actions go out with this step's.
+// It may have lost the last job that needed it: looked at before the event is over.
+void job_revisit(struct job *job);
+void jobs_revisit(struct sched *sched);
+// Given up: out of all indexes, its last actions go out with this step's.  While other jobs need
+// partitions of it, it is hidden instead: there for them and for workers, not for clients.
 void job_forget(struct job *job);
 
 // Faults of a task; NULL when there is no memory for a new entry.

@@ -229,6 +229,14 @@ void task_fail(struct layer *layer, uint32_t i, uint64_t cause)
     }
 }
 
+void task_stop(struct layer *layer, uint32_t i, int code, const char *text)
+{
+    if (task_unfinished(layer, i)) {
+        task_take_back(layer, i);
+        task_fail_as(layer, i, code, text);
+    }
+}
+
 void task_cancel(struct layer *layer, uint32_t i)
 {
     if (task_unfinished(layer, i) || task_state(layer, i) == TASK_IDLE) {
@@ -329,7 +337,7 @@ static void job_settle(struct job *job)
     // What a layer's tasks need unsettles earlier layers (and earlier tasks of its own), which come
     // later here; what fails unsettles later ones, which then have their turn again.
     while ((back = bits_next(&job->unsettled, 0)) != BITS_NONE) {
-        struct layer *layer = job->layer[job->layers - 1 - back];
+        struct layer *layer = job->layer[job->layer_capacity - 1 - back];
         uint32_t i = 0;
 
         bits_clear(&job->unsettled, back);
@@ -345,7 +353,7 @@ void lineage_settle(struct sched *sched)
     for (;;) {
         struct job *job;
 
-        jobs_end_doomed(sched);
+        jobs_revisit(sched);
         job = sched->unsettled;
         if (job == NULL) {
             break;

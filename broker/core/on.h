@@ -16,6 +16,7 @@ int on_holding(struct sched *sched, const struct sched_event *event);
 int on_tasks_done(struct sched *sched, const struct sched_event *event);
 int on_task_failed(struct sched *sched, const struct sched_event *event);
 int on_tasks_dropped(struct sched *sched, const struct sched_event *event);
+int on_worker_leaving(struct sched *sched, const struct sched_event *event);
 int on_result_lost(struct sched *sched, const struct sched_event *event);
 
 int on_client_joined(struct sched *sched, const struct sched_event *event);
@@ -23,5 +24,9 @@ int on_client_left(struct sched *sched, const struct sched_event *event);
 int on_submit(struct sched *sched, const struct sched_event *event);
 int on_cancel(struct sched *sched, const struct sched_event *event);
 int on_free(struct sched *sched, const struct sched_event *event);
+int on_extend(struct sched *sched, const struct sched_event *event);
+int on_attach(struct sched *sched, const struct sched_event *event);
+int on_keep(struct sched *sched, const struct sched_event *event);
+int on_client_full(struct sched *sched, const struct sched_event *event);
 
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "broker/core/growth.h"
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
@@ -42,7 +43,7 @@ int on_client_left(struct sched *sched, const struct sched_event *event)
         struct job *job = client->jobs;
 
         job_detach(job);
-        if (!job->detached && !job->forgotten) {
+        if (!job->detached && job->kept == 0 && !job->forgotten) {
             job_forget(job);
         }
     }
@@ -51,15 +52,22 @@ int on_client_left(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
-static void reject(struct sched *sched, const struct sched_event *event, int code, const char *text)
+// A job that clients may name.
+static struct job *client_job(const struct sched *sched, uint32_t number)
 {
-    // Room was reserved.
-    struct sched_action *action = outbox_push(sched, ACTION_REJECTED, event->u.submit.client, 0);
+    struct job *job = job_find(sched, number);
 
-    action->key_hi = event->u.submit.key_hi;
-    action->key_lo = event->u.submit.key_lo;
+    return job != NULL && !job->hidden ? job : NULL;
+}
+
+// Room was reserved.  The text is copied.
+static void reject(struct sched *sched, uint32_t client, uint32_t job, int code, const char *text)
+{
+    struct sched_action *action = outbox_push(sched, ACTION_REJECTED, client, job);
+    char *copy = arena_strdup(&sched->arena, text);
+
     action->code = code;
-    action->text = text;
+    action->text = copy != NULL ? copy : "the broker has no memory for this job";
 }
 
 // The client is told of all results that there are, and of the end if that has come.
@@ -83,14 +91,46 @@ static void take_over(struct job *job, struct client *client)
     job_mark_dirty(job);
 }
 
-static uint64_t graph_tasks(const Dray__Graph *graph)
+static int job_begin(struct sched *sched, const struct sched_event *event, struct job **out,
+                     struct error *err)
 {
-    uint64_t tasks = 0;
+    const Dray__Graph *graph = event->u.submit.graph;
+    struct growth growth;
+    struct job *job;
+    int rc = 0;
 
-    for (size_t l = 0; l < graph->n_layer; l++) {
-        tasks += graph->layer[l]->tasks;
+    if (sched->job_count >= sched->options.jobs_max) {
+        return error_set(err, ENOSPC, "the broker keeps %u jobs, which is its limit", sched->job_count);
     }
-    return tasks;
+    job = job_create(sched);
+    if (job == NULL) {
+        return error_no_memory(err);
+    }
+    job->grows = event->u.submit.open;
+    job->detached = event->u.submit.detached;
+    job->priority = event->u.submit.priority;
+    job->failures_max = event->u.submit.failures_max;
+    job->key_hi = event->u.submit.key_hi;
+    job->key_lo = event->u.submit.key_lo;
+    job->progress_at = job->submitted_us = sched->now_us;
+    if (event->u.submit.name != NULL) {
+        job->name = arena_strdup(&job->arena, event->u.submit.name);
+        rc = job->name == NULL ? error_no_memory(err) : 0;
+    }
+    if (rc == 0) {
+        rc = graph != NULL ? growth_prepare(&growth, job, graph, event->u.submit.arena, err)
+                           : growth_open(job, err);
+    }
+    if (rc < 0) {
+        job_destroy(job);
+        return rc;
+    }
+    job_commit(job);
+    if (graph != NULL) {
+        growth_commit(&growth);
+    }
+    *out = job;
+    return 0;
 }
 
 int on_submit(struct sched *sched, const struct sched_event *event)
@@ -99,7 +139,6 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     struct job *job = job_find_key(sched, event->u.submit.key_hi, event->u.submit.key_lo);
     struct error err = {0};
     struct sched_action *action;
-    int rc = 0;
 
     if (client == NULL) {
         return 0;
@@ -108,51 +147,123 @@ int on_submit(struct sched *sched, const struct sched_event *event)
         return -ENOMEM;
     }
     if (job == NULL) {
-        uint64_t tasks = graph_tasks(event->u.submit.graph);
+        int rc = job_begin(sched, event, &job, &err);
 
-        if (sched->job_count >= sched->options.jobs_max || tasks > sched->options.tasks_max ||
-            sched->tasks > sched->options.tasks_max - tasks) {
-            reject(sched, event, ENOSPC,
-                   arena_printf(
-                       &sched->arena,
-                       "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limits of %u "
-                       "jobs and %llu tasks",
-                       sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)tasks,
-                       sched->options.jobs_max, (unsigned long long)sched->options.tasks_max));
-            return 0;
-        }
-        rc = job_create(sched, event->u.submit.graph, &job, &err);
         if (rc < 0) {
-            char *text = arena_strdup(&sched->arena, err.text);
-
-            reject(sched, event, err.code, text != NULL ? text : "the broker has no memory for this job");
+            reject(sched, client->peer, 0, err.code, err.text);
+            action = &sched->out->action[sched->out->count - 1];
+            action->key_hi = event->u.submit.key_hi;
+            action->key_lo = event->u.submit.key_lo;
             return rc == -ENOMEM ? rc : 0;
         }
-        if (job->bytes > sched->options.bytes_max - sched->bytes) {
-            reject(sched, event, ENOSPC,
-                   arena_printf(&sched->arena,
-                                "the broker's jobs take %llu MB, this one %llu MB more, which is beyond its "
-                                "limit of %llu MB",
-                                (unsigned long long)sched->bytes >> 20, (unsigned long long)job->bytes >> 20,
-                                (unsigned long long)sched->options.bytes_max >> 20));
-            job_destroy(job);
-            return 0;
-        }
-        job->key_hi = event->u.submit.key_hi;
-        job->key_lo = event->u.submit.key_lo;
-        job->detached = event->u.submit.detached;
-        job->priority = event->u.submit.priority;
-        job->failures_max = event->u.submit.failures_max;
-        job->progress_at = sched->now_us;
-        job_commit(job);
         job_attach(job, client);
-        sched->check_sources = true;
     } else {
         take_over(job, client);
     }
     action = outbox_push(sched, ACTION_ACCEPTED, client->peer, job->number);
     action->key_hi = job->key_hi;
     action->key_lo = job->key_lo;
+    return 0;
+}
+
+static int extend(struct job *job, const struct sched_event *event, struct error *err)
+{
+    const Dray__Graph *graph = event->u.extend.graph;
+    struct growth growth;
+    int rc;
+
+    if (event->u.extend.first_layer != job->layers) {
+        return error_set(err, EINVAL, "layers from %u on were sent for job %u, which has %u",
+                         event->u.extend.first_layer, job->number, job->layers);
+    }
+    if (graph != NULL) {
+        rc = graph_check_more(graph, job->layers, job->layer_tasks, err);
+        if (rc == 0) {
+            rc = growth_prepare(&growth, job, graph, event->u.extend.arena, err);
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        growth_commit(&growth);
+    }
+    if (event->u.extend.last) {
+        growth_close(job);
+    }
+    return 0;
+}
+
+int on_extend(struct sched *sched, const struct sched_event *event)
+{
+    struct job *job = client_job(sched, event->u.extend.job);
+    struct error err = {0};
+    int rc;
+
+    // More layers may have been on their way when it ended: its client is told of that.
+    if (job == NULL || !job->grows || job->client == NULL || job->client->peer != event->u.extend.client) {
+        return 0;
+    }
+    if (!outbox_reserve(sched, 1)) {
+        return -ENOMEM;
+    }
+    rc = extend(job, event, &err);
+    if (rc == -ENOMEM) {
+        return rc;
+    }
+    if (rc < 0) {
+        struct sched_action *action;
+
+        reject(sched, event->u.extend.client, job->number, err.code, err.text);
+        action = &sched->out->action[sched->out->count - 1];
+        action->key_hi = job->key_hi;
+        action->key_lo = job->key_lo;
+        job_end(job, JOB_FAILED, err.code, err.text, UINT32_MAX, UINT32_MAX, NULL);
+    }
+    return 0;
+}
+
+int on_attach(struct sched *sched, const struct sched_event *event)
+{
+    struct client *client = client_find(sched, event->u.attach.client);
+    struct job *job = client_job(sched, event->u.attach.job);
+
+    if (client != NULL && job != NULL) {
+        take_over(job, client);
+    }
+    return 0;
+}
+
+int on_keep(struct sched *sched, const struct sched_event *event)
+{
+    struct job *job = client_job(sched, event->u.attach.job);
+
+    (void)sched;
+    if (job == NULL) {
+        return 0;
+    }
+    if (event->u.attach.keep) {
+        job->kept++;
+    } else if (job->kept > 0 && --job->kept == 0 && job->client == NULL && !job->detached) {
+        job_forget(job);
+    }
+    return 0;
+}
+
+int on_client_full(struct sched *sched, const struct sched_event *event)
+{
+    struct client *client = client_find(sched, event->u.client.client);
+
+    if (client == NULL || client->full == event->u.client.full) {
+        return 0;
+    }
+    client->full = event->u.client.full;
+    for (struct job *job = client->jobs; !client->full && job != NULL; job = job->client_next) {
+        for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
+            if (job->layer[l]->wanted && bits_next(&job->layer[l]->results, 0) != BITS_NONE) {
+                layer_mark_dirty(job->layer[l]);
+            }
+        }
+        job_mark_dirty(job);
+    }
     return 0;
 }
 
@@ -172,9 +283,9 @@ static void cancel_tasks(struct sched *sched, const struct sched_event *event)
 
 int on_cancel(struct sched *sched, const struct sched_event *event)
 {
-    struct job *job = job_find(sched, event->u.job.job);
+    struct job *job = client_job(sched, event->u.job.job);
 
-    if (event->u.job.ranges > 0) {
+    if (job != NULL && event->u.job.ranges > 0) {
         cancel_tasks(sched, event);
     } else if (job != NULL && job->state <= JOB_RUNNING) {
         job_end(job, JOB_CANCELLED, ECANCELED, "cancelled", UINT32_MAX, UINT32_MAX, NULL);
@@ -184,10 +295,17 @@ int on_cancel(struct sched *sched, const struct sched_event *event)
 
 int on_free(struct sched *sched, const struct sched_event *event)
 {
-    struct job *job = job_find(sched, event->u.job.job);
+    struct job *job = client_job(sched, event->u.job.job);
 
     // Results belong to the client that has the job; anybody may clear up after none.
     if (job == NULL || (job->client != NULL && job->client->peer != event->u.job.client)) {
+        return 0;
+    }
+    if (job->kept > 0) {
+        // Others may want the results.
+        if (event->u.job.ranges == 0) {
+            job_detach(job);
+        }
         return 0;
     }
     if (event->u.job.ranges == 0) {

@@ -292,7 +292,8 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
 {
     struct worker *worker = worker_find(sched, event->u.failed.worker);
     struct task_range range = {event->u.failed.job, event->u.failed.layer, event->u.failed.index, 1};
-    struct task_range missing = {range.job, event->u.failed.missing_layer, event->u.failed.missing_index, 1};
+    struct task_range missing = {event->u.failed.missing_job != 0 ? event->u.failed.missing_job : range.job,
+                                 event->u.failed.missing_layer, event->u.failed.missing_index, 1};
     struct layer *layer = range_layer(sched, &range);
     struct layer *source = event->u.failed.missing_input ? range_layer(sched, &missing) : NULL;
 
@@ -312,6 +313,33 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
         uint32_t holder = event->u.failed.missing_worker;
 
         lose_at(sched, holder != 0 ? holder : worker->peer, source, missing.first);
+    }
+    return 0;
+}
+
+// What it has not started goes to others.
+int on_worker_leaving(struct sched *sched, const struct sched_event *event)
+{
+    struct worker *worker = worker_find(sched, event->u.left.worker);
+
+    if (worker == NULL || worker->leaving) {
+        return 0;
+    }
+    worker->leaving = true;
+    worker_reload(sched, worker);
+    for (uint32_t k = worker_over(worker); k < worker->queue_count; k++) {
+        const struct slot slot = worker->queue[k];
+
+        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
+            if (!worker_has(worker, slot.layer, i) || (slot.layer->state[i] & TASK_RECALL) != 0) {
+                continue;
+            }
+            if (!outbox_drop(sched, worker, slot.layer, i, false)) {
+                return 0; // then it does them
+            }
+            slot.layer->state[i] |= TASK_RECALL;
+            worker->recalled++;
+        }
     }
     return 0;
 }

@@ -105,10 +105,13 @@ void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t jo
     outbox_push(sched, ACTION_FORGET_JOB, worker->peer, job);
 }
 
-static const char *why_waiting(const struct sched *sched, const struct job *job)
+const char *outbox_why_waiting(const struct sched *sched, const struct job *job)
 {
     if (job->assigned > 0 || job->state > JOB_RUNNING) {
         return NULL;
+    }
+    if (job->open == 0 && job->grows) {
+        return "all that was submitted is done, and more may come";
     }
     if (sched->worker_count == 0) {
         return "no workers are connected";
@@ -124,7 +127,7 @@ void outbox_progress(struct sched *sched, struct job *job)
     struct sched_action *action = outbox_push(sched, ACTION_PROGRESS, job->client->peer, job->number);
 
     if (action != NULL) {
-        action->text = why_waiting(sched, job);
+        action->text = outbox_why_waiting(sched, job);
         action->tasks = job->tasks;
         action->done = job->done;
         action->failed = job->failed;
@@ -182,6 +185,9 @@ static bool results_flush(struct layer *layer)
 {
     const struct job *job = layer->job;
 
+    if (job->client != NULL && job->client->full) {
+        return true; // they wait until it has room
+    }
     for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE;) {
         bool failed = task_state(layer, i) == TASK_FAILED;
         uint16_t owner = layer->owner[i];
@@ -205,44 +211,49 @@ static bool results_flush(struct layer *layer)
     return true;
 }
 
-// Copies of partitions that whole layers read stay with those who had such tasks.
-static bool copies_flush(struct layer *layer, uint32_t first, uint32_t count)
+// Copies of partitions that whole layers read stay with those who had such tasks, of this job or of others.
+static bool copies_flush(struct layer *layer, const struct layer *reader, uint32_t first, uint32_t count)
 {
-    struct job *job = layer->job;
+    for (struct knows *knows = reader->job->knows; knows != NULL; knows = knows->job_next) {
+        struct sched_action *action;
 
-    for (struct knows *knows = job->knows; knows != NULL; knows = knows->job_next) {
-        bool reader = false;
-
-        if (knows->worker->number == layer->owner[first]) {
+        if (knows->worker->number == layer->owner[first] || !knows_test(knows->told, reader->number)) {
             continue;
         }
-        for (size_t k = 0; !reader && k < layer->dependents; k++) {
-            reader =
-                layer->dependent[k]->whole && knows_test(knows->told, layer->dependent[k]->target->number);
+        action = outbox_push(layer->job->sched, ACTION_RELEASE, knows->worker->peer, layer->job->number);
+        if (action == NULL) {
+            return false;
         }
-        struct sched_action *action =
-            reader ? outbox_push(job->sched, ACTION_RELEASE, knows->worker->peer, job->number) : NULL;
+        action->range.layer = layer->number;
+        action->range.first = first;
+        action->range.count = count;
+    }
+    return true;
+}
 
-        if (action != NULL) {
-            action->range.layer = layer->number;
-            action->range.first = first;
-            action->range.count = count;
-        } else if (reader) {
+static bool release_flush(struct layer *layer, uint32_t first, uint32_t count)
+{
+    struct sched *sched = layer->job->sched;
+    struct sched_action *action;
+
+    // Sent twice after a failure half-way, or to one who reads it twice: that does no harm.
+    for (uint32_t k = 0; k < layer->dependents; k++) {
+        if (layer->dependent[k]->whole && !copies_flush(layer, layer->dependent[k]->target, first, count)) {
             return false;
         }
     }
+    action = outbox_push(sched, ACTION_RELEASE, sched->worker[layer->owner[first]]->peer, layer->job->number);
+    if (action == NULL) {
+        return false;
+    }
+    action->range.layer = layer->number;
+    action->range.first = first;
+    action->range.count = count;
     return true;
 }
 
 static bool releases_flush(struct layer *layer)
 {
-    struct job *job = layer->job;
-    struct sched *sched = job->sched;
-    bool whole = false;
-
-    for (size_t k = 0; k < layer->dependents; k++) {
-        whole = whole || layer->dependent[k]->whole;
-    }
     for (uint32_t i = 0; (i = bits_next(&layer->released, i)) != BITS_NONE;) {
         uint16_t owner = layer->owner[i];
         uint32_t run = bits_run(&layer->released, i, UINT32_MAX);
@@ -251,18 +262,9 @@ static bool releases_flush(struct layer *layer)
         while (count < run && layer->owner[i + count] == owner) {
             count++;
         }
-        // Sent twice after a failure half-way: that does no harm.
-        struct sched_action *action =
-            whole && !copies_flush(layer, i, count)
-                ? NULL
-                : outbox_push(sched, ACTION_RELEASE, sched->worker[owner]->peer, job->number);
-
-        if (action == NULL) {
+        if (!release_flush(layer, i, count)) {
             return false;
         }
-        action->range.layer = layer->number;
-        action->range.first = i;
-        action->range.count = count;
         for (; count > 0; count--) {
             bits_clear(&layer->released, i++);
         }
@@ -286,7 +288,8 @@ static bool layers_flush(struct job *job)
 static bool end_flush(struct job *job)
 {
     // A job that was done before anybody asked may be repairing a result that was lost since.
-    if (job->told_end || job->client == NULL || (job->state == JOB_DONE && job->open > 0)) {
+    if (job->told_end || job->client == NULL || job->client->full ||
+        (job->state == JOB_DONE && job->open > 0)) {
         return true;
     }
     struct sched_action *action = outbox_push(job->sched, ACTION_JOB_ENDED, job->client->peer, job->number);
@@ -326,7 +329,7 @@ static bool job_flush(struct job *job)
         if (!layers_flush(job)) {
             return false;
         }
-        if (job->open == 0 && (job->state == JOB_QUEUED || job->state == JOB_RUNNING)) {
+        if (job->open == 0 && !job->grows && (job->state == JOB_QUEUED || job->state == JOB_RUNNING)) {
             job->state = JOB_DONE;
             job->told_end = false;
         }

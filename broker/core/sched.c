@@ -131,14 +131,6 @@ static int on_tick(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
-// To be filled in with growth, attachment, keeping and leaving.
-static int on_later(struct sched *sched, const struct sched_event *event)
-{
-    (void)sched;
-    (void)event;
-    return 0;
-}
-
 static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_TICK] = on_tick,
     [EVENT_WORKER_JOINED] = on_worker_joined,
@@ -155,11 +147,11 @@ static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_CANCEL] = on_cancel,
     [EVENT_FREE] = on_free,
     [EVENT_RESULT_LOST] = on_result_lost,
-    [EVENT_EXTEND] = on_later,
-    [EVENT_ATTACH] = on_later,
-    [EVENT_KEEP] = on_later,
-    [EVENT_WORKER_LEAVING] = on_later,
-    [EVENT_CLIENT_FULL] = on_later,
+    [EVENT_EXTEND] = on_extend,
+    [EVENT_ATTACH] = on_attach,
+    [EVENT_KEEP] = on_keep,
+    [EVENT_WORKER_LEAVING] = on_worker_leaving,
+    [EVENT_CLIENT_FULL] = on_client_full,
 };
 
 int sched_step(struct sched *sched, const struct sched_event *events, size_t count,

@@ -130,7 +130,8 @@ struct sched_event {
         struct {
             uint32_t client;
             uint64_t key_hi, key_lo;
-            const Dray__Graph *graph; // checked; copied by the scheduler.  NULL: open, without layers yet
+            const Dray__Graph *graph; // checked; NULL: open, without layers yet
+            struct arena *arena;      // that it lives in, and nothing else: emptied when it is taken over.  NULL: copied
             bool detached;
             bool open; // more layers come: it is not done before one says `last`
             int32_t priority;
@@ -140,6 +141,7 @@ struct sched_event {
         struct {
             uint32_t client, job, first_layer;
             const Dray__Graph *graph; // not yet checked (graph_check_more); NULL: only `last`
+            struct arena *arena;      // as of submit
             bool last;
         } extend;
         struct {

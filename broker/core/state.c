@@ -69,12 +69,18 @@ static void layer_mark_unsettled(struct layer *layer)
 {
     struct job *job = layer->job;
 
-    bits_set(&job->unsettled, job->layers - 1 - layer->number);
+    bits_set(&job->unsettled, job->layer_capacity - 1 - layer->number);
     if (!job->is_unsettled) {
         job->is_unsettled = true;
         job->unsettled_next = job->sched->unsettled;
         job->sched->unsettled = job;
     }
+}
+
+void layer_unsettle(struct layer *layer)
+{
+    bits_set_range(&layer->unsettled, 0, layer->tasks);
+    layer_mark_unsettled(layer);
 }
 
 void task_unsettle(struct layer *layer, uint32_t i)
@@ -161,8 +167,7 @@ static void whole_inputs_follow(struct layer *layer, bool active)
             continue;
         }
         if (active ? source->whole_active++ == 0 : --source->whole_active == 0) {
-            bits_set_range(&source->unsettled, 0, source->tasks);
-            layer_mark_unsettled(source);
+            layer_unsettle(source);
         }
     }
 }
@@ -192,8 +197,7 @@ static void whole_dependents_fail(struct layer *layer)
         struct layer *target = layer->dependent[k]->target;
 
         if (layer->dependent[k]->whole && target->doomed++ == 0 && layer_unfinished(target) > 0) {
-            bits_set_range(&target->unsettled, 0, target->tasks);
-            layer_mark_unsettled(target);
+            layer_unsettle(target);
         }
     }
 }

@@ -64,7 +64,9 @@ struct edge {
     struct layer *source;
     struct layer *target;       // the layer that has the input
     struct edge_index *reverse; // EXPLICIT only
+    uint32_t at;                // in the source's list of dependents
     bool whole;
+    bool foreign; // the source is another job's
 };
 
 struct layer {
@@ -86,7 +88,9 @@ struct layer {
     size_t inputs;
     uint32_t *input_tasks; // of each input's layer
     struct edge **dependent;
-    size_t dependents;
+    uint32_t dependents, dependent_capacity;
+    uint32_t coming; // dependents that an addition under way brings; 0 between calls
+    bool counts;     // has local dependents from the start
     uint32_t in[TASK_STATES]; // tasks in each state
     uint32_t whole_active;    // whole edges to layers with unfinished tasks
     uint32_t blocked;         // whole inputs that are not held entirely
@@ -111,6 +115,7 @@ struct blame {
 };
 
 struct reason;
+struct slab;
 
 // A delayed task and when it goes on.
 struct delay {
@@ -132,12 +137,20 @@ struct job {
     bool told_end;  // JOB_ENDED was sent (or the job is not ended)
     bool forgotten; // out of all indexes; lives until its last actions are out
     bool has_tasks; // arrays and graph exist: until the end, or DONE until freed
-    Dray__Graph *graph;
-    struct arena arena;   // graph, layers, edges
-    void *slab;           // all arrays of all layers
-    uint64_t bytes;       // of both and of reverse edges
+    bool grows;     // more layers may come
+    bool any_wanted;
+    uint32_t kept;        // under so many names, whatever becomes of clients
+    char *name;           // NULL: none
+    uint64_t submitted_us;
+    bool hidden;          // given up by its client, but other jobs need partitions of it
+    uint32_t users;       // edges from other jobs
+    struct arena arena;   // graphs, layers, edges, small arrays
+    struct slab *slabs;   // large arrays of layers
+    uint64_t bytes;       // of all that and of reverse edges
+    uint64_t *tables;     // one block: all that has an entry a layer
     struct layer **layer; // by number; they themselves never move
-    uint32_t layers;
+    uint32_t *layer_tasks;
+    uint32_t layers, layer_capacity;
     uint64_t tasks; // needed at some time
     uint64_t done;  // held or released
     uint64_t open;  // unfinished tasks of goal layers
@@ -148,7 +161,7 @@ struct job {
     uint64_t rows, source_bytes;
     uint32_t charge, learnt; // as of a layer, over all
     struct rank runnable;    // layers with tasks that may be assigned
-    struct bits unsettled;   // layers - 1 - number, so that the latest comes first
+    struct bits unsettled;   // layer_capacity - 1 - number, so that the latest comes first
     struct bits dirty;       // layers with something in released or results
     bool is_runnable, is_dirty, is_unsettled;
     struct job *run_prev, *run_next;
@@ -159,8 +172,9 @@ struct job {
     uint32_t reason_count, reason_capacity;
     struct sched_failure *failure; // the first ones
     size_t failure_count;
-    bool is_doomed; // ends with this event
-    struct job *doomed_next;
+    bool is_doomed;  // fails with this event
+    bool is_revisit; // in the scheduler's list
+    struct job *revisit_next;
     struct knows *knows;
     uint64_t progress_at;
     // why it ended
@@ -177,6 +191,7 @@ struct knows {
     struct job *job;
     struct knows *job_prev, *job_next;
     struct knows *worker_prev, *worker_next;
+    uint32_t capacity; // in layers, of both sets, which are one block
     uint64_t *told;  // layers whose operation it has
     uint64_t *holds; // layers of which it had tasks or partitions
 };
@@ -233,6 +248,7 @@ struct worker {
 struct client {
     struct hash_node node;
     uint32_t peer;
+    bool full; // reads too slowly: results wait
     struct job *jobs;
 };
 
@@ -250,7 +266,7 @@ struct sched {
     struct worker *ahead;            // whose queues have tasks with dependents that were not looked at
     uint32_t charge_guess;           // of a task of which nothing is known
     struct job *run_head, *run_tail; // jobs with something to assign, most urgent first
-    struct job *dirty, *unsettled, *doomed;
+    struct job *dirty, *unsettled, *revisit;
     struct worker *dirty_workers;
     struct job *graveyard; // forgotten and flushed: freed with the next step
     uint32_t job_last;
@@ -295,6 +311,7 @@ bool task_needed(const struct layer *layer, uint32_t i);
 void task_move(struct layer *layer, uint32_t i, enum task_state to);
 // Looks at need again before the event is over.
 void task_unsettle(struct layer *layer, uint32_t i);
+void layer_unsettle(struct layer *layer); // all of its tasks
 void layer_mark_dirty(struct layer *layer);
 void job_mark_dirty(struct job *job);
 // Puts the layer into or out of what may be assigned, and its job too.

@@ -184,25 +184,53 @@ struct worker *worker_find(const struct sched *sched, uint32_t peer)
     return node != NULL ? hash_entry(node, struct worker, node) : NULL;
 }
 
+static bool knows_resize(struct knows *knows, uint32_t capacity)
+{
+    size_t words = capacity / 64 + 1;
+    size_t before = knows->capacity / 64 + 1;
+    uint64_t *told = calloc(2 * words, sizeof(*told));
+
+    if (told == NULL) {
+        return false;
+    }
+    if (knows->told != NULL) {
+        memcpy(told, knows->told, before * sizeof(*told));
+        memcpy(told + words, knows->holds, before * sizeof(*told));
+        free(knows->told);
+    }
+    knows->told = told;
+    knows->holds = told + words;
+    knows->capacity = capacity;
+    return true;
+}
+
+bool knows_grow(struct job *job, uint32_t capacity)
+{
+    for (struct knows *knows = job->knows; knows != NULL; knows = knows->job_next) {
+        if (knows->capacity < capacity && !knows_resize(knows, capacity)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 struct knows *worker_knows(struct worker *worker, struct job *job)
 {
     struct sched *sched = job->sched;
     uint64_t hash = hash_mix((uint64_t)job->number << 16 | worker->number);
     struct hash_node *node = hash_first(&sched->knows, hash);
-    size_t words = job->layers / 64 + 1;
     struct knows *knows;
 
     if (node != NULL) {
         return hash_entry(node, struct knows, node);
     }
-    knows = calloc(1, sizeof(*knows) + 2 * words * sizeof(uint64_t));
-    if (knows == NULL) {
+    knows = calloc(1, sizeof(*knows));
+    if (knows == NULL || !knows_resize(knows, job->layer_capacity)) {
+        free(knows);
         return NULL;
     }
     knows->worker = worker;
     knows->job = job;
-    knows->told = (uint64_t *)(knows + 1);
-    knows->holds = knows->told + words;
     knows->job_next = job->knows;
     if (job->knows != NULL) {
         job->knows->job_prev = knows;
@@ -236,6 +264,7 @@ void knows_destroy(struct sched *sched, struct knows *knows)
         knows->worker_next->worker_prev = knows->worker_prev;
     }
     hash_remove(&sched->knows, &knows->node);
+    free(knows->told);
     free(knows);
 }
 

@@ -15,6 +15,8 @@ struct worker *worker_find(const struct sched *sched, uint32_t peer);
 // What it has to do with a job; NULL when there is no memory for the entry.
 struct knows *worker_knows(struct worker *worker, struct job *job);
 void knows_destroy(struct sched *sched, struct knows *knows);
+// Room for so many layers in what all workers know of a job; false: no memory.
+bool knows_grow(struct job *job, uint32_t capacity);
 static inline bool knows_test(const uint64_t *set, uint32_t layer)
 {
     return (set[layer / 64] >> (layer % 64) & 1) != 0;

@@ -1,0 +1,835 @@
+#include "broker/core/growth.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/core/job.h"
+#include "broker/core/outbox.h"
+#include "broker/core/worker.h"
+
+enum {
+    SMALL_BYTES = 1 << 16, // arrays and graphs up to here go into the job's arena
+    LAYERS_MIN = 8,        // that an open job has room for from the start
+    PRIORITY_BITS = 31,
+};
+
+struct slab {
+    struct slab *next;
+    _Alignas(16) unsigned char data[];
+};
+
+void slabs_destroy(struct job *job)
+{
+    while (job->slabs != NULL) {
+        struct slab *slab = job->slabs;
+
+        job->slabs = slab->next;
+        free(slab);
+    }
+}
+
+static void charge(struct job *job, uint64_t bytes)
+{
+    job->bytes += bytes;
+    if (job->number != 0) {
+        job->sched->bytes += bytes;
+    }
+}
+
+// ---- what grows with the number of layers ----------------------------------------------------
+
+static void bits_move(struct bits *to, const struct bits *from, uint32_t shift)
+{
+    for (uint32_t i = 0; (i = bits_next(from, i)) != BITS_NONE; i++) {
+        bits_set(to, i + shift);
+    }
+}
+
+static int tables_grow(struct job *job, uint32_t layers, struct error *err)
+{
+    uint32_t capacity = job->grows && layers < LAYERS_MIN ? LAYERS_MIN : layers;
+    size_t words;
+    uint64_t *block;
+
+    if (layers <= job->layer_capacity && job->tables != NULL) {
+        return 0;
+    }
+    if (capacity < 2 * job->layer_capacity) {
+        capacity = 2 * job->layer_capacity;
+    }
+    if (!knows_grow(job, capacity)) {
+        return error_no_memory(err);
+    }
+    words = bits_words(capacity);
+    block = calloc((size_t)capacity + capacity / 2 + 1 + 2 * words, sizeof(uint64_t));
+    if (block == NULL) {
+        return error_no_memory(err);
+    }
+    struct layer **layer = (struct layer **)(void *)(block + 2 * words);
+    uint32_t *layer_tasks = (uint32_t *)(void *)(layer + capacity);
+    struct bits unsettled = {block, capacity};
+    struct bits dirty = {block + words, capacity};
+
+    for (uint32_t l = 0; l < job->layers; l++) {
+        layer[l] = job->layer[l];
+        layer_tasks[l] = job->layer_tasks[l];
+    }
+    if (job->tables != NULL) {
+        bits_move(&unsettled, &job->unsettled, capacity - job->layer_capacity);
+        bits_move(&dirty, &job->dirty, 0);
+    }
+    free(job->tables);
+    charge(job, (capacity - job->layer_capacity) * (sizeof(void *) + sizeof(uint32_t)));
+    job->tables = block;
+    job->unsettled = unsettled;
+    job->dirty = dirty;
+    job->layer = layer;
+    job->layer_tasks = layer_tasks;
+    job->layer_capacity = capacity;
+    return 0;
+}
+
+// ---- edges -------------------------------------------------------------------------------------
+
+static bool is_whole(const Dray__Input *input)
+{
+    return input->pattern == DRAY__PATTERN__ALL || input->pattern == DRAY__PATTERN__BROADCAST;
+}
+
+static uint64_t edge_count(const struct edge *edge)
+{
+    uint64_t tasks = edge->target->tasks;
+    uint64_t reach = 2 * (uint64_t)edge->input->width + 1;
+
+    switch (edge->input->pattern) {
+    case DRAY__PATTERN__FAN_IN:
+        return edge->source->tasks;
+    case DRAY__PATTERN__WINDOW:
+        return tasks * (reach < tasks ? reach : tasks);
+    case DRAY__PATTERN__EXPLICIT:
+        return edge->input->n_target;
+    default:
+        return tasks;
+    }
+}
+
+// Somebody wants the partition, so that it is there or will be made.
+static int check_wanted(const struct edge *edge, struct error *err)
+{
+    const struct layer *source = edge->source;
+
+    for (uint32_t t = 0; t < edge->target->tasks; t++) {
+        struct span span = input_needs(edge->input, edge->target->tasks, source->tasks, t);
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            uint32_t p = span_at(&span, n);
+
+            if (!task_needed(source, p)) {
+                return error_set(
+                    err, ENOENT,
+                    "task %u needs partition %u of layer %u of job %u, which nobody has wanted any more "
+                    "(keep the job, or its results, as long as others read them)",
+                    t, p, source->number, source->job->number);
+            }
+        }
+        if (edge->whole) {
+            break; // all of them need the same
+        }
+    }
+    return 0;
+}
+
+static int find_foreign(struct edge *edge, struct error *err)
+{
+    const struct job *own = edge->target->job;
+    const Dray__Input *input = edge->input;
+    struct job *job = job_find(own->sched, input->job);
+
+    if (job == NULL || job == own) {
+        return error_set(err, ENOENT, job == NULL ? "there is no job %u" : "job %u is the job itself",
+                         input->job);
+    }
+    if (!job->has_tasks) {
+        return error_set(err, ENOENT, "job %u has %s: it has no partitions", input->job,
+                         job->state == JOB_CANCELLED ? "been cancelled" : "failed");
+    }
+    if (input->layer >= job->layers) {
+        return error_set(err, ENOENT, "job %u has no layer %u (it has %u)", input->job, input->layer,
+                         job->layers);
+    }
+    edge->source = job->layer[input->layer];
+    if (edge->source->tasks != input->job_tasks) {
+        return error_set(err, EINVAL, "layer %u of job %u has %u tasks, not %u", input->layer, input->job,
+                         edge->source->tasks, input->job_tasks);
+    }
+    return check_wanted(edge, err);
+}
+
+static int edge_init(struct growth *growth, struct edge *edge, struct layer *layer, const Dray__Input *input,
+                     struct error *err)
+{
+    struct job *job = growth->job;
+    int rc = 0;
+
+    edge->input = input;
+    edge->target = layer;
+    edge->whole = is_whole(input);
+    edge->foreign = input->has_job;
+    if (edge->foreign) {
+        rc = find_foreign(edge, err);
+    } else if (input->layer < growth->first) {
+        edge->source = job->layer[input->layer];
+    } else {
+        edge->source = &growth->layer[input->layer - growth->first];
+    }
+    return rc;
+}
+
+static int inputs_init(struct growth *growth, struct layer *layer, uint64_t *edges, struct error *err)
+{
+    struct job *job = growth->job;
+
+    layer->input = arena_array(&job->arena, layer->inputs, sizeof(*layer->input));
+    layer->input_tasks = arena_array(&job->arena, layer->inputs, sizeof(uint32_t));
+    if (layer->input == NULL || layer->input_tasks == NULL) {
+        layer->input = NULL;
+        return error_no_memory(err);
+    }
+    memset(layer->input, 0, layer->inputs * sizeof(*layer->input));
+    for (size_t k = 0; k < layer->inputs; k++) {
+        struct edge *edge = &layer->input[k];
+        int rc = edge_init(growth, edge, layer, layer->graph->input[k], err);
+
+        if (rc < 0) {
+            error_prefix(err, "layer %u ('%.100s') of a graph: input %zu: ", layer->number,
+                         layer->graph->name != NULL ? layer->graph->name : "", k);
+            return rc;
+        }
+        layer->input_tasks[k] = edge->source->tasks;
+        if (!edge->whole) {
+            layer->local = true;
+            *edges += edge_count(edge);
+        }
+        if (*edges > EDGES_MAX) {
+            return error_set(
+                err, E2BIG,
+                "layer %u ('%.100s') of a graph: with it there are more than %llu dependencies between "
+                "single tasks",
+                layer->number, layer->graph->name != NULL ? layer->graph->name : "",
+                (unsigned long long)EDGES_MAX);
+        }
+    }
+    return 0;
+}
+
+static bool is_added(const struct growth *growth, const struct layer *layer)
+{
+    return layer >= growth->layer && layer < growth->layer + growth->count;
+}
+
+// Room for one more in the source's list; counted, so that several edges to one source find theirs.
+static bool dependents_reserve(struct layer *source)
+{
+    uint32_t capacity = source->dependent_capacity;
+    struct edge **grown;
+
+    source->coming++;
+    if (source->dependents + source->coming <= capacity) {
+        return true;
+    }
+    capacity = capacity > 0 ? 2 * capacity : 1;
+    grown = arena_array(&source->job->arena, capacity, sizeof(struct edge *));
+    if (grown == NULL) {
+        return false;
+    }
+    if (source->dependents > 0) {
+        memcpy(grown, source->dependent, source->dependents * sizeof(struct edge *));
+    }
+    source->dependent = grown;
+    source->dependent_capacity = capacity;
+    return true;
+}
+
+// An older layer gets its first local dependents.
+static bool consumers_create(struct layer *source)
+{
+    uint64_t bytes = (uint64_t)source->tasks * sizeof(uint32_t);
+
+    if (bytes <= SMALL_BYTES) {
+        source->consumers = arena_zalloc(&source->job->arena, bytes);
+    } else {
+        struct slab *slab = calloc(1, sizeof(*slab) + bytes);
+
+        if (slab != NULL) {
+            slab->next = source->job->slabs;
+            source->job->slabs = slab;
+            source->consumers = (uint32_t *)(void *)slab->data;
+            charge(source->job, bytes);
+        }
+    }
+    return source->consumers != NULL;
+}
+
+static int edge_prepare(struct growth *growth, struct edge *edge, struct error *err)
+{
+    struct layer *source = edge->source;
+
+    if (!dependents_reserve(source)) {
+        return error_no_memory(err);
+    }
+    if (edge->whole) {
+        return 0;
+    }
+    if (is_added(growth, source)) {
+        source->counts = true;
+    } else if (source->consumers == NULL && !consumers_create(source)) {
+        return error_no_memory(err);
+    }
+    if (edge->input->pattern == DRAY__PATTERN__EXPLICIT) {
+        edge->reverse = edge_index_create(edge->input, edge->target->tasks, source->tasks);
+        if (edge->reverse == NULL) {
+            return error_no_memory(err);
+        }
+        growth->bytes += ((uint64_t)edge->input->n_target + source->tasks) * sizeof(uint32_t);
+    }
+    return 0;
+}
+
+static int edges_prepare(struct growth *growth, struct error *err)
+{
+    uint64_t edges = 0;
+    int rc = 0;
+
+    for (uint32_t l = 0; rc == 0 && l < growth->count; l++) {
+        rc = inputs_init(growth, &growth->layer[l], &edges, err);
+    }
+    for (uint32_t l = 0; rc == 0 && l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        for (size_t k = 0; rc == 0 && k < layer->inputs; k++) {
+            rc = edge_prepare(growth, &layer->input[k], err);
+        }
+    }
+    // Counted for this only.
+    for (uint32_t l = 0; l < growth->count && growth->layer[l].input != NULL; l++) {
+        for (size_t k = 0; k < growth->layer[l].inputs; k++) {
+            if (growth->layer[l].input[k].source != NULL) {
+                growth->layer[l].input[k].source->coming = 0;
+            }
+        }
+    }
+    return rc;
+}
+
+// ---- arrays -------------------------------------------------------------------------------------
+
+// Hands out pieces of one zeroed block; first pass with base NULL to learn the size.
+struct carver {
+    uint8_t *base;
+    size_t used;
+};
+
+static void *carve(struct carver *carver, uint64_t count, size_t size)
+{
+    void *at = carver->base != NULL ? carver->base + carver->used : NULL;
+
+    carver->used += (size_t)(count * size + 7) & ~(size_t)7;
+    return at;
+}
+
+static void carve_bits(struct carver *carver, struct bits *bits, uint32_t size)
+{
+    bits->size = size;
+    bits->word = carve(carver, bits_words(size), sizeof(uint64_t));
+}
+
+static void carve_all(struct growth *growth, struct carver *carver)
+{
+    for (uint32_t l = 0; l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        layer->value = carve(carver, layer->tasks, sizeof(uint64_t));
+        if (layer->counts) {
+            layer->consumers = carve(carver, layer->tasks, sizeof(uint32_t));
+        }
+        layer->owner = carve(carver, layer->tasks, sizeof(uint16_t));
+        layer->state = carve(carver, layer->tasks, 1);
+        carve_bits(carver, &layer->ready, layer->tasks);
+        carve_bits(carver, &layer->unsettled, layer->tasks);
+        carve_bits(carver, &layer->released, layer->tasks);
+        if (layer->wanted) {
+            carve_bits(carver, &layer->results, layer->tasks);
+        }
+    }
+}
+
+static int arrays_prepare(struct growth *growth, struct error *err)
+{
+    struct carver carver = {NULL, 0};
+
+    carve_all(growth, &carver);
+    if (carver.used <= SMALL_BYTES) {
+        carver.base = arena_zalloc(&growth->job->arena, carver.used);
+    } else {
+        growth->slab = calloc(1, sizeof(*growth->slab) + carver.used);
+        growth->bytes += carver.used;
+        carver.base = growth->slab != NULL ? growth->slab->data : NULL;
+    }
+    if (carver.base == NULL) {
+        return error_no_memory(err);
+    }
+    carver.used = 0;
+    carve_all(growth, &carver);
+    return 0;
+}
+
+static int layers_prepare(struct growth *growth, const Dray__Graph *graph, struct error *err)
+{
+    struct job *job = growth->job;
+
+    growth->layer = arena_array(&job->arena, growth->count, sizeof(*growth->layer));
+    if (growth->layer == NULL) {
+        return error_no_memory(err);
+    }
+    memset(growth->layer, 0, growth->count * sizeof(*growth->layer));
+    for (uint32_t l = 0; l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        layer->job = job;
+        layer->graph = graph->layer[l];
+        layer->number = growth->first + l;
+        layer->group = layer->number;
+        layer->tasks = layer->graph->tasks;
+        layer->wanted = layer->graph->has_wanted && layer->graph->wanted;
+        layer->inputs = layer->graph->n_input;
+        layer->root = layer->inputs == 0;
+        growth->tasks += layer->tasks;
+    }
+    return 0;
+}
+
+static const Dray__Graph *graph_copy(struct job *job, const Dray__Graph *graph)
+{
+    size_t size = dray__graph__get_packed_size(graph);
+    uint8_t *packed = malloc(size > 0 ? size : 1);
+    const Dray__Graph *copy;
+
+    if (packed == NULL) {
+        return NULL;
+    }
+    dray__graph__pack(graph, packed);
+    copy = dray__graph__unpack(&job->arena.protobuf, size, packed);
+    free(packed);
+    return copy;
+}
+
+static int check_limits(const struct growth *growth, struct error *err)
+{
+    const struct sched *sched = growth->job->sched;
+    const struct sched_options *options = &sched->options;
+
+    if (growth->tasks > options->tasks_max || sched->tasks > options->tasks_max - growth->tasks) {
+        return error_set(
+            err, ENOSPC,
+            "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limit of %llu tasks",
+            sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)growth->tasks,
+            (unsigned long long)options->tasks_max);
+    }
+    if (growth->bytes > options->bytes_max || sched->bytes > options->bytes_max - growth->bytes) {
+        return error_set(
+            err, ENOSPC,
+            "the broker's jobs take %llu MB, these layers %llu MB more, which is beyond its limit of "
+            "%llu MB",
+            (unsigned long long)sched->bytes >> 20, (unsigned long long)growth->bytes >> 20,
+            (unsigned long long)options->bytes_max >> 20);
+    }
+    return 0;
+}
+
+int growth_open(struct job *job, struct error *err)
+{
+    return tables_grow(job, 0, err);
+}
+
+int growth_prepare(struct growth *growth, struct job *job, const Dray__Graph *graph, struct arena *arena,
+                   struct error *err)
+{
+    size_t before = job->arena.used;
+    int rc;
+
+    *growth = (struct growth){.job = job, .first = job->layers, .count = (uint32_t)graph->n_layer};
+    rc = tables_grow(job, growth->first + growth->count, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (arena != NULL && arena->used > SMALL_BYTES) {
+        growth->arena = arena;
+        growth->bytes += arena->used;
+    } else {
+        graph = graph_copy(job, graph);
+    }
+    rc = graph != NULL ? layers_prepare(growth, graph, err) : error_no_memory(err);
+    if (rc == 0) {
+        rc = edges_prepare(growth, err);
+    }
+    if (rc == 0) {
+        rc = arrays_prepare(growth, err);
+    }
+    growth->bytes += job->arena.used - before;
+    if (rc == 0) {
+        rc = check_limits(growth, err);
+    }
+    if (rc < 0) {
+        growth_undo(growth);
+    }
+    return rc;
+}
+
+void growth_undo(struct growth *growth)
+{
+    for (uint32_t l = 0; growth->layer != NULL && l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        for (size_t k = 0; layer->input != NULL && k < layer->inputs; k++) {
+            edge_index_destroy(layer->input[k].reverse);
+        }
+    }
+    free(growth->slab);
+}
+
+// ---- committing -----------------------------------------------------------------------------------
+
+static uint32_t group_of(struct layer *layer)
+{
+    struct job *job = layer->job;
+    uint32_t group = layer->number;
+
+    while (job->layer[group]->group != group) {
+        group = job->layer[group]->group;
+    }
+    while (layer->group != group) {
+        struct layer *next = job->layer[layer->group];
+
+        layer->group = group;
+        layer = next;
+    }
+    return group;
+}
+
+// Layers that are tied by local edges run in step, a whole edge is a barrier.  Groups of layers that
+// are there stay what they are.
+static void group_layers(struct growth *growth)
+{
+    struct job *job = growth->job;
+
+    for (uint32_t l = 0; l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        for (size_t k = 0; k < layer->inputs; k++) {
+            if (!layer->input[k].whole && !layer->input[k].foreign) {
+                uint32_t a = group_of(layer);
+                uint32_t b = group_of(layer->input[k].source);
+                uint32_t later = a > b ? a : b;
+
+                if (later >= growth->first) {
+                    job->layer[later]->group = a > b ? b : a;
+                }
+            }
+        }
+    }
+}
+
+// Least first.  Higher priorities; then later layers, so that partitions are released soonest; then
+// what has no inputs, by groups, in the order of the graph.
+static uint64_t layer_key(struct layer *layer)
+{
+    int64_t most = (INT64_C(1) << (PRIORITY_BITS - 1)) - 1;
+    int64_t priority = layer->graph->has_priority ? layer->graph->priority : 0;
+    uint64_t key;
+
+    priority = priority > most ? most : priority < -most ? -most : priority;
+    key = (uint64_t)(most - priority) << (64 - PRIORITY_BITS);
+    if (layer->root) {
+        return key | UINT64_C(1) << 32 | (uint64_t)group_of(layer) << 16 | layer->number;
+    }
+    return key | (GRAPH_LAYERS_MAX - 1 - layer->number);
+}
+
+static void edge_link(struct edge *edge)
+{
+    struct layer *source = edge->source;
+
+    edge->at = source->dependents;
+    source->neighbours |= edge->input->pattern == DRAY__PATTERN__WINDOW;
+    source->dependent[source->dependents++] = edge;
+    if (edge->foreign) {
+        source->job->users++;
+    }
+    if (edge->whole) {
+        edge->target->blocked += source->in[TASK_HELD] < source->tasks ? 1 : 0;
+        edge->target->doomed += source->in[TASK_FAILED] > 0 ? 1 : 0;
+    }
+}
+
+// Nothing but itself reads the layer.
+static bool is_end(const struct layer *layer)
+{
+    for (uint32_t k = 0; k < layer->dependents; k++) {
+        if (layer->dependent[k]->target != layer) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Tasks that this partition of an input of theirs is for, all of which are unfinished and new.
+static void count_all(struct growth *growth, struct edge *edge)
+{
+    struct layer *source = edge->source;
+
+    (void)growth;
+    for (uint32_t p = 0; p < source->tasks; p++) {
+        source->consumers[p] +=
+            input_dependents(edge->input, edge->target->tasks, source->tasks, edge->reverse, p).count;
+    }
+}
+
+// One more unfinished task needs a partition that was there before; 1 when it has to be waited for.
+static uint32_t count_one(struct layer *source, uint32_t p)
+{
+    enum task_state state = task_state(source, p);
+
+    // A failed one then fails those who need it.
+    if (source->consumers[p]++ == 0 || state == TASK_FAILED) {
+        task_unsettle(source, p);
+    }
+    return state != TASK_HELD ? 1 : 0;
+}
+
+// What one needed task of a new layer means for its inputs; its state.
+static enum task_state task_start(struct growth *growth, struct layer *layer, uint32_t i, bool counted)
+{
+    uint64_t pending = 0;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+
+        if (edge->whole) {
+            continue;
+        }
+        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+
+        if (!is_added(growth, edge->source)) {
+            for (uint32_t n = 0; n < span.count; n++) {
+                pending += count_one(edge->source, span_at(&span, n));
+            }
+            continue;
+        }
+        pending += span.count;
+        for (uint32_t n = 0; !counted && n < span.count; n++) {
+            edge->source->consumers[span_at(&span, n)]++;
+        }
+    }
+    layer->value[i] = pending;
+    if (pending > 0) {
+        return TASK_WAITING;
+    }
+    bits_set(&layer->ready, i);
+    return TASK_READY;
+}
+
+static void layer_start(struct growth *growth, struct layer *layer)
+{
+    bool all = layer->goal || layer->whole_active > 0;
+    int flags = layer->goal ? TASK_KEEP : 0;
+
+    if (all && !layer->local) {
+        memset(layer->state, TASK_READY | flags, layer->tasks);
+        bits_set_range(&layer->ready, 0, layer->tasks);
+        layer->in[TASK_READY] = layer->tasks;
+        return;
+    }
+    // With all of them needed, the index says how often each input is, in order.
+    for (size_t k = 0; all && k < layer->inputs; k++) {
+        if (!layer->input[k].whole && is_added(growth, layer->input[k].source)) {
+            count_all(growth, &layer->input[k]);
+        }
+    }
+    // Its own later tasks may need earlier ones.
+    for (uint32_t i = layer->tasks; i-- > 0;) {
+        bool needed = all || (layer->consumers != NULL && layer->consumers[i] > 0);
+        enum task_state state = needed ? task_start(growth, layer, i, all) : TASK_IDLE;
+
+        layer->state[i] = (uint8_t)((int)state | flags);
+        layer->in[state]++;
+    }
+}
+
+static void whole_inputs_start(struct growth *growth, struct layer *layer)
+{
+    for (size_t k = 0; k < layer->inputs; k++) {
+        struct layer *source = layer->input[k].source;
+
+        if (layer->input[k].whole && source->whole_active++ == 0 && !is_added(growth, source)) {
+            layer_unsettle(source);
+        }
+    }
+    if (layer->doomed > 0) {
+        layer_unsettle(layer);
+    }
+}
+
+// From the last layer to the first: need is known when a layer's turn comes.
+static void layers_start(struct growth *growth)
+{
+    struct job *job = growth->job;
+
+    for (uint32_t l = growth->count; l-- > 0;) {
+        struct layer *layer = &growth->layer[l];
+        uint32_t unfinished;
+
+        layer_start(growth, layer);
+        unfinished = layer_unfinished(layer);
+        if (unfinished > 0) {
+            whole_inputs_start(growth, layer);
+        }
+        job->tasks += unfinished;
+        job->open += layer->goal ? unfinished : 0;
+    }
+}
+
+static void layers_show(struct growth *growth)
+{
+    struct sched *sched = growth->job->sched;
+
+    for (uint32_t l = 0; l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        layer->rank.key = layer_key(layer);
+        sched->tasks += layer->tasks;
+        for (int s = 0; s < TASK_STATES; s++) {
+            sched->in[s] += layer->in[s];
+        }
+        if (layer->in[TASK_READY] > 0) {
+            layer->ready_stamp = ++sched->ready_stamp;
+            layer_wake(layer);
+        }
+        sched->check_sources = sched->check_sources || layer->graph->n_source > 0;
+    }
+}
+
+void growth_commit(struct growth *growth)
+{
+    struct job *job = growth->job;
+
+    if (growth->arena != NULL) {
+        arena_adopt(&job->arena, growth->arena);
+    }
+    if (growth->slab != NULL) {
+        growth->slab->next = job->slabs;
+        job->slabs = growth->slab;
+    }
+    charge(job, growth->bytes);
+    for (uint32_t l = 0; l < growth->count; l++) {
+        job->layer[job->layers] = &growth->layer[l];
+        job->layer_tasks[job->layers++] = growth->layer[l].tasks;
+        job->any_wanted = job->any_wanted || growth->layer[l].wanted;
+    }
+    for (uint32_t l = 0; l < growth->count; l++) {
+        for (size_t k = 0; k < growth->layer[l].inputs; k++) {
+            edge_link(&growth->layer[l].input[k]);
+        }
+    }
+    // Nothing wanted: then it is run for what it does, to its last layers, once these are known.
+    for (uint32_t l = 0; l < growth->count; l++) {
+        struct layer *layer = &growth->layer[l];
+
+        layer->goal = layer->wanted || (!job->grows && !job->any_wanted && is_end(layer));
+    }
+    group_layers(growth);
+    layers_start(growth);
+    layers_show(growth);
+    if (job->open == 0) {
+        job_mark_dirty(job);
+    }
+}
+
+void growth_close(struct job *job)
+{
+    job->grows = false;
+    for (uint32_t l = 0; !job->any_wanted && l < job->layers; l++) {
+        struct layer *layer = job->layer[l];
+
+        if (!is_end(layer)) {
+            continue;
+        }
+        layer->goal = true;
+        job->open += layer_unfinished(layer);
+        for (uint32_t i = 0; i < layer->tasks; i++) {
+            if (task_state(layer, i) == TASK_IDLE || task_unfinished(layer, i)) {
+                layer->state[i] |= TASK_KEEP;
+                task_unsettle(layer, i);
+            }
+        }
+    }
+    job_mark_dirty(job);
+}
+
+// ---- the end ----------------------------------------------------------------------------------------
+
+// Copies of a whole layer that this job's tasks read go when nobody reads it whole any more.
+static void copies_release(const struct layer *layer, const struct layer *source)
+{
+    struct sched *sched = layer->job->sched;
+
+    for (const struct knows *knows = layer->job->knows; knows != NULL; knows = knows->job_next) {
+        if (!knows_test(knows->told, layer->number)) {
+            continue;
+        }
+        for (uint32_t p = 0; p < source->tasks; p++) {
+            if (task_state(source, p) == TASK_HELD && source->owner[p] != knows->worker->number) {
+                outbox_release(sched, knows->worker, source, p);
+            }
+        }
+    }
+}
+
+static void edge_detach(struct edge *edge)
+{
+    struct layer *layer = edge->target;
+    struct layer *source = edge->source;
+    struct edge *last = source->dependent[--source->dependents];
+
+    source->dependent[edge->at] = last;
+    last->at = edge->at;
+    if (edge->whole && layer_unfinished(layer) > 0 && --source->whole_active == 0) {
+        layer_unsettle(source);
+    }
+    if (edge->whole && source->whole_active == 0) {
+        copies_release(layer, source);
+    }
+    for (uint32_t i = 0; !edge->whole && i < layer->tasks; i++) {
+        struct span span = input_needs(edge->input, layer->tasks, source->tasks, i);
+
+        for (uint32_t n = 0; task_unfinished(layer, i) && n < span.count; n++) {
+            if (--source->consumers[span_at(&span, n)] == 0) {
+                task_unsettle(source, span_at(&span, n));
+            }
+        }
+    }
+    if (--source->job->users == 0) {
+        job_revisit(source->job);
+    }
+}
+
+void growth_detach(struct job *job)
+{
+    for (uint32_t l = 0; l < job->layers; l++) {
+        for (size_t k = 0; k < job->layer[l]->inputs; k++) {
+            if (job->layer[l]->input[k].foreign) {
+                edge_detach(&job->layer[l]->input[k]);
+            }
+        }
+    }
+}

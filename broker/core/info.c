@@ -1,0 +1,113 @@
+// What there is to say of jobs.
+#include "broker/core/sched.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "broker/core/job.h"
+#include "broker/core/outbox.h"
+
+static struct job *find(const struct sched *sched, uint32_t number)
+{
+    struct job *job = job_find(sched, number);
+
+    return job != NULL && !job->hidden ? job : NULL;
+}
+
+static uint64_t held_bytes(const struct job *job)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
+        const struct layer *layer = job->layer[l];
+
+        for (uint32_t i = 0; layer->in[TASK_HELD] > 0 && i < layer->tasks; i++) {
+            bytes += task_state(layer, i) == TASK_HELD ? layer->value[i] : 0;
+        }
+    }
+    return bytes;
+}
+
+int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job *out)
+{
+    const struct job *job = find(sched, number);
+    const char *why;
+
+    if (job == NULL) {
+        return -ENOENT;
+    }
+    *out = (struct sched_job){
+        .job = job->number,
+        .state = job->state,
+        .detached = job->detached,
+        .kept = job->kept,
+        .client = job->client != NULL ? job->client->peer : 0,
+        .tasks = job->tasks,
+        .done = job->done,
+        .failed = job->failed,
+        .priority = job->priority,
+        .name = job->name,
+        .submitted_us = job->submitted_us,
+        .bytes = held_bytes(job),
+        .code = job->code,
+        .text = job->text,
+        .layers = job->layers,
+        .failures = job->failure_count,
+        .failure = job->failure,
+    };
+    why = outbox_why_waiting(sched, job);
+    if (why != NULL) {
+        strncpy(out->waiting, why, sizeof(out->waiting) - 1);
+    }
+    return 0;
+}
+
+int sched_layer_info(const struct sched *sched, uint32_t number, uint32_t layer_number,
+                     struct sched_layer *out)
+{
+    const struct job *job = find(sched, number);
+    const struct layer *layer;
+
+    if (job == NULL || !job->has_tasks || layer_number >= job->layers) {
+        return -ENOENT;
+    }
+    layer = job->layer[layer_number];
+    *out = (struct sched_layer){.name = layer->graph->name, .tasks = layer->tasks, .wanted = layer->wanted};
+    for (int s = 0; s < SCHED_STATES; s++) {
+        out->in[s] = layer->in[s];
+    }
+    return 0;
+}
+
+static int compare(const void *left, const void *right)
+{
+    const uint32_t *a = left;
+    const uint32_t *b = right;
+
+    return (*a > *b) - (*a < *b);
+}
+
+size_t sched_jobs(const struct sched *sched, uint32_t after, uint32_t *number, size_t room)
+{
+    uint32_t *all = malloc((sched->jobs.count + 1) * sizeof(*all));
+    size_t count = 0;
+
+    if (all == NULL) {
+        return 0;
+    }
+    for (size_t b = 0; b <= sched->jobs.mask; b++) {
+        for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
+            const struct job *job = hash_entry(node, struct job, by_number);
+
+            if (job->number > after && !job->hidden) {
+                all[count++] = job->number;
+            }
+        }
+    }
+    qsort(all, count, sizeof(*all), compare);
+    count = count < room ? count : room;
+    memcpy(number, all, count * sizeof(*all));
+    free(all);
+    return count;
+}

@@ -1,0 +1,557 @@
+// Jobs that grow, layers that read themselves and other jobs, jobs that are taken over and kept, workers that
+// leave.
+#include "broker/core/growth.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/random.h"
+#include "tests/unit/sched_play.h"
+
+static uint32_t submit_open(struct play *play, struct build *build, uint64_t key, bool open)
+{
+    struct sched_event event = event_of(play, EVENT_SUBMIT);
+
+    event.u.submit.client = CLIENT;
+    event.u.submit.key_lo = key;
+    event.u.submit.graph = build != NULL ? build_graph(build) : NULL;
+    event.u.submit.open = open;
+    assert_int_equal(step(play, &event), 0);
+
+    const struct sched_action *accepted = find(play, ACTION_ACCEPTED, CLIENT);
+
+    return accepted != NULL ? accepted->range.job : 0;
+}
+
+static void extend(struct play *play, uint32_t job, uint32_t first, struct build *build, bool last)
+{
+    struct sched_event event = event_of(play, EVENT_EXTEND);
+
+    event.u.extend.client = CLIENT;
+    event.u.extend.job = job;
+    event.u.extend.first_layer = first;
+    event.u.extend.graph = build != NULL ? &build->graph : NULL; // not checked: it goes on from others
+    event.u.extend.last = last;
+    assert_int_equal(step(play, &event), 0);
+}
+
+static void of(struct play *play, enum sched_event_type type, uint32_t client, uint32_t job, bool keep)
+{
+    struct sched_event event = event_of(play, type);
+
+    if (type == EVENT_ATTACH || type == EVENT_KEEP) {
+        event.u.attach.client = client;
+        event.u.attach.job = job;
+        event.u.attach.keep = keep;
+    } else {
+        event.u.job.client = client;
+        event.u.job.job = job;
+    }
+    assert_int_equal(step(play, &event), 0);
+}
+
+static void begin(struct play *play, uint32_t workers)
+{
+    play_begin(play, 999);
+    for (uint32_t w = 1; w <= workers; w++) {
+        join(play, w, 1, true);
+    }
+}
+
+static void test_layers_come_while_it_runs(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    assert_int_equal(submit_open(&play, NULL, 7, true), 1);
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    flat(&build, 2);
+    extend(&play, 1, 0, &build, false);
+    assert_true(said(&play, "w1: learn layer j1:t0"));
+    assert_true(said(&play, "w1: run j1:t0.0-1"));
+    build_fini(&build);
+    done(&play, 1, 1, 0, 0, 1);
+    assert_true(said(&play, "c1000: result j1:t0.0 at w1"));
+    // A layer that reads the first one, of which half is done.
+    build_init(&build);
+    build_layer(&build, 2);
+    build_input(&build, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_wanted(&build, 0);
+    extend(&play, 1, 1, &build, false);
+    build_fini(&build);
+    assert_true(said(&play, "w1: run j1:t1.0"));
+    done(&play, 1, 1, 0, 1, 1);
+    assert_true(said(&play, "w1: run j1:t1.1"));
+    done(&play, 1, 1, 1, 0, 2);
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    extend(&play, 1, 2, NULL, true);
+    assert_true(said(&play, "c1000: j1 is done"));
+    play_end(&play);
+}
+
+static void test_a_thousand_layers_one_by_one(void **state)
+{
+    enum { LAYERS = 1000 };
+    struct play play;
+
+    (void)state;
+    begin(&play, 1);
+    submit_open(&play, NULL, 7, true);
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        struct build build;
+
+        flat(&build, 1);
+        extend(&play, 1, l, &build, l == LAYERS - 1);
+        build_fini(&build);
+        done(&play, 1, 1, l, 0, 1);
+    }
+    assert_true(said(&play, "c1000: j1 is done"));
+    assert_int_equal(counts(&play).tasks_done, LAYERS);
+    play_end(&play);
+}
+
+static void test_refused_growth_names_the_layer(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    submit_open(&play, NULL, 7, true);
+    build_init(&build);
+    build_layer(&build, 2);
+    build_input(&build, 0, 5, DRAY__PATTERN__ONE_TO_ONE, 0);
+    extend(&play, 1, 0, &build, false);
+    build_fini(&build);
+    const struct sched_action *rejected = find(&play, ACTION_REJECTED, CLIENT);
+
+    assert_non_null(rejected);
+    assert_int_equal(rejected->range.job, 1);
+    assert_int_equal(rejected->key_lo, 7);
+    assert_non_null(strstr(rejected->text, "layer 0"));
+    assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->state, JOB_FAILED);
+    // What was on its way meanwhile changes nothing.
+    flat(&build, 1);
+    extend(&play, 1, 1, &build, true);
+    assert_int_equal(play.actions.count, 0);
+    build_fini(&build);
+    // Layers that do not follow on.
+    submit_open(&play, NULL, 8, true);
+    flat(&build, 1);
+    extend(&play, 2, 3, &build, false);
+    assert_non_null(find(&play, ACTION_REJECTED, CLIENT));
+    build_fini(&build);
+    play_end(&play);
+}
+
+static void test_a_chain_in_one_layer(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    build_init(&build);
+    build_layer(&build, 4);
+    build_input(&build, 0, 0, DRAY__PATTERN__LAG, 1);
+    build_layer(&build, 1);
+    build_input(&build, 1, 0, DRAY__PATTERN__ALL, 0);
+    build_wanted(&build, 1);
+    submit(&play, &build);
+    build_fini(&build);
+    assert_true(said(&play, "w1: run j1:t0.0"));
+    for (uint32_t i = 0; i < 3; i++) {
+        done(&play, 1, 1, 0, i, 1);
+        assert_int_equal(find(&play, ACTION_RUN, 1)->range.first, i + 1);
+    }
+    done(&play, 1, 1, 0, 3, 1);
+    assert_true(said(&play, "w1: run j1:t1.0"));
+    // The worker dies: the whole chain is made again, in order.
+    join(&play, 2, 1, true);
+    leave(&play, 1);
+    assert_true(said(&play, "w2: run j1:t0.0"));
+    for (uint32_t i = 0; i < 4; i++) {
+        done(&play, 2, 1, 0, i, 1);
+    }
+    done(&play, 2, 1, 1, 0, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    assert_int_equal(counts(&play).recomputed, 4);
+    play_end(&play);
+}
+
+static void test_what_another_job_made(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    flat(&build, 3);
+    submit_as(&play, &build, 1, CLIENT);
+    build_fini(&build);
+    done(&play, 1, 1, 0, 0, 3);
+    build_init(&build);
+    build_layer(&build, 3);
+    Dray__Input *input = build_input(&build, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+
+    input->has_job = input->has_job_tasks = true;
+    input->job = 1;
+    input->job_tasks = 3;
+    build_wanted(&build, 0);
+    submit_as(&play, &build, 2, CLIENT);
+    assert_true(said(&play, "c1000: accepted as j2"));
+    assert_true(said(&play, "w1: run j2:t0.0-2"));
+    // The client has done with the first job: what the second needs stays until it is through.
+    of(&play, EVENT_FREE, CLIENT, 1, false);
+    assert_int_equal(counts(&play).jobs, 2);
+    assert_null(find(&play, ACTION_FORGET_JOB, 1));
+    done(&play, 1, 2, 0, 0, 2);
+    assert_int_equal(counts(&play).jobs, 2);
+    done(&play, 1, 2, 0, 2, 1);
+    assert_true(said(&play, "c1000: j2 is done"));
+    // All that was wanted of it is released, and it goes with the job that reads it.
+    assert_int_equal(counts(&play).partitions, 3);
+    of(&play, EVENT_FREE, CLIENT, 2, false);
+    assert_int_equal(counts(&play).jobs, 0);
+    // Nothing to read there any more.
+    submit_as(&play, &build, 3, CLIENT);
+    assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "there is no job 1"));
+    build_fini(&build);
+    play_end(&play);
+}
+
+static void test_partitions_of_another_job_are_made_again(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    flat(&build, 1);
+    submit_as(&play, &build, 1, CLIENT);
+    build_fini(&build);
+    done(&play, 1, 1, 0, 0, 1);
+    build_init(&build);
+    build_layer(&build, 1);
+    Dray__Input *input = build_input(&build, 0, 0, DRAY__PATTERN__BROADCAST, 0);
+
+    input->has_job = input->has_job_tasks = true;
+    input->job = input->job_tasks = 1;
+    build_wanted(&build, 0);
+    submit_as(&play, &build, 2, CLIENT);
+    build_fini(&build);
+    of(&play, EVENT_FREE, CLIENT, 1, false);
+    join(&play, 2, 1, true);
+    leave(&play, 1);
+    assert_true(said(&play, "w2: run j1:t0.0"));
+    done(&play, 2, 1, 0, 0, 1);
+    assert_true(said(&play, "w2: run j2:t0.0"));
+    done(&play, 2, 2, 0, 0, 1);
+    assert_true(said(&play, "c1000: j2 is done"));
+    play_end(&play);
+}
+
+static void test_kept_and_taken_over(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, 1);
+    flat(&build, 2);
+    submit(&play, &build);
+    build_fini(&build);
+    done(&play, 1, 1, 0, 0, 2);
+    of(&play, EVENT_KEEP, CLIENT, 1, true);
+    of(&play, EVENT_FREE, CLIENT, 1, false);
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
+    assert_int_equal(counts(&play).partitions, 2);
+    client_event(&play, EVENT_CLIENT_JOINED, 1001);
+    of(&play, EVENT_ATTACH, 1001, 1, false);
+    assert_true(said(&play, "c1001: result j1:t0.0-1 at w1"));
+    assert_true(said(&play, "c1001: j1 is done"));
+    client_event(&play, EVENT_CLIENT_LEFT, 1001);
+    assert_int_equal(counts(&play).jobs, 1);
+    of(&play, EVENT_KEEP, CLIENT, 1, false);
+    assert_int_equal(counts(&play).jobs, 0);
+    assert_true(said(&play, "w1: forget j1"));
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT);
+    play_end(&play);
+}
+
+static void test_a_client_without_room_waits(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play, 1);
+    flat(&build, 2);
+    submit(&play, &build);
+    build_fini(&build);
+    event = event_of(&play, EVENT_CLIENT_FULL);
+    event.u.client.client = CLIENT;
+    event.u.client.full = true;
+    assert_int_equal(step(&play, &event), 0);
+    done(&play, 1, 1, 0, 0, 2);
+    assert_null(find(&play, ACTION_RESULT, CLIENT));
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    event.u.client.full = false;
+    assert_int_equal(step(&play, &event), 0);
+    assert_true(said(&play, "c1000: result j1:t0.0-1 at w1"));
+    assert_true(said(&play, "c1000: j1 is done"));
+    play_end(&play);
+}
+
+static void test_a_leaving_worker_gets_no_more(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    struct task_range back = {1, 0, 1, 3};
+
+    (void)state;
+    begin(&play, 1);
+    flat(&build, 4);
+    submit(&play, &build);
+    build_fini(&build);
+    event = event_of(&play, EVENT_WORKER_LEAVING);
+    event.u.left.worker = 1;
+    assert_int_equal(step(&play, &event), 0);
+    assert_true(said(&play, "w1: give back j1:t0.0-3"));
+    event = event_of(&play, EVENT_TASKS_DROPPED);
+    event.u.dropped.worker = 1;
+    event.u.dropped.ranges = 1;
+    event.u.dropped.range = &back;
+    assert_int_equal(step(&play, &event), 0);
+    assert_null(find(&play, ACTION_RUN, 1));
+    join(&play, 2, 1, true);
+    assert_true(said(&play, "w2: run j1:t0.1-3"));
+    done(&play, 1, 1, 0, 0, 1);
+    assert_null(find(&play, ACTION_RUN, 1));
+    done(&play, 2, 1, 0, 1, 3);
+    assert_true(said(&play, "c1000: j1 is done"));
+    play_end(&play);
+}
+
+static void test_what_there_is_to_say(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_job job;
+    struct sched_layer layer;
+    uint32_t number[4];
+
+    (void)state;
+    play_begin(&play, 2);
+    flat(&build, 5);
+    build.layer[0]->name = "load";
+    submit(&play, &build);
+    build_fini(&build);
+    assert_int_equal(sched_jobs(play.sched, 0, number, 4), 1);
+    assert_int_equal(number[0], 1);
+    assert_int_equal(sched_jobs(play.sched, 1, number, 4), 0);
+    assert_int_equal(sched_job_info(play.sched, 1, &job), 0);
+    assert_int_equal(job.tasks, 5);
+    assert_string_equal(job.waiting, "no workers are connected");
+    assert_int_equal(sched_layer_info(play.sched, 1, 0, &layer), 0);
+    assert_string_equal(layer.name, "load");
+    assert_int_equal(layer.in[2], 5);
+    assert_int_equal(sched_layer_info(play.sched, 1, 1, &layer), -ENOENT);
+    assert_int_equal(sched_job_info(play.sched, 2, &job), -ENOENT);
+    play_end(&play);
+}
+
+// ---- random jobs that grow -----------------------------------------------------------------------
+
+enum { RANDOM_LAYERS = 12, RANDOM_TASKS = 9, RANDOM_WORKERS = 3, RANGES = 4096 };
+
+struct game {
+    struct play play;
+    struct random random;
+    struct task_range given[RANDOM_WORKERS + 1][RANGES]; // to each worker, in order
+    size_t gives[RANDOM_WORKERS + 1];
+    uint32_t tasks[2][RANDOM_LAYERS]; // of each job's layers
+    uint32_t layers[2];
+    bool ended[2];
+    bool here[RANDOM_WORKERS + 1];
+};
+
+static void listen(struct game *game)
+{
+    for (size_t k = 0; k < game->play.actions.count; k++) {
+        const struct sched_action *action = &game->play.actions.action[k];
+
+        if (action->type == ACTION_RUN) {
+            assert_true(game->gives[action->peer] < RANGES);
+            game->given[action->peer][game->gives[action->peer]++] = action->range;
+        } else if (action->type == ACTION_JOB_ENDED) {
+            assert_int_equal(action->state, JOB_DONE);
+            game->ended[action->range.job - 1] = true;
+        } else {
+            assert_int_not_equal(action->type, ACTION_REJECTED);
+        }
+    }
+}
+
+static void add_input(struct game *game, struct build *build, uint32_t job, uint32_t first, uint32_t l,
+                      uint32_t tasks)
+{
+    uint32_t number = first + l;
+    bool foreign = job == 1 && game->layers[0] > 0 && random_percent(&game->random, 30);
+    uint32_t source = foreign       ? random_below(&game->random, game->layers[0])
+                      : number == 0 ? 0
+                                    : random_below(&game->random, number + 1);
+    bool own = !foreign && source == number;
+    uint32_t have = foreign ? game->tasks[0][source] : own ? tasks : game->tasks[job][source];
+    Dray__Input *input;
+
+    if (own && random_percent(&game->random, 50)) {
+        build_input(build, l, source, DRAY__PATTERN__LAG, 1 + random_below(&game->random, 3));
+        return;
+    }
+    if (!own && random_percent(&game->random, 30)) {
+        input = build_input(build, l, source, DRAY__PATTERN__ALL, 0);
+    } else {
+        input = build_input(build, l, source, DRAY__PATTERN__EXPLICIT, 0);
+        input->n_offset = tasks + 1;
+        input->offset = build_alloc(build, tasks + 1, sizeof(uint32_t));
+        input->target = build_alloc(build, (size_t)tasks * 3, sizeof(uint32_t));
+        input->offset[0] = 0;
+        for (uint32_t i = 0; i < tasks; i++) {
+            uint32_t n = random_below(&game->random, 4);
+            uint32_t most = own ? i : have;
+
+            for (uint32_t e = 0; most > 0 && e < n; e++) {
+                input->target[input->n_target++] = random_below(&game->random, most);
+            }
+            input->offset[i + 1] = (uint32_t)input->n_target;
+        }
+    }
+    if (foreign) {
+        input->has_job = input->has_job_tasks = true;
+        input->job = 1;
+        input->job_tasks = have;
+    }
+}
+
+// One to three more layers, all of which the client wants.
+static void grow(struct game *game, uint32_t job)
+{
+    struct build build;
+    uint32_t first = game->layers[job];
+    uint32_t more = 1 + random_below(&game->random, 3);
+
+    build_init(&build);
+    for (uint32_t l = 0; l < more; l++) {
+        uint32_t tasks = 1 + random_below(&game->random, RANDOM_TASKS);
+
+        build_layer(&build, tasks);
+        game->tasks[job][first + l] = tasks;
+        for (uint32_t k = random_below(&game->random, 3); k > 0; k--) {
+            add_input(game, &build, job, first, l, tasks);
+        }
+        build_wanted(&build, l);
+    }
+    extend(&game->play, job + 1, first, &build, false);
+    game->layers[job] += more;
+    listen(game);
+    build_fini(&build);
+}
+
+static void work(struct game *game, uint32_t worker)
+{
+    struct task_range range;
+
+    if (game->gives[worker] == 0) {
+        return;
+    }
+    range = game->given[worker][0];
+    memmove(game->given[worker], game->given[worker] + 1, --game->gives[worker] * sizeof(range));
+    done(&game->play, worker, range.job, range.layer, range.first, range.count);
+    listen(game);
+}
+
+static void die(struct game *game, uint32_t worker)
+{
+    leave(&game->play, worker);
+    listen(game);
+    game->gives[worker] = 0;
+    join(&game->play, worker, 1, true);
+    listen(game);
+}
+
+static void play_game(uint64_t seed, bool ahead)
+{
+    struct game *game = calloc(1, sizeof(*game));
+    struct sched_options options;
+    int rounds = 0;
+
+    assert_non_null(game);
+    game->random.state = seed;
+    sched_options_default(&options);
+    options.ahead = ahead;
+    options.attempts_max = UINT32_MAX;
+    game->play.sched = sched_create(&options);
+    sched_actions_init(&game->play.actions);
+    client_event(&game->play, EVENT_CLIENT_JOINED, CLIENT);
+    for (uint32_t w = 1; w <= RANDOM_WORKERS; w++) {
+        join(&game->play, w, 1, true);
+    }
+    assert_int_equal(submit_open(&game->play, NULL, 1, true), 1);
+    assert_int_equal(submit_open(&game->play, NULL, 2, true), 2);
+    while (!game->ended[0] || !game->ended[1]) {
+        uint32_t dice = random_below(&game->random, 100);
+        uint32_t worker = 1 + random_below(&game->random, RANDOM_WORKERS);
+        uint32_t job = random_below(&game->random, 2);
+
+        assert_true(rounds++ < 100000);
+        if (dice < 10 && game->layers[job] + 3 <= RANDOM_LAYERS) {
+            grow(game, job);
+        } else if (dice < 12 && game->layers[job] + 3 > RANDOM_LAYERS) {
+            extend(&game->play, job + 1, game->layers[job], NULL, true);
+            listen(game);
+        } else if (dice < 14) {
+            die(game, worker);
+        } else {
+            work(game, worker);
+        }
+    }
+    play_end(&game->play);
+    free(game);
+}
+
+static void test_random_growth(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 600; seed++) {
+        play_game(seed, seed % 2 == 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layers_come_while_it_runs),
+        cmocka_unit_test(test_a_thousand_layers_one_by_one),
+        cmocka_unit_test(test_refused_growth_names_the_layer),
+        cmocka_unit_test(test_a_chain_in_one_layer),
+        cmocka_unit_test(test_what_another_job_made),
+        cmocka_unit_test(test_partitions_of_another_job_are_made_again),
+        cmocka_unit_test(test_kept_and_taken_over),
+        cmocka_unit_test(test_a_client_without_room_waits),
+        cmocka_unit_test(test_a_leaving_worker_gets_no_more),
+        cmocka_unit_test(test_what_there_is_to_say),
+        cmocka_unit_test(test_random_growth),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

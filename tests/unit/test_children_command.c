@@ -295,6 +295,26 @@ static void test_directory(void **state)
              (const char *)f.task[0].partition->bytes->data);
     assert_true(lstat(gone, &info) != 0 && errno == ENOENT);
     fixture_drop(&f, 1);
+    // One that was left as it was serves the next command; never one that somebody has written to or removed.
+    run_shell(&f, "pwd; ls -A", 0, 2);
+    assert_int_equal(f.task[0].partition->bytes->size, f.task[1].partition->bytes->size);
+    assert_memory_equal(f.task[0].partition->bytes->data, f.task[1].partition->bytes->data,
+                        f.task[0].partition->bytes->size);
+    snprintf(gone, sizeof(gone), "%.*s/stray", (int)f.task[0].partition->bytes->size - 1,
+             (const char *)f.task[0].partition->bytes->data);
+    fixture_drop(&f, 2);
+    FILE *stray = fopen(gone, "we");
+
+    assert_non_null(stray);
+    fclose(stray);
+    run_shell(&f, "ls -A", 0, 1);
+    assert_text(&f.task[0], "");
+    fixture_drop(&f, 1);
+    run_shell(&f, "rmdir $PWD; echo {index}", 0, 3);
+    assert_text(&f.task[2], "2\n");
+    fixture_drop(&f, 2);
+    f.task[0].partition = f.task[2].partition;
+    fixture_drop(&f, 1);
     partition_unref(one);
     fixture_close(&f);
 }

@@ -668,7 +668,7 @@ static bool settle(struct caller *caller)
             "with the worker, and was ended");
     } else {
         task->rc = error_set(&task->err, EOWNERDEAD, "its process %s", how);
-        if (memory != 0) {
+        if (memory != 0 && caller->process->peak_bytes > memory / 4 * 3) {
             error_set(&task->err, EOWNERDEAD, "its process %s (it may take %.0f MiB: --plugin-memory)", how,
                       (double)memory / (1024 * 1024));
         }

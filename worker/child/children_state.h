@@ -19,8 +19,9 @@ struct children {
     uint64_t taken;                 // of the budget, for results of this children_run
     // commands
     struct process spawner;
-    char *scratch; // NULL until it is needed
-    uint64_t commands;
+    char *scratch;    // NULL until it is needed
+    uint64_t folders; // made in there
+    bool spare;       // the last of them is there, as good as new
     int null;
     struct arena arena;
     char some[READ_BYTES];

@@ -154,10 +154,21 @@ static int choose_directory(struct job *job, struct error *err)
         return rc;
     }
     directory = arena_printf(&children->arena, "%s/%llu", children->scratch,
-                             (unsigned long long)children->commands++);
+                             (unsigned long long)(children->folders + !children->spare));
     if (directory == NULL) {
         return error_no_memory(err);
     }
+    // The one of the command before, when that has left it as it was and it is still there.
+    if (children->spare && scratch_is_untouched(directory)) {
+        job->directory = directory;
+        job->scratch = true;
+        return 0;
+    }
+    if (children->spare) {
+        scratch_remove(directory);
+    }
+    children->folders += !children->spare;
+    children->spare = false;
     if (mkdir(directory, S_IRWXU) != 0) {
         int code = errno;
 
@@ -972,7 +983,10 @@ void command_run(struct children *children, const Dray__Command *command, uint32
         capture_drop(&job);
     }
     if (job.scratch) {
-        scratch_remove(job.directory);
+        children->spare = scratch_is_untouched(job.directory);
+        if (!children->spare) {
+            scratch_remove(job.directory);
+        }
     }
     for (size_t i = 0; i < files && !job.scratch; i++) {
         remove_files(&job, command->file[i]);

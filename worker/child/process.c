@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -326,6 +327,7 @@ void process_trim(struct process *p)
 
 int process_end(struct process *p, unsigned wait_ms)
 {
+    struct rusage use = {0};
     int status = 0;
 
     if (p->pid == 0) {
@@ -339,8 +341,9 @@ int process_end(struct process *p, unsigned wait_ms)
     }
     // While nobody has waited for it, its number is nobody else's.
     kill(-p->pid, SIGKILL);
-    while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR) {
+    while (wait4(p->pid, &status, 0, &use) < 0 && errno == EINTR) {
     }
+    p->peak_bytes = (uint64_t)use.ru_maxrss * 1024;
     tail_read(&p->tail, p->output);
     release(p);
     return status;

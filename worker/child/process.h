@@ -28,6 +28,7 @@ struct process {
     size_t input_size;
     size_t input_used; // since it was last trimmed
     struct tail tail;
+    uint64_t peak_bytes; // resident, once it has ended
 };
 
 // Does not wait for its HELLO.
@@ -50,8 +51,8 @@ int process_reserve(struct process *process, size_t size, struct error *err);
 void process_trim(struct process *process);
 
 // Kills it and its group (if `wait_ms` is 0; otherwise it may end by itself for so long once it sees that
-// nobody speaks to it) and frees everything but the tail.  The wait status.  Nothing happens when there is
-// none.
+// nobody speaks to it) and frees everything but the tail and peak_bytes.  The wait status.  Nothing happens
+// when there is none.
 int process_end(struct process *process, unsigned wait_ms);
 // "was ended by signal 11 (SIGSEGV, Segmentation fault)", "ended with exit code 3"
 void process_describe(int status, char *to, size_t size);

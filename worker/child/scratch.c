@@ -1,5 +1,6 @@
 #include "worker/child/scratch.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -63,4 +64,22 @@ int scratch_remove(const char *path)
         }
     }
     return rc;
+}
+
+bool scratch_is_untouched(const char *path)
+{
+    DIR *folder = opendir(path);
+    const struct dirent *entry;
+    struct stat info;
+    bool empty;
+
+    if (folder == NULL) {
+        return false;
+    }
+    empty = lstat(path, &info) == 0 && S_ISDIR(info.st_mode) && (info.st_mode & 0777) == S_IRWXU;
+    while (empty && (entry = readdir(folder)) != NULL) {
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    }
+    closedir(folder);
+    return empty;
 }

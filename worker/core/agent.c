@@ -197,7 +197,7 @@ static Dray__Input *input_copy(const Dray__Input *input)
     return copy;
 }
 
-static struct agent_job *job_get(struct agent *agent, uint32_t number)
+struct agent_job *job_get(struct agent *agent, uint32_t number)
 {
     struct agent_job *job = job_find(agent, number);
 
@@ -220,9 +220,13 @@ static int check_layer(const struct agent_event *event, struct error *err)
                          (unsigned long long)tasks, event->u.layer.inputs);
     }
     for (size_t k = 0; k < event->u.layer.inputs; k++) {
-        if (event->u.layer.input[k]->layer >= event->u.layer.layer ||
-            input_check(event->u.layer.input[k], event->u.layer.tasks, event->u.layer.input_tasks[k], err) <
-                0) {
+        const Dray__Input *input = event->u.layer.input[k];
+        bool own = input_is_own(input, event->u.layer.layer);
+
+        if ((!input->has_job && input->layer > event->u.layer.layer) ||
+            (own && event->u.layer.input_tasks[k] != tasks) ||
+            input_check(input, event->u.layer.tasks, event->u.layer.input_tasks[k], err) < 0 ||
+            (own && input_check_own(input, event->u.layer.tasks, err) < 0)) {
             return error_set(err, EPROTO, "the broker sent layer %u of job %u with an impossible input %zu",
                              event->u.layer.layer, event->u.layer.job, k);
         }

@@ -111,6 +111,8 @@ static inline uint64_t key_hash(uint32_t job, uint32_t layer, uint32_t index)
 // A zeroed action in room that was reserved.
 struct agent_action *action_push(struct agent *agent, enum agent_action_type type, struct task_key key);
 
+struct agent_job *job_get(struct agent *agent, uint32_t number); // NULL: no memory
+
 // ---- part.c ------------------------------------------------------------------------------
 
 struct part *part_find(const struct agent *agent, uint32_t job, uint32_t layer, uint32_t index);

@@ -189,10 +189,14 @@ static int link_needs(struct agent *agent, struct task *task)
     for (size_t k = 0; k < layer->inputs; k++) {
         const Dray__Input *input = layer->input[k];
         struct span span = input_needs(input, layer->tasks, layer->input_tasks[k], task->key.index);
+        struct agent_job *job = input->has_job ? job_get(agent, input->job) : layer->job;
 
+        if (job == NULL) {
+            return -ENOMEM;
+        }
         for (uint32_t s = 0; s < span.count; s++, n++) {
-            struct task_key key = {task->key.job, input->layer, span_at(&span, s)};
-            struct part *part = part_get(agent, layer->job, key);
+            struct task_key key = {job->number, input->layer, span_at(&span, s)};
+            struct part *part = part_get(agent, job, key);
 
             if (part == NULL) {
                 return -ENOMEM;

@@ -262,6 +262,21 @@ class Example(ChildrenTest):
                             'pi takes a number of points, not "many"')
         self.expect_failure([dict(tasks=1, op=call("means", b"", plugin="stats"), wanted=True)], "means takes a table")
 
+    def test_program(self):
+        if os.environ.get("DRAY_SANITIZE"):
+            self.skipTest("a sanitized library needs a sanitized program")
+        self.worker(self.endpoint, "--plugin", self.built / "stats.so", "--scratch", self.scratch)
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "dray"], check=True, capture_output=True, text=True,
+                               env=self.env).stdout.split()
+        program = self.folder / "call"
+        subprocess.run(["cc", "-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror", self.source / "call.c", "-o", program, *flags],
+                       check=True)
+        libraries = str(next((self.folder / "prefix").rglob("libdray.so")).parent)
+        done = subprocess.run([program, self.endpoint], capture_output=True, text=True, timeout=60,
+                              env={**self.env, "LD_LIBRARY_PATH": libraries})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, r"^pi is about 3\.14\d\d$")
+
     def test_table(self):
         self.worker(self.endpoint, "--plugin", self.built / "stats.so", "--scratch", self.scratch)
         path = self.folder / "t.csv"

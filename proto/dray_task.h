@@ -112,7 +112,7 @@ struct dray_plugin {
     /* Once a process, before the first call; NULL: nothing to do.  `call` has no inputs and no argument, and
      * serves for dray_fail().  Not 0: the process cannot be used, and the tasks that need it fail. */
     int (*init)(struct dray_call *call);
-    /* Once a process that ends in peace, within a second; NULL: nothing to do.  Not after a crash, a timeout or a cancelled
+    /* Once a process that ends in peace, within half a second; NULL: nothing to do.  Not after a crash, a timeout or a cancelled
      * call. */
     void (*finish)(void);
 };

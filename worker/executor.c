@@ -12,7 +12,7 @@
 #include "worker/kernel/kernel.h"
 #include "worker/thread.h"
 
-enum { STACK_BYTES = 1 << 20, STOP_SECONDS = 1 };
+enum { STACK_BYTES = 1 << 20, STOP_SECONDS = 2 };
 
 struct runner {
     struct executor *executor;
@@ -189,6 +189,9 @@ static void *runner_main(void *arg)
         (void)written; // only full when nobody has read 2^64 - 2 of them
     }
     pthread_mutex_unlock(&executor->lock);
+    // Here, while the thread is there that has started them.
+    children_destroy(runner->children);
+    runner->children = NULL;
     return NULL;
 }
 

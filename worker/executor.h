@@ -1,5 +1,5 @@
-// Threads that run kernels, and tasks in child processes.  Tasks go in from one thread, the owner's; outcomes come
-// back to it through a file descriptor that becomes readable.
+// Threads that run kernels, and tasks in child processes.  Tasks go in from one thread, the owner's; outcomes
+// come back to it through a file descriptor that becomes readable.
 #ifndef DRAY_WORKER_EXECUTOR_H
 #define DRAY_WORKER_EXECUTOR_H
 
@@ -17,7 +17,7 @@ struct executor;
 struct executor_options {
     uint32_t threads;
     struct budget *budget;
-    const char *const *data_dir; // NULL-terminated; NULL: the shared file system
+    const char *const *data_dir;   // NULL-terminated; NULL: the shared file system
     const struct plugins *plugins; // NULL: none
     const char *scratch;           // where commands get their folders; NULL: /tmp
 };
@@ -41,7 +41,7 @@ struct work {
 };
 
 int executor_create(const struct executor_options *options, struct executor **out, struct error *err);
-// Asks all that runs to stop and waits for the threads up to a second.  False: one is
+// Asks all that runs to stop and waits for the threads up to two seconds.  False: one is
 // stuck (in a read of a dead file system, say); then nothing is freed.
 bool executor_destroy(struct executor *executor);
 

@@ -193,6 +193,19 @@ class Children(ChildrenTest):
         except OSError:
             return False
 
+    def test_finish(self):
+        """A worker that is asked to end lets plugins finish."""
+        path = self.folder / "finished"
+        worker = self.start(cluster.BIN / "dray-worker", self.endpoint, "--plugin", PLUGIN, "--scratch", self.scratch,
+                            "--threads", "1", env={**os.environ, "DRAY_TEST_FINISH": str(path)})
+        worker.wait_text("connected to the broker")
+        self.run_job([dict(tasks=2, op=call("number"), wanted=True)])
+        before = path.read_text().count("finished")  # the process that said what the plugin is
+        begin = time.monotonic()
+        self.stop(worker)
+        self.assertLess(time.monotonic() - begin, 1 * cluster.SLOW)
+        self.assertEqual(path.read_text().count("finished"), before + 1)
+
     def test_nothing_leaks(self):
         worker = self.start_worker()
         layer = [dict(tasks=20, op=shell("echo {index}"), wanted=True)]

@@ -10,7 +10,7 @@
 #include "worker/child/children_state.h"
 #include "worker/child/scratch.h"
 
-enum { FINISH_MS = 1000 };
+enum { FINISH_MS = 500 };
 
 int children_create(const struct children_options *options, struct children **out, struct error *err)
 {
@@ -37,17 +37,23 @@ int children_create(const struct children_options *options, struct children **ou
 
 void children_destroy(struct children *children)
 {
+    const uint64_t deadline = process_now_ns() + FINISH_MS * UINT64_C(1000000);
     size_t plugins;
 
     if (children == NULL) {
         return;
     }
     plugins = children->options.plugins != NULL ? children->options.plugins->count : 0;
+    // All of them at once: those that are slow to end do not add up.
     for (size_t i = 0; children->plugin_process != NULL && i < plugins; i++) {
-        process_end(&children->plugin_process[i], FINISH_MS);
+        process_say_goodbye(&children->plugin_process[i]);
+    }
+    process_say_goodbye(&children->spawner);
+    for (size_t i = 0; children->plugin_process != NULL && i < plugins; i++) {
+        process_end(&children->plugin_process[i], process_ms_left(deadline));
     }
     // It removes the folder as it ends; here should it be unable to.
-    process_end(&children->spawner, FINISH_MS);
+    process_end(&children->spawner, process_ms_left(deadline));
     if (children->scratch != NULL) {
         scratch_remove(children->scratch);
     }

@@ -37,7 +37,8 @@ struct child_task {
 };
 
 int children_create(const struct children_options *options, struct children **out, struct error *err);
-// Ends what runs.
+// Ends what runs.  Plugins' processes end in peace (their `finish` runs) if this is called by the thread that
+// used them: the system kills them when that is gone.  Takes half a second at most.
 void children_destroy(struct children *children);
 // Runs tasks of one operation whose first step is CALL or COMMAND, one after another, and fills in the
 // outcome of each. Functions travel to their process in batches.  timeout_ms is of one attempt; 0: none

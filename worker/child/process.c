@@ -325,6 +325,20 @@ void process_trim(struct process *p)
 
 // ---- the end ----------------------------------------------------------------------------
 
+void process_say_goodbye(struct process *p)
+{
+    if (p->pid != 0) {
+        close_fd(&p->socket);
+    }
+}
+
+unsigned process_ms_left(uint64_t deadline_ns)
+{
+    uint64_t now = process_now_ns();
+
+    return now < deadline_ns ? (unsigned)((deadline_ns - now) / 1000000) : 0;
+}
+
 int process_end(struct process *p, unsigned wait_ms)
 {
     struct rusage use = {0};

@@ -50,6 +50,9 @@ int process_reserve(struct process *process, size_t size, struct error *err);
 // Gives back what a large batch took of it.
 void process_trim(struct process *process);
 
+// It sees that nobody speaks to it any more, and may end by itself until process_end.
+void process_say_goodbye(struct process *process);
+unsigned process_ms_left(uint64_t deadline_ns); // of CLOCK_MONOTONIC
 // Kills it and its group (if `wait_ms` is 0; otherwise it may end by itself for so long once it sees that
 // nobody speaks to it) and frees everything but the tail and peak_bytes.  The wait status.  Nothing happens
 // when there is none.

@@ -17,6 +17,7 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"run", run_main, "run an expression or a script and print its value"},
+    {"submit", submit_main, "run the tasks of a file"},
     {"workers", workers_main, "list the workers of a cluster"},
     {"cluster", workers_main, NULL}, // another name
     {"version", version_main, "print the version"},

@@ -78,8 +78,13 @@ void progress_format(const struct query_progress *now, double seconds, unsigned 
                  (int)(part * 100), rows, bytes, now->done, now->tasks, now->workers,
                  now->workers == 1 ? "" : "s");
     } else {
-        snprintf(tail, sizeof(tail), "%3d%%  %" PRIu64 "/%" PRIu64 " tasks  %u worker%s", (int)(part * 100),
-                 now->done, now->tasks, now->workers, now->workers == 1 ? "" : "s");
+        char failed[32] = "";
+
+        if (now->failed > 0) {
+            snprintf(failed, sizeof(failed), ", %" PRIu64 " failed", now->failed);
+        }
+        snprintf(tail, sizeof(tail), "%3d%%  %" PRIu64 "/%" PRIu64 " tasks%s  %u worker%s", (int)(part * 100),
+                 now->done, now->tasks, failed, now->workers, now->workers == 1 ? "" : "s");
     }
     used = strlen(tail);
     // What does not fit is left out from the right; the bar goes first.
@@ -111,6 +116,11 @@ static unsigned terminal_columns(void)
     struct winsize size;
 
     return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+bool progress_is_on(const struct progress *progress)
+{
+    return progress != NULL && progress->on;
 }
 
 void progress_show(struct progress *progress, const struct query_progress *now)

@@ -2,6 +2,8 @@
 #ifndef DRAY_CLIENT_CLI_PROGRESS_H
 #define DRAY_CLIENT_CLI_PROGRESS_H
 
+#include <stdbool.h>
+
 #include "client/lib/query_run.h"
 
 enum progress_mode { PROGRESS_AUTO, PROGRESS_NEVER, PROGRESS_ALWAYS };
@@ -11,6 +13,7 @@ struct progress;
 // On standard error.  AUTO: only when that is a terminal.  NULL: no memory (and
 // then nothing is shown: the functions take NULL).
 struct progress *progress_create(enum progress_mode mode);
+bool progress_is_on(const struct progress *progress);
 void progress_show(struct progress *progress, const struct query_progress *now);
 // Takes the line away; before anything else is printed.
 void progress_clear(struct progress *progress);

@@ -22,7 +22,7 @@ enum query_outcome {
 };
 
 struct query_progress {
-    uint64_t tasks, done, rows, source_bytes;
+    uint64_t tasks, done, failed, rows, source_bytes;
     uint32_t workers;
     const char *waiting; // why nothing runs, or NULL
 };

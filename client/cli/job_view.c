@@ -1,0 +1,275 @@
+#include "client/cli/job_view.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/lang/spell.h"
+#include "proto/schema.h"
+
+enum {
+    NOTE_BYTES_MAX = 48 << 10, // of what is worth telling; indices are places then
+    RANGES_MAX = 100000,
+};
+
+static struct job_view_layer *new_layers(struct arena *arena, size_t count)
+{
+    return arena_zalloc(arena, (count + 1) * sizeof(struct job_view_layer));
+}
+
+int job_view_from_file(const struct job_file *file, uint32_t job, struct arena *arena, struct job_view *out,
+                       struct error *err)
+{
+    struct job_view_layer *layer = new_layers(arena, file->tasks);
+
+    if (layer == NULL) {
+        return error_no_memory(err);
+    }
+    for (uint32_t i = 0; i < file->tasks; i++) {
+        layer[i] = (struct job_view_layer){.name = file->task[i].name,
+                                           .tasks = file->graph->layer[i]->tasks,
+                                           .wanted = file->task[i].wanted,
+                                           .is_array = file->task[i].is_array,
+                                           .indices = file->task[i].indices};
+    }
+    *out = (struct job_view){.job = job, .layer = layer, .layers = file->tasks};
+    return 0;
+}
+
+// ---- notes ------------------------------------------------------------------------------------
+
+static void apply_indices(const Dray__TaskIndices *from, struct arena *arena, struct job_view *view)
+{
+    struct job_view_layer *layer = from->layer < view->layers ? &view->layer[from->layer] : NULL;
+    int64_t span, last;
+
+    if (layer == NULL) {
+        return;
+    }
+    layer->is_array = !(from->single && layer->tasks == 1);
+    if (from->n_value == layer->tasks) {
+        numbers_from_list(from->value, layer->tasks, arena, &layer->indices, NULL);
+    } else if (from->has_first && from->has_step && from->step != 0 && from->n_value == 0 &&
+               !__builtin_mul_overflow((int64_t)layer->tasks - 1, from->step, &span) &&
+               !__builtin_add_overflow(from->first, span, &last)) {
+        layer->indices = (struct numbers){.count = layer->tasks, .first = from->first, .step = from->step};
+    }
+}
+
+int job_view_from_attached(const Dray__Attached *attached, struct arena *arena, struct job_view *out,
+                           struct error *err)
+{
+    struct job_view view = {.job = attached->job, .layers = (uint32_t)attached->n_layer};
+    ProtobufCMessage *note = NULL;
+
+    view.layer = new_layers(arena, attached->n_layer);
+    if (view.layer == NULL) {
+        return error_no_memory(err);
+    }
+    for (uint32_t i = 0; i < view.layers; i++) {
+        const Dray__AttachedLayer *from = attached->layer[i];
+
+        view.layer[i] = (struct job_view_layer){.tasks = from->tasks,
+                                                .wanted = from->wanted,
+                                                .is_array = from->tasks > 1,
+                                                .indices = {.count = from->tasks, .step = 1}};
+        if (from->name != NULL && from->name[0] != '\0') {
+            view.layer[i].name = arena_strdup(arena, from->name);
+            if (view.layer[i].name == NULL) {
+                return error_no_memory(err);
+            }
+        }
+    }
+    if (attached->has_note && schema_unpack(&dray__job_note__descriptor, attached->note.data,
+                                            attached->note.len, arena, &note, NULL) == 0) {
+        for (size_t i = 0; i < ((Dray__JobNote *)note)->n_indices; i++) {
+            apply_indices(((Dray__JobNote *)note)->indices[i], arena, &view);
+        }
+    }
+    *out = view;
+    return 0;
+}
+
+// False: what everybody would guess.
+static bool fill_indices(const struct job_file *file, uint32_t layer, Dray__TaskIndices *out)
+{
+    const struct job_file_task *task = &file->task[layer];
+
+    dray__task_indices__init(out);
+    out->layer = layer;
+    if (numbers_from_zero(&task->indices)) {
+        out->has_single = out->single = !task->is_array;
+        return task->is_array != (task->indices.count > 1);
+    }
+    if (task->indices.value != NULL) {
+        out->n_value = task->indices.count;
+        out->value = (int64_t *)(uintptr_t)task->indices.value;
+    } else {
+        out->has_first = out->has_step = true;
+        out->first = task->indices.first;
+        out->step = task->indices.step;
+    }
+    return true;
+}
+
+int job_view_note(const struct job_file *file, struct arena *arena, struct dray_bytes *out, struct error *err)
+{
+    Dray__TaskIndices *indices = arena_array(arena, (size_t)file->tasks + 1, sizeof(*indices));
+    Dray__JobNote note = DRAY__JOB_NOTE__INIT;
+    size_t bytes = 0;
+    uint8_t *data;
+
+    note.indices = arena_array(arena, (size_t)file->tasks + 1, sizeof(*note.indices));
+    if (indices == NULL || note.indices == NULL) {
+        return error_no_memory(err);
+    }
+    *out = (struct dray_bytes){0};
+    for (uint32_t i = 0; i < file->tasks; i++) {
+        if (fill_indices(file, i, &indices[i])) {
+            size_t own = dray__task_indices__get_packed_size(&indices[i]) + 8;
+
+            if (bytes + own <= NOTE_BYTES_MAX) {
+                note.indices[note.n_indices++] = &indices[i];
+                bytes += own;
+            }
+        }
+    }
+    if (note.n_indices == 0) {
+        return 0;
+    }
+    data = arena_alloc(arena, bytes);
+    if (data == NULL) {
+        return error_no_memory(err);
+    }
+    out->size = dray__job_note__pack(&note, data);
+    out->data = data;
+    return 0;
+}
+
+// ---- names --------------------------------------------------------------------------------------
+
+void job_view_label(const struct job_view *view, uint32_t layer, uint32_t index, char out[JOB_LABEL_MAX])
+{
+    const struct job_view_layer *at = layer < view->layers ? &view->layer[layer] : NULL;
+    char number[16];
+    const char *name = number;
+
+    snprintf(number, sizeof(number), "%u", layer);
+    if (at != NULL && at->name != NULL) {
+        name = at->name;
+    }
+    if (at == NULL || index >= at->tasks) {
+        snprintf(out, JOB_LABEL_MAX, "%.200s", name);
+    } else if (at->is_array) {
+        snprintf(out, JOB_LABEL_MAX, "%.200s.%" PRId64, name, numbers_at(&at->indices, index));
+    } else {
+        snprintf(out, JOB_LABEL_MAX, "%.200s", name);
+    }
+}
+
+static int find_layer(const struct job_view *view, const char *name, uint32_t *out)
+{
+    int64_t number;
+
+    for (uint32_t i = 0; i < view->layers; i++) {
+        if (view->layer[i].name != NULL && strcmp(view->layer[i].name, name) == 0) {
+            *out = i;
+            return 0;
+        }
+    }
+    if (number_parse(name, &number, NULL) == 0 && number < (int64_t)view->layers &&
+        view->layer[number].name == NULL) {
+        *out = (uint32_t)number;
+        return 0;
+    }
+    return -ENOENT;
+}
+
+static int unknown_task(const struct job_view *view, const char *text, struct error *err)
+{
+    struct spell spell = {.word = text};
+
+    for (uint32_t i = 0; i < view->layers; i++) {
+        if (view->layer[i].name != NULL) {
+            spell_try(&spell, view->layer[i].name);
+        }
+    }
+    if (spell_is_near(&spell)) {
+        return error_set(err, ENOENT, "job %u has no task '%.100s': did you mean '%.100s'?", view->job, text,
+                         spell.best);
+    }
+    return error_set(err, ENOENT, "job %u has no task '%.100s'", view->job, text);
+}
+
+static int add_range(struct arena *arena, struct job_ranges *ranges, uint32_t layer, uint32_t first,
+                     uint32_t count, struct error *err)
+{
+    struct client_range *last = ranges->count > 0 ? &ranges->range[ranges->count - 1] : NULL;
+
+    if (last != NULL && last->layer == layer && last->first + last->count == first) {
+        last->count += count;
+        return 0;
+    }
+    if (ranges->count >= RANGES_MAX) {
+        return error_set(err, EINVAL, "more than %d ranges of tasks", RANGES_MAX);
+    }
+    // Room doubles at powers of two.
+    if ((ranges->count & (ranges->count - 1)) == 0) {
+        struct client_range *grown =
+            arena_array(arena, ranges->count == 0 ? 1 : 2 * ranges->count, sizeof(*grown));
+
+        if (grown == NULL) {
+            return error_no_memory(err);
+        }
+        if (ranges->count > 0) {
+            memcpy(grown, ranges->range, ranges->count * sizeof(*grown));
+        }
+        ranges->range = grown;
+    }
+    ranges->range[ranges->count++] = (struct client_range){.layer = layer, .first = first, .count = count};
+    return 0;
+}
+
+static int add_indices(const struct job_view *view, uint32_t layer, const char *text, struct arena *arena,
+                       struct job_ranges *ranges, struct error *err)
+{
+    const struct job_view_layer *at = &view->layer[layer];
+    struct numbers numbers;
+    int rc = numbers_parse(text, arena, &numbers, err);
+
+    for (uint32_t i = 0; rc == 0 && i < numbers.count; i++) {
+        uint32_t place;
+
+        if (!numbers_find(&at->indices, numbers_at(&numbers, i), &place)) {
+            return error_set(err, ENOENT, "task '%s' of job %u has no element %" PRId64,
+                             at->name != NULL ? at->name : text, view->job, numbers_at(&numbers, i));
+        }
+        rc = add_range(arena, ranges, layer, place, 1, err);
+    }
+    return rc;
+}
+
+int job_view_select(const struct job_view *view, const char *text, struct arena *arena,
+                    struct job_ranges *ranges, struct error *err)
+{
+    char name[JOB_LABEL_MAX];
+    uint32_t layer;
+
+    if (find_layer(view, text, &layer) == 0) {
+        return add_range(arena, ranges, layer, 0, view->layer[layer].tasks, err);
+    }
+    // Names may have dots, and so has 3..9: the name is what is there of the longest.
+    for (size_t at = strlen(text); at-- > 1;) {
+        if (text[at] != '.' || at >= sizeof(name)) {
+            continue;
+        }
+        memcpy(name, text, at);
+        name[at] = '\0';
+        if (find_layer(view, name, &layer) == 0) {
+            return add_indices(view, layer, text + at + 1, arena, ranges, err);
+        }
+    }
+    return unknown_task(view, text, err);
+}

@@ -215,10 +215,12 @@ struct node *tree_collection(struct tree *tree, enum node_kind kind, uint32_t at
     }
     node->weight = (uint32_t)weight;
     node->count = (uint32_t)(kind == NODE_MAP ? count / 2 : count);
-    node->item = arena_copy(tree->arena, tree->pushed + begin, count * sizeof(struct node *));
-    if (node->item == NULL && count > 0) {
-        error_no_memory(err);
-        return NULL;
+    if (count > 0) { // otherwise there may be no place for any
+        node->item = arena_copy(tree->arena, tree->pushed + begin, count * sizeof(struct node *));
+        if (node->item == NULL) {
+            error_no_memory(err);
+            return NULL;
+        }
     }
     tree->count = begin;
     if (kind == NODE_MAP && check_keys(tree, node, err) != 0) {

@@ -301,6 +301,16 @@ static int open_window(struct window *w, uint64_t offset, uint64_t length, uint6
     return *out != NULL ? 0 : error_no_memory(err);
 }
 
+void partition_encode_bytes(const uint8_t *data, size_t size, uint8_t *out)
+{
+    static const uint8_t header[HEADER] = {'D', 'P', 'T', '1', PARTITION_BYTES};
+
+    memcpy(out, header, HEADER);
+    if (size > 0) {
+        memcpy(out + HEADER, data, size);
+    }
+}
+
 static int encode_bytes(const struct buffer *bytes, uint64_t offset, uint64_t length, struct buffer **out,
                         uint64_t *total, struct error *err)
 {

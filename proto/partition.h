@@ -29,6 +29,9 @@ struct partition *partition_ref(struct partition *p);
 void partition_unref(struct partition *p);
 size_t partition_bytes(const struct partition *p);  // memory it holds
 
+#define PARTITION_HEADER ((size_t)16)
+// The encoding of a partition of these bytes, at out[PARTITION_HEADER + size].
+void partition_encode_bytes(const uint8_t *data, size_t size, uint8_t *out);
 int partition_encode(const struct partition *p, struct buffer **out, struct error *err);
 // Bytes [offset, offset + length) of the encoding, cut at its end, without making the rest;
 // *total is the size of the whole.  -EINVAL: offset is not below that.

@@ -26,6 +26,7 @@ enum {
     TICK_MS = 50,
     FETCHES_MAX = 8,
     SOURCES_INTERVAL_MS = 3000,
+    HERE_MAX = 4096,  // instant tasks that the loop runs itself
     STEPS_MAX = 1000, // of the agent for one message; more is a bug of ours
 };
 
@@ -99,14 +100,13 @@ static struct agent_event *add_event(struct daemon *daemon, enum agent_event_typ
     return event;
 }
 
-static void add_task_event(struct daemon *daemon, enum agent_event_type type, struct task_key key,
-                           uint64_t bytes, int code, const char *text)
+static void add_task_event(struct daemon *daemon, enum agent_event_type type, struct task_key key, int code,
+                           const char *text)
 {
     struct agent_event *event = add_event(daemon, type);
 
     if (event != NULL) {
         event->u.task.key = key;
-        event->u.task.bytes = bytes;
         event->u.task.code = code;
         event->u.task.text = text == NULL ? NULL : arena_strdup(&daemon->arena, text);
     }
@@ -114,56 +114,89 @@ static void add_task_event(struct daemon *daemon, enum agent_event_type type, st
 
 // ---- actions ----------------------------------------------------------------------
 
-static void run_task(struct daemon *daemon, const struct agent_action *action)
+static void add_range_event(struct daemon *daemon, enum agent_event_type type,
+                            const struct agent_range *range, uint64_t busy_ns)
 {
-    struct layer *layer = layers_get(&daemon->layers, action->key.job, action->key.layer);
-    struct work *work;
+    struct agent_event *event = add_event(daemon, type);
 
-    if (layer == NULL) {
-        add_task_event(daemon, AGENT_TASK_FAILED, action->key, 0, EPROTO, "its operation was not told");
-        return;
+    if (event != NULL) {
+        event->u.range.range = *range;
+        event->u.range.busy_ns = busy_ns;
     }
-    work = work_create(layer, action->key.index, action->inputs, action->input_lists);
-    if (work == NULL) {
-        add_task_event(daemon, AGENT_TASK_FAILED, action->key, 0, ENOMEM, "out of memory");
-        return;
-    }
-    work->epoch = daemon->epoch;
-    for (size_t i = 0; i < action->inputs; i++) {
-        const struct task_key *key = &action->input[i];
+}
 
-        work->input[i] = store_get(daemon->store, key->job, key->layer, key->index);
-        if (work->input[i] == NULL) {
-            work_destroy(work);
-            add_task_event(daemon, AGENT_TASK_FAILED, action->key, 0, ENOENT, "an input is not held here");
-            return;
+// All of a bundle ends before it has begun.
+static void fail_bundle(struct daemon *daemon, const struct agent_action *action, int code, const char *text)
+{
+    struct agent_event *event;
+
+    for (size_t r = 0; r < action->u.ranges; r++) {
+        const struct agent_range *range = &action->p.range[r];
+
+        for (uint32_t i = range->first; i < range->first + range->count; i++) {
+            add_task_event(daemon, AGENT_TASK_FAILED, (struct task_key){range->job, range->layer, i}, code,
+                           text);
         }
     }
-    if (action->input_lists > 0) {
-        memcpy(work->input_start, action->input_start, (action->input_lists + 1) * sizeof(uint32_t));
+    event = add_event(daemon, AGENT_BUNDLE_OVER);
+    if (event != NULL) {
+        event->u.bundle = action->bundle;
     }
-    executor_run(daemon->executor, work);
+}
+
+static void run_bundle(struct daemon *daemon, const struct agent_action *action)
+{
+    struct bundle *bundle = bundle_create(daemon->epoch, action->bundle, action->u.ranges);
+    bool instant = true;
+    uint64_t tasks = 0;
+
+    if (bundle == NULL) {
+        fail_bundle(daemon, action, ENOMEM, "out of memory");
+        return;
+    }
+    for (size_t r = 0; r < action->u.ranges; r++) {
+        const struct agent_range *range = &action->p.range[r];
+        struct layer *layer = layers_get(&daemon->layers, range->job, range->layer);
+
+        if (layer == NULL) {
+            bundle_destroy(bundle);
+            fail_bundle(daemon, action, EPROTO, "its operation was not told");
+            return;
+        }
+        bundle_add(bundle, layer, range->first, range->count);
+        instant = instant && layer->size == KERNEL_INSTANT;
+        tasks += range->count;
+    }
+    if (bundle_ready(bundle) != 0) {
+        bundle_destroy(bundle);
+        fail_bundle(daemon, action, ENOMEM, "out of memory");
+    } else if (instant && tasks <= HERE_MAX) {
+        executor_run_here(daemon->executor, bundle);
+    } else {
+        executor_run(daemon->executor, bundle);
+    }
 }
 
 static void fetch_partition(struct daemon *daemon, const struct agent_action *action)
 {
     const struct neighbour *from = map_get(&daemon->neighbours, (struct map_key){0, action->worker});
+    const struct task_key *key = &action->u.key;
     struct fetch *fetch;
 
     if (from == NULL) {
-        add_task_event(daemon, AGENT_FETCH_FAILED, action->key, 0, EHOSTUNREACH,
+        add_task_event(daemon, AGENT_FETCH_FAILED, *key, EHOSTUNREACH,
                        "the worker that holds it is not known");
         return;
     }
     fetch = fetch_create(from->endpoints, from->endpoint);
     if (fetch == NULL) {
-        add_task_event(daemon, AGENT_FETCH_FAILED, action->key, 0, ENOMEM, "out of memory");
+        add_task_event(daemon, AGENT_FETCH_FAILED, *key, ENOMEM, "out of memory");
         return;
     }
     fetch->epoch = daemon->epoch;
-    fetch->job = action->key.job;
-    fetch->layer = action->key.layer;
-    fetch->index = action->key.index;
+    fetch->job = key->job;
+    fetch->layer = key->layer;
+    fetch->index = key->index;
     fetch->worker = action->worker;
     fetch->incarnation = from->incarnation;
     exchange_fetch(daemon->exchange, fetch);
@@ -171,47 +204,37 @@ static void fetch_partition(struct daemon *daemon, const struct agent_action *ac
 
 static void report_failure(struct daemon *daemon, const struct agent_action *action)
 {
-    Dray__TaskFailed message = DRAY__TASK_FAILED__INIT;
-    Dray__Failure why = DRAY__FAILURE__INIT;
-    const struct layer *layer = layers_get(&daemon->layers, action->key.job, action->key.layer);
-    struct error text = {0};
+    const struct layer *layer = layers_get(&daemon->layers, action->u.key.job, action->u.key.layer);
 
-    error_set(&text, action->code, "%s, task %" PRIu32 " on worker %s: %s", layer == NULL ? "?" : layer->name,
-              action->key.index, daemon->options.name, action->text == NULL ? "it failed" : action->text);
-    why.code = action->code;
-    why.text = text.text;
-    message.job = action->key.job;
-    message.layer = action->key.layer;
-    message.index = action->key.index;
-    message.why = &why;
-    if (action->missing_input) {
-        message.has_missing_input = message.missing_input = true;
-        message.has_missing_layer = message.has_missing_index = message.has_missing_worker = true;
-        message.missing_layer = action->missing.layer;
-        message.missing_index = action->missing.index;
-        message.missing_worker = action->worker;
+    if (report_failed(daemon->report, action, layer == NULL ? "?" : layer->name, daemon->options.name) != 0) {
+        give_up(daemon, ENOMEM, "out of memory");
     }
-    link_send(daemon->link, FRAME_TASK_FAILED, &message.base, NULL, 0);
 }
 
 static void act(struct daemon *daemon, const struct agent_action *action)
 {
+    const struct agent_range *range = &action->u.range;
+
     switch (action->type) {
     case AGENT_RUN:
-        run_task(daemon, action);
+        run_bundle(daemon, action);
         break;
+    case AGENT_WITHDRAW:
     case AGENT_CANCEL:
-        executor_cancel(daemon->executor, daemon->epoch, action->key.job, action->key.layer,
-                        action->key.index);
+        executor_withdraw(daemon->executor, daemon->epoch, range->job, range->layer, range->first,
+                          range->count, action->type == AGENT_CANCEL);
+        break;
+    case AGENT_CUT:
+        executor_cut(daemon->executor, daemon->epoch, action->bundle);
         break;
     case AGENT_FETCH:
         fetch_partition(daemon, action);
         break;
     case AGENT_FREE:
-        store_drop(daemon->store, action->key.job, action->key.layer, action->key.index);
+        store_drop(daemon->store, &(struct store_key){range->job, range->layer, range->first}, range->count);
         break;
     case AGENT_FREE_LAYER:
-        layers_drop(&daemon->layers, action->key.job, action->key.layer);
+        layers_drop(&daemon->layers, range->job, range->layer);
         break;
     case AGENT_REPORT_FAILED:
         report_failure(daemon, action);
@@ -228,6 +251,8 @@ static void act(struct daemon *daemon, const struct agent_action *action)
         break;
     }
 }
+
+static void take_outcomes(struct daemon *daemon);
 
 // Steps the agent through the gathered events, and those that its actions make at once.
 static int step(struct daemon *daemon, struct error *err)
@@ -249,6 +274,7 @@ static int step(struct daemon *daemon, struct error *err)
         for (size_t j = 0; j < daemon->actions.count; j++) {
             act(daemon, &daemon->actions.action[j]);
         }
+        take_outcomes(daemon);
         if (daemon->event == NULL) {
             daemon->event = event;
             daemon->events_max = events;
@@ -295,10 +321,8 @@ static int add_ranges(struct daemon *daemon, enum agent_event_type type, size_t 
             if (event == NULL || !range_is_valid(run[i]->first[j], run[i]->count[j])) {
                 return error_set(err, EBADMSG, "a range that cannot be");
             }
-            event->u.range.job = run[i]->job;
-            event->u.range.layer = run[i]->layer;
-            event->u.range.first = run[i]->first[j];
-            event->u.range.count = run[i]->count[j];
+            event->u.range.range =
+                (struct agent_range){run[i]->job, run[i]->layer, run[i]->first[j], run[i]->count[j]};
             event->u.range.kill = kill;
         }
     }
@@ -326,7 +350,7 @@ static int on_layers(struct daemon *daemon, const ProtobufCMessage *message, str
         event->u.layer.inputs = op->n_input;
         event->u.layer.input = op->input;
         event->u.layer.input_tasks = op->input_tasks;
-        event->u.layer.wanted = op->wanted;
+        event->u.layer.instant = layers_get(&daemon->layers, op->job, op->layer)->size == KERNEL_INSTANT;
     }
     return 0;
 }
@@ -400,10 +424,8 @@ static int on_assign(struct daemon *daemon, const ProtobufCMessage *message, str
             if (event == NULL || !range_is_valid(location->first[j], location->count[j])) {
                 return error_set(err, EBADMSG, "a location that cannot be");
             }
-            event->u.range.job = location->job;
-            event->u.range.layer = location->layer;
-            event->u.range.first = location->first[j];
-            event->u.range.count = location->count[j];
+            event->u.range.range =
+                (struct agent_range){location->job, location->layer, location->first[j], location->count[j]};
             event->u.range.worker = location->worker[j];
         }
     }
@@ -428,7 +450,7 @@ static int on_release(struct daemon *daemon, const ProtobufCMessage *message, st
         if (event == NULL) {
             return error_no_memory(err);
         }
-        event->u.range.job = release->job[i];
+        event->u.range.range.job = release->job[i];
     }
     return rc;
 }
@@ -525,7 +547,7 @@ static int start_over(struct daemon *daemon, struct error *err)
     agent_destroy(daemon->agent);
     daemon->events = 0;
     layers_fini(&daemon->layers);
-    store_clear(daemon->store);
+    store_clear(daemon->store, daemon->epoch);
     report_clear(daemon->report);
     daemon->agent = agent_create(&options);
     return daemon->agent == NULL ? error_no_memory(err) : 0;
@@ -606,70 +628,83 @@ static void on_over(void *arg, int code, const char *why)
 
 // ---- what threads report ----------------------------------------------------------
 
-static void take_outcome(struct daemon *daemon, struct work *work)
+static void take_outcome(struct daemon *daemon, const struct outcome *outcome)
 {
-    struct task_key key = {work->layer->job, work->layer->layer, work->index};
-    struct error err = {0};
-    uint64_t bytes = 0;
-    int rc = work->rc;
+    struct layer *layer = outcome->layer;
+    const struct agent_range range = {layer->job, layer->layer, outcome->first, outcome->count};
 
-    if (atomic_load(&work->cancelled)) {
-        add_task_event(daemon, AGENT_TASK_FAILED, key, 0, ECANCELED, "cancelled");
-        return;
+    switch (outcome->kind) {
+    case OUTCOME_DONE:
+        layer->rows += outcome->rows;
+        layer->source_bytes += outcome->source_bytes;
+        layer->busy_ns += outcome->busy_ns;
+        add_range_event(daemon, AGENT_TASKS_DONE, &range, outcome->busy_ns);
+        break;
+    case OUTCOME_FAILED:
+        add_task_event(daemon, AGENT_TASK_FAILED, (struct task_key){layer->job, layer->layer, outcome->first},
+                       outcome->code, outcome->text);
+        break;
+    case OUTCOME_SKIPPED:
+        add_range_event(daemon, AGENT_TASKS_SKIPPED, &range, 0);
+        break;
     }
-    if (rc != 0) {
-        add_task_event(daemon, AGENT_TASK_FAILED, key, 0, -rc, work->err.text);
-        return;
+}
+
+// What threads, and bundles that were run here, have left.
+static void take_outcomes(struct daemon *daemon)
+{
+    struct outcomes *outcomes;
+
+    while ((outcomes = executor_take(daemon->executor)) != NULL) {
+        bool current = outcomes->bundle->epoch == daemon->epoch;
+
+        for (size_t i = 0; current && i < outcomes->count; i++) {
+            take_outcome(daemon, &outcomes->outcome[i]);
+        }
+        if (current && outcomes->lost) {
+            give_up(daemon, ENOMEM, "out of memory");
+        }
+        if (current && outcomes->over) {
+            struct agent_event *event = add_event(daemon, AGENT_BUNDLE_OVER);
+
+            if (event != NULL) {
+                event->u.bundle = outcomes->bundle->number;
+            }
+        }
+        outcomes_destroy(outcomes);
     }
-    rc =
-        store_put(daemon->store, key.job, key.layer, key.index, work->partition, work->note, 0, &bytes, &err);
-    work->partition = NULL;
-    work->note = NULL;
-    if (rc != 0) {
-        add_task_event(daemon, AGENT_TASK_FAILED, key, 0, -rc, err.text);
-        return;
-    }
-    work->layer->rows += work->rows;
-    work->layer->source_bytes += work->source_bytes;
-    add_task_event(daemon, AGENT_TASK_DONE, key, bytes, 0, NULL);
 }
 
 static void on_executor(void *arg, short revents)
 {
     struct daemon *daemon = arg;
-    struct work *work;
 
     (void)revents;
-    while ((work = executor_take(daemon->executor)) != NULL) {
-        if (work->epoch == daemon->epoch) {
-            take_outcome(daemon, work);
-        }
-        work_destroy(work);
-    }
+    take_outcomes(daemon);
     step_alone(daemon);
 }
 
 static void take_fetched(struct daemon *daemon, struct fetch *fetch)
 {
-    struct task_key key = {fetch->job, fetch->layer, fetch->index};
+    const struct task_key key = {fetch->job, fetch->layer, fetch->index};
+    const struct store_key place = {fetch->job, fetch->layer, fetch->index};
     struct error err = {0};
-    uint64_t bytes = 0;
     int rc = fetch->rc;
 
     if (rc == 0) {
-        rc = store_put(daemon->store, key.job, key.layer, key.index, fetch->partition, NULL, fetch->charged,
-                       &bytes, &fetch->err);
+        rc = store_put(daemon->store, daemon->epoch, &place, fetch->partition, NULL, fetch->charged,
+                       &fetch->err);
         fetch->partition = NULL;
         fetch->charged = 0;
     }
     if (rc == 0) {
-        add_task_event(daemon, AGENT_FETCHED, key, bytes, 0, NULL);
+        add_task_event(daemon, AGENT_FETCHED, key, 0, NULL);
         return;
     }
     error_set(&err, -rc,
               "partition %" PRIu32 " of layer %" PRIu32 " could not be had from worker %" PRIu32 ": %s",
               key.index, key.layer, fetch->worker, fetch->err.text);
-    add_task_event(daemon, AGENT_FETCH_FAILED, key, 0, -rc, err.text);
+    add_task_event(daemon, AGENT_FETCH_FAILED, key, -rc, err.text);
 }
 
 static void on_exchange(void *arg, short revents)
@@ -713,6 +748,8 @@ static void on_tick(void *arg)
     struct daemon *daemon = arg;
 
     link_tick(daemon->link);
+    add_event(daemon, AGENT_TICK);
+    step_alone(daemon);
 }
 
 static void on_turn(void *arg)
@@ -794,9 +831,9 @@ static int open_parts(struct daemon *daemon, struct error *err)
 {
     struct executor_options executor_options = {
         .threads = daemon->options.threads,
-        .data_dir = daemon->options.data_dir,
-        .plugins = daemon->options.plugins,
-        .scratch = daemon->options.scratch,
+        .runner = {.data_dir = daemon->options.data_dir,
+                   .plugins = daemon->options.plugins,
+                   .scratch = daemon->options.scratch},
     };
     int rc = open_memory(daemon, err);
 
@@ -804,7 +841,8 @@ static int open_parts(struct daemon *daemon, struct error *err)
         rc = open_exchange(daemon, err);
     }
     if (rc == 0) {
-        executor_options.budget = daemon->budget;
+        executor_options.runner.budget = daemon->budget;
+        executor_options.runner.store = daemon->store;
         rc = executor_create(&executor_options, &daemon->executor, err);
     }
     if (rc == 0 && daemon->options.data_dir != NULL) {

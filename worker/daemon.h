@@ -19,8 +19,8 @@ struct daemon_options {
     const char *listen; // of the exchange; NULL: chosen to go with the broker's address
     const char *name;
     uint32_t threads;
-    uint64_t memory;             // budget in bytes
-    const char *const *data_dir; // NULL-terminated; NULL: the file system that all see
+    uint64_t memory;               // budget in bytes
+    const char *const *data_dir;   // NULL-terminated; NULL: the file system that all see
     const struct plugins *plugins; // NULL: none
     const char *scratch;           // folder below which commands get theirs; NULL: /tmp
     unsigned reconnect_ms;

@@ -15,7 +15,7 @@ struct exchange;
 struct exchange_options {
     const char *listen;
     uint64_t incarnation; // of this process: who asks for another is told so
-    struct store *store; // what it serves
+    struct store *store;  // what it serves
     struct budget *budget;
 };
 

@@ -8,19 +8,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "proto/arena.h"
-#include "worker/kernel/kernel.h"
 #include "worker/thread.h"
 
 enum { STACK_BYTES = 1 << 20, STOP_SECONDS = 2 };
 
-struct runner {
+struct thread {
     struct executor *executor;
     pthread_t thread;
-    struct work *work; // that it runs
-    void *scratch;
-    struct arena arena;
-    struct children *children;
+    struct runner *runner;
+    struct bundle *bundle; // that it runs
 };
 
 struct executor {
@@ -28,198 +24,93 @@ struct executor {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stopping;
-    struct work *queue, **queue_end;
-    struct work *done, **done_end;
+    struct bundle *queue, **queue_end;
+    struct outcomes *done, **done_end;
     int done_fd;
-    uint32_t runners;
-    struct runner *runner;
+    uint32_t threads;
+    struct thread *thread;
+    bool signalled; // done_fd was written to
+    // Of the owner's thread.
+    struct runner *home;
+    struct outcomes *here, **here_end;
 };
-
-// ---- work -------------------------------------------------------------------------
-
-struct work *work_create(struct layer *layer, uint32_t index, size_t inputs, size_t input_lists)
-{
-    struct work *work = calloc(1, sizeof(*work));
-
-    if (work == NULL) {
-        return NULL;
-    }
-    work->layer = layer_ref(layer);
-    work->index = index;
-    work->inputs = inputs;
-    work->input_lists = input_lists;
-    work->input = calloc(inputs + 1, sizeof(*work->input));
-    work->input_start = calloc(input_lists + 1, sizeof(*work->input_start));
-    if (work->input == NULL || work->input_start == NULL) {
-        work_destroy(work);
-        return NULL;
-    }
-    return work;
-}
-
-static void drop_inputs(struct work *work)
-{
-    for (size_t i = 0; work->input != NULL && i < work->inputs; i++) {
-        partition_unref(work->input[i]);
-    }
-    free(work->input);
-    work->input = NULL;
-}
-
-void work_destroy(struct work *work)
-{
-    if (work != NULL) {
-        drop_inputs(work);
-        free(work->input_start);
-        partition_unref(work->partition);
-        buffer_unref(work->note);
-        layer_unref(work->layer);
-        free(work);
-    }
-}
 
 // ---- threads ----------------------------------------------------------------------
 
-static bool has_note(const Dray__Note *note)
+// Under the lock.
+static void push_done(struct executor *executor, struct outcomes *outcomes)
 {
-    return note->has_ends_quoted || note->n_widen > 0 || note->has_invalid_utf8 || note->use != NULL;
-}
-
-static int pack_note(const Dray__Note *note, struct buffer **out, struct error *err)
-{
-    uint8_t *bytes;
-    struct buffer *buffer;
-
-    if (!has_note(note)) {
-        return 0;
-    }
-    buffer = buffer_create(dray__note__get_packed_size(note), &bytes);
-    if (buffer == NULL) {
-        return error_no_memory(err);
-    }
-    dray__note__pack(note, bytes);
-    *out = buffer;
-    return 0;
-}
-
-static bool is_outside(const Dray__Op *op)
-{
-    return op->step[0]->call != NULL || op->step[0]->command != NULL;
-}
-
-// A plugin's function or a command: in a process of its own.
-static int run_outside(struct runner *runner, struct work *work, const struct kernel_inputs *inputs,
-                       struct child_task *task)
-{
-    task->index = work->index;
-    task->inputs = *inputs;
-    task->cancelled = &work->cancelled;
-    children_run(runner->children, work->layer->op, work->layer->timeout_ms, task, 1);
-    if (task->rc != 0) {
-        work->err = task->err;
-    }
-    work->partition = task->partition;
-    return task->rc;
-}
-
-static void run(struct runner *runner, struct work *work)
-{
-    struct executor *executor = runner->executor;
-    const struct kernel_inputs inputs = {
-        .partition = work->input, .start = work->input_start, .lists = work->input_lists};
-    struct kernel_env env = {
-        .budget = executor->options.budget,
-        .data_dir = executor->options.data_dir,
-        .cancelled = &work->cancelled,
-        .arena = &runner->arena,
-        .scratch = runner->scratch,
-    };
-    struct child_task outside;
-
-    dray__note__init(&env.note);
-    if (atomic_load(&work->cancelled)) {
-        work->rc = error_set(&work->err, ECANCELED, "cancelled");
-    } else if (work->layer->op == NULL) {
-        work->err = work->layer->why;
-        work->rc = -work->err.code;
-    } else if (is_outside(work->layer->op)) {
-        work->rc = run_outside(runner, work, &inputs, &outside);
-        env.note.use = outside.has_use ? &outside.use : NULL;
-    } else {
-        work->rc = kernel_run(work->layer->op, work->index, &inputs, &env, &work->partition, &work->err);
-    }
-    if (work->rc == 0) {
-        work->rc = pack_note(&env.note, &work->note, &work->err);
-    }
-    work->rows = env.rows;
-    work->source_bytes = env.source_bytes;
-    arena_reset(&runner->arena);
-    drop_inputs(work);
-}
-
-static void *runner_main(void *arg)
-{
-    struct runner *runner = arg;
-    struct executor *executor = runner->executor;
     const uint64_t one = 1;
 
-    pthread_mutex_lock(&executor->lock);
-    while (!executor->stopping) {
-        struct work *work = executor->queue;
-
-        if (work == NULL) {
-            pthread_cond_wait(&executor->wake, &executor->lock);
-            continue;
-        }
-        executor->queue = work->next;
-        if (executor->queue == NULL) {
-            executor->queue_end = &executor->queue;
-        }
-        work->next = NULL;
-        runner->work = work;
-        pthread_mutex_unlock(&executor->lock);
-        run(runner, work);
-        pthread_mutex_lock(&executor->lock);
-        runner->work = NULL;
-        *executor->done_end = work;
-        executor->done_end = &work->next;
+    outcomes->next = NULL;
+    *executor->done_end = outcomes;
+    executor->done_end = &outcomes->next;
+    if (!executor->signalled) {
+        executor->signalled = true;
 
         ssize_t written = write(executor->done_fd, &one, sizeof(one));
 
         (void)written; // only full when nobody has read 2^64 - 2 of them
     }
+}
+
+static void on_outcomes(void *arg, struct outcomes *outcomes)
+{
+    struct thread *thread = arg;
+    struct executor *executor = thread->executor;
+
+    pthread_mutex_lock(&executor->lock);
+    if (outcomes->over) {
+        thread->bundle = NULL; // from now on nothing can be taken back from it
+    }
+    push_done(executor, outcomes);
     pthread_mutex_unlock(&executor->lock);
-    // Here, while the thread is there that has started them.
-    children_destroy(runner->children);
-    runner->children = NULL;
+}
+
+static void *thread_main(void *arg)
+{
+    struct thread *thread = arg;
+    struct executor *executor = thread->executor;
+
+    pthread_mutex_lock(&executor->lock);
+    while (!executor->stopping) {
+        struct bundle *bundle = executor->queue;
+
+        if (bundle == NULL) {
+            pthread_cond_wait(&executor->wake, &executor->lock);
+            continue;
+        }
+        executor->queue = bundle->next;
+        if (executor->queue == NULL) {
+            executor->queue_end = &executor->queue;
+        }
+        bundle->next = NULL;
+        thread->bundle = bundle;
+        pthread_mutex_unlock(&executor->lock);
+        runner_run(thread->runner, bundle, on_outcomes, thread);
+        pthread_mutex_lock(&executor->lock);
+    }
+    pthread_mutex_unlock(&executor->lock);
+    // Here, while the thread is there that has started its processes.
+    runner_close(thread->runner);
     return NULL;
 }
 
-static void close_runner(struct runner *runner)
+static int start_thread(struct executor *executor, struct thread *thread, struct error *err)
 {
-    children_destroy(runner->children);
-    kernel_scratch_destroy(runner->scratch);
-    arena_fini(&runner->arena);
-}
-
-static int start_runner(struct executor *executor, struct runner *runner)
-{
-    const struct children_options children = {.plugins = executor->options.plugins,
-                                              .scratch = executor->options.scratch,
-                                              .budget = executor->options.budget};
     int rc;
 
-    runner->executor = executor;
-    runner->scratch = kernel_scratch_create();
-    arena_init(&runner->arena, 0);
-    rc = runner->scratch != NULL ? children_create(&children, &runner->children, NULL) : -ENOMEM;
-    if (rc == 0) {
-        rc = thread_start(&runner->thread, STACK_BYTES, runner_main, runner);
+    thread->executor = executor;
+    rc = runner_create(&executor->options.runner, &thread->runner, err);
+    if (rc < 0) {
+        return rc;
     }
+    rc = thread_start(&thread->thread, STACK_BYTES, thread_main, thread);
     if (rc != 0) {
-        close_runner(runner);
+        runner_destroy(thread->runner);
+        return error_set(err, -rc, "cannot start a thread: %s", strerror(-rc));
     }
-    return rc;
+    return 0;
 }
 
 int executor_create(const struct executor_options *options, struct executor **out, struct error *err)
@@ -233,33 +124,49 @@ int executor_create(const struct executor_options *options, struct executor **ou
     executor->options = *options;
     executor->queue_end = &executor->queue;
     executor->done_end = &executor->done;
+    executor->here_end = &executor->here;
     pthread_mutex_init(&executor->lock, NULL);
     pthread_cond_init(&executor->wake, NULL);
     executor->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    executor->runner = calloc(options->threads, sizeof(*executor->runner));
-    if (executor->done_fd < 0 || executor->runner == NULL) {
-        rc = -ENOMEM;
+    executor->thread = calloc(options->threads, sizeof(*executor->thread));
+    if (executor->done_fd < 0 || executor->thread == NULL) {
+        rc = error_no_memory(err);
     }
-    while (rc == 0 && executor->runners < options->threads) {
-        rc = start_runner(executor, &executor->runner[executor->runners]);
-        executor->runners += rc == 0;
+    if (rc == 0) {
+        rc = runner_create(&options->runner, &executor->home, err);
+    }
+    while (rc == 0 && executor->threads < options->threads) {
+        rc = start_thread(executor, &executor->thread[executor->threads], err);
+        executor->threads += rc == 0;
     }
     if (rc != 0) {
         executor_destroy(executor);
-        return error_set(err, -rc, "cannot start %u threads: %s", options->threads, strerror(-rc));
+        return rc;
     }
     *out = executor;
     return 0;
 }
 
-static void destroy_list(struct work *work)
+static void destroy_outcomes(struct outcomes *outcomes)
 {
-    while (work != NULL) {
-        struct work *next = work->next;
+    while (outcomes != NULL) {
+        struct outcomes *next = outcomes->next;
 
-        work_destroy(work);
-        work = next;
+        outcomes_destroy(outcomes);
+        outcomes = next;
     }
+}
+
+static void destroy_all(struct executor *executor)
+{
+    while (executor->queue != NULL) {
+        struct bundle *next = executor->queue->next;
+
+        bundle_destroy(executor->queue);
+        executor->queue = next;
+    }
+    destroy_outcomes(executor->done);
+    destroy_outcomes(executor->here);
 }
 
 bool executor_destroy(struct executor *executor)
@@ -276,22 +183,22 @@ bool executor_destroy(struct executor *executor)
     pthread_mutex_unlock(&executor->lock);
     clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += STOP_SECONDS;
-    for (uint32_t i = 0; i < executor->runners; i++) {
-        if (pthread_timedjoin_np(executor->runner[i].thread, NULL, &deadline) != 0) {
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        if (pthread_timedjoin_np(executor->thread[i].thread, NULL, &deadline) != 0) {
             return false;
         }
     }
-    for (uint32_t i = 0; i < executor->runners; i++) {
-        close_runner(&executor->runner[i]);
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        runner_destroy(executor->thread[i].runner);
     }
-    destroy_list(executor->queue);
-    destroy_list(executor->done);
+    runner_destroy(executor->home);
+    destroy_all(executor);
     if (executor->done_fd >= 0) {
         close(executor->done_fd);
     }
     pthread_cond_destroy(&executor->wake);
     pthread_mutex_destroy(&executor->lock);
-    free(executor->runner);
+    free(executor->thread);
     free(executor);
     return true;
 }
@@ -303,72 +210,180 @@ int executor_fd(const struct executor *executor)
     return executor->done_fd;
 }
 
-void executor_run(struct executor *executor, struct work *work)
+void executor_run(struct executor *executor, struct bundle *bundle)
 {
-    work->next = NULL;
+    bundle->next = NULL;
     pthread_mutex_lock(&executor->lock);
-    *executor->queue_end = work;
-    executor->queue_end = &work->next;
+    *executor->queue_end = bundle;
+    executor->queue_end = &bundle->next;
     pthread_cond_signal(&executor->wake);
     pthread_mutex_unlock(&executor->lock);
 }
 
-static bool is_task(const struct work *work, uint64_t epoch, uint32_t job, uint32_t layer, uint32_t index)
+static void on_own_outcomes(void *arg, struct outcomes *outcomes)
 {
-    return work != NULL && work->epoch == epoch && work->layer->job == job && work->layer->layer == layer &&
-           work->index == index;
+    struct executor *executor = arg;
+
+    outcomes->next = NULL;
+    *executor->here_end = outcomes;
+    executor->here_end = &outcomes->next;
 }
 
-void executor_cancel(struct executor *executor, uint64_t epoch, uint32_t job, uint32_t layer, uint32_t index)
+void executor_run_here(struct executor *executor, struct bundle *bundle)
 {
-    pthread_mutex_lock(&executor->lock);
-    for (struct work *work = executor->queue; work != NULL; work = work->next) {
-        if (is_task(work, epoch, job, layer, index)) {
-            atomic_store(&work->cancelled, true);
+    runner_run(executor->home, bundle, on_own_outcomes, executor);
+}
+
+// What has not started of a range's tasks [from, from + count) goes into outcomes.
+static void withdraw(struct bundle *bundle, const struct bundle_range *range, uint32_t from, uint32_t count,
+                     bool stop, struct outcomes *outcomes)
+{
+    for (uint32_t i = from; i < from + count; i++) {
+        const struct outcome skipped = {
+            .kind = OUTCOME_SKIPPED, .layer = range->layer, .first = range->first + i, .count = 1};
+
+        if (bundle_withdraw(bundle, range->at + i)) {
+            outcomes_add(outcomes, &skipped);
+        } else if (stop) {
+            atomic_store(&bundle->cancelled[range->at + i], true);
         }
     }
-    for (uint32_t i = 0; i < executor->runners; i++) {
-        if (is_task(executor->runner[i].work, epoch, job, layer, index)) {
-            atomic_store(&executor->runner[i].work->cancelled, true);
-            children_wake(executor->runner[i].children);
+}
+
+// Which tasks: those of a layer in a range, or all of a bundle.
+struct wanted {
+    uint64_t epoch;
+    bool whole, stop;
+    uint32_t bundle;
+    uint32_t job, layer, first, count;
+};
+
+static void withdraw_from(struct executor *executor, struct bundle *bundle, const struct wanted *wanted)
+{
+    struct outcomes *outcomes;
+
+    if (bundle == NULL || bundle->epoch != wanted->epoch ||
+        (wanted->whole && bundle->number != wanted->bundle)) {
+        return;
+    }
+    outcomes = outcomes_create(bundle);
+    if (outcomes == NULL) {
+        return; // it goes on; who asked will see
+    }
+    for (size_t r = 0; r < bundle->ranges; r++) {
+        const struct bundle_range *range = &bundle->range[r];
+        uint64_t first = range->first;
+        uint64_t end = first + range->count;
+
+        if (wanted->whole) {
+            withdraw(bundle, range, 0, range->count, wanted->stop, outcomes);
+            continue;
+        }
+        if (range->layer->job != wanted->job || range->layer->layer != wanted->layer) {
+            continue;
+        }
+        first = first > wanted->first ? first : wanted->first;
+        end = end < (uint64_t)wanted->first + wanted->count ? end : (uint64_t)wanted->first + wanted->count;
+        if (first < end) {
+            withdraw(bundle, range, (uint32_t)(first - range->first), (uint32_t)(end - first), wanted->stop,
+                     outcomes);
+        }
+    }
+    if (outcomes->count > 0 || outcomes->lost) {
+        push_done(executor, outcomes);
+    } else {
+        outcomes_destroy(outcomes);
+    }
+}
+
+static void withdraw_wanted(struct executor *executor, const struct wanted *wanted)
+{
+    pthread_mutex_lock(&executor->lock);
+    for (struct bundle *bundle = executor->queue; bundle != NULL; bundle = bundle->next) {
+        withdraw_from(executor, bundle, wanted);
+    }
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        withdraw_from(executor, executor->thread[i].bundle, wanted);
+        if (wanted->stop && executor->thread[i].bundle != NULL) {
+            runner_wake(executor->thread[i].runner);
         }
     }
     pthread_mutex_unlock(&executor->lock);
+}
+
+void executor_withdraw(struct executor *executor, uint64_t epoch, uint32_t job, uint32_t layer,
+                       uint32_t first, uint32_t count, bool stop)
+{
+    const struct wanted wanted = {
+        .epoch = epoch, .stop = stop, .job = job, .layer = layer, .first = first, .count = count};
+
+    withdraw_wanted(executor, &wanted);
+}
+
+void executor_cut(struct executor *executor, uint64_t epoch, uint32_t bundle)
+{
+    const struct wanted wanted = {.epoch = epoch, .whole = true, .bundle = bundle};
+
+    withdraw_wanted(executor, &wanted);
+}
+
+static void cancel_bundle(struct bundle *bundle)
+{
+    for (uint32_t i = 0; bundle != NULL && i < bundle->tasks; i++) {
+        bundle_withdraw(bundle, i);
+        atomic_store(&bundle->cancelled[i], true);
+    }
 }
 
 void executor_cancel_all(struct executor *executor)
 {
     pthread_mutex_lock(&executor->lock);
-    for (struct work *work = executor->queue; work != NULL; work = work->next) {
-        atomic_store(&work->cancelled, true);
+    for (struct bundle *bundle = executor->queue; bundle != NULL; bundle = bundle->next) {
+        cancel_bundle(bundle);
     }
-    for (uint32_t i = 0; i < executor->runners; i++) {
-        if (executor->runner[i].work != NULL) {
-            atomic_store(&executor->runner[i].work->cancelled, true);
-            children_wake(executor->runner[i].children);
-        }
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        cancel_bundle(executor->thread[i].bundle);
+        runner_wake(executor->thread[i].runner);
     }
     pthread_mutex_unlock(&executor->lock);
 }
 
-struct work *executor_take(struct executor *executor)
+static struct outcomes *take_own(struct executor *executor)
 {
-    struct work *work;
+    struct outcomes *outcomes = executor->here;
+
+    executor->here = outcomes->next;
+    if (executor->here == NULL) {
+        executor->here_end = &executor->here;
+    }
+    outcomes->next = NULL;
+    return outcomes;
+}
+
+struct outcomes *executor_take(struct executor *executor)
+{
+    struct outcomes *outcomes;
     uint64_t count;
 
+    if (executor->here != NULL) {
+        return take_own(executor);
+    }
     pthread_mutex_lock(&executor->lock);
-    work = executor->done;
-    if (work != NULL) {
-        executor->done = work->next;
-        work->next = NULL;
+    outcomes = executor->done;
+    if (outcomes != NULL) {
+        executor->done = outcomes->next;
+        outcomes->next = NULL;
     }
     if (executor->done == NULL) {
         executor->done_end = &executor->done;
+        if (executor->signalled) {
+            executor->signalled = false;
 
-        ssize_t got = read(executor->done_fd, &count, sizeof(count));
+            ssize_t got = read(executor->done_fd, &count, sizeof(count));
 
-        (void)got; // nothing there is fine
+            (void)got; // nothing there is fine
+        }
     }
     pthread_mutex_unlock(&executor->lock);
-    return work;
+    return outcomes;
 }

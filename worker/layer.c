@@ -39,6 +39,37 @@ static char *make_name(struct arena *arena, const Dray__LayerOp *message, const 
     return op != NULL ? op_describe(op, arena) : arena_printf(arena, "layer %u", message->layer);
 }
 
+static Dray__Input *copy_input(struct arena *arena, const Dray__Input *input)
+{
+    size_t size = dray__input__get_packed_size(input);
+    uint8_t *packed = malloc(size > 0 ? size : 1);
+    Dray__Input *copy = NULL;
+
+    if (packed != NULL) {
+        dray__input__pack(input, packed);
+        copy = dray__input__unpack(&arena->protobuf, size, packed);
+        free(packed);
+    }
+    return copy;
+}
+
+static int copy_inputs(struct layer *layer, const Dray__LayerOp *message)
+{
+    layer->input = arena_array(&layer->arena, message->n_input + 1, sizeof(*layer->input));
+    layer->input_tasks = arena_array(&layer->arena, message->n_input + 1, sizeof(*layer->input_tasks));
+    if (layer->input == NULL || layer->input_tasks == NULL) {
+        return -ENOMEM;
+    }
+    for (; layer->inputs < message->n_input; layer->inputs++) {
+        layer->input[layer->inputs] = copy_input(&layer->arena, message->input[layer->inputs]);
+        if (layer->input[layer->inputs] == NULL) {
+            return -ENOMEM;
+        }
+        layer->input_tasks[layer->inputs] = message->input_tasks[layer->inputs];
+    }
+    return 0;
+}
+
 int layers_add(struct layers *layers, const Dray__LayerOp *message)
 {
     struct map_key key = map_key_task(message->job, message->layer, 0);
@@ -54,12 +85,14 @@ int layers_add(struct layers *layers, const Dray__LayerOp *message)
     layer->job = message->job;
     layer->layer = message->layer;
     layer->wanted = message->wanted;
+    layer->tasks = message->tasks;
     layer->timeout_ms = message->timeout_ms;
     if (op_decode(message->op.data, message->op.len, &layer->arena, &layer->op, &layer->why) != 0) {
         layer->op = NULL;
     }
+    layer->size = layer->op != NULL ? kernel_size(layer->op) : KERNEL_LARGE;
     layer->name = make_name(&layer->arena, message, layer->op);
-    if (layer->name == NULL || map_put(&layers->map, key, layer) != 0) {
+    if (layer->name == NULL || copy_inputs(layer, message) != 0 || map_put(&layers->map, key, layer) != 0) {
         layer_unref(layer);
         return -ENOMEM;
     }

@@ -11,16 +11,23 @@
 #include "proto/map.h"
 #include "proto/op.h"
 #include "proto/wire.pb-c.h"
+#include "worker/kernel/kernel.h"
 
 struct layer {
     uint32_t job, layer;
     char *name;         // for people; never NULL
     const Dray__Op *op; // NULL: it could not be decoded, see `why`
     struct error why;
+    enum kernel_size size;
     bool wanted;
+    uint32_t tasks;
     uint32_t timeout_ms; // of one attempt; 0: none
+    size_t inputs;
+    Dray__Input **input;
+    uint32_t *input_tasks;
+    atomic_bool slow; // its tasks take longer than is worth gathering them
     // Progress that no DONE has carried yet.
-    uint64_t rows, source_bytes;
+    uint64_t rows, source_bytes, busy_ns;
     // private
     _Atomic unsigned refs;
     struct arena arena;

@@ -1,54 +1,63 @@
 #include "worker/report.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/partition.h"
-#include "proto/payload.h"
+#include "worker/letter.h"
 
 enum {
-    PAYLOADS_MAX = 500,          // in one message
-    PAYLOAD_BYTES_MAX = 4 << 20, // in one message
-    ENTRIES_MAX = 100000,        // in one message
+    FAILED_MAX = 4096, // in one message
 };
 
-struct entry {
-    struct task_key key;
-    uint64_t bytes;
-    bool wanted;
-};
-
-struct entries {
-    struct entry *entry;
+struct ranges {
+    struct agent_range *range;
     size_t count, capacity;
 };
 
 struct report {
-    struct entries done, dropped, add, gone;
+    struct ranges done, dropped, add;
     bool full;
+    struct arena arena; // of the failures
+    Dray__TaskFailed **failed;
+    size_t failures, failures_max;
+    struct letter *letter;
 };
 
 struct report *report_create(void)
 {
-    return calloc(1, sizeof(struct report));
+    struct report *report = calloc(1, sizeof(*report));
+
+    if (report != NULL) {
+        arena_init(&report->arena, 0);
+        report->letter = letter_create();
+        if (report->letter == NULL) {
+            report_destroy(report);
+            report = NULL;
+        }
+    }
+    return report;
 }
 
 void report_destroy(struct report *report)
 {
     if (report != NULL) {
-        free(report->done.entry);
-        free(report->dropped.entry);
-        free(report->add.entry);
-        free(report->gone.entry);
+        free(report->done.range);
+        free(report->dropped.range);
+        free(report->add.range);
+        free(report->failed);
+        arena_fini(&report->arena);
+        letter_destroy(report->letter);
         free(report);
     }
 }
 
 void report_clear(struct report *report)
 {
-    report->done.count = report->dropped.count = report->add.count = report->gone.count = 0;
+    report->done.count = report->dropped.count = report->add.count = report->failures = 0;
     report->full = false;
+    arena_reset(&report->arena);
 }
 
 void report_full(struct report *report)
@@ -56,39 +65,102 @@ void report_full(struct report *report)
     report->full = true;
 }
 
-static int push(struct entries *list, const struct entry *entry)
+static int push(struct ranges *list, const struct agent_range *range)
 {
+    struct agent_range *last = list->count > 0 ? &list->range[list->count - 1] : NULL;
+
+    if (last != NULL && last->job == range->job && last->layer == range->layer &&
+        last->first + last->count == range->first) {
+        last->count += range->count;
+        return 0;
+    }
     if (list->count == list->capacity) {
         size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
-        struct entry *grown = realloc(list->entry, capacity * sizeof(*grown));
+        struct agent_range *grown = realloc(list->range, capacity * sizeof(*grown));
 
         if (grown == NULL) {
             return -ENOMEM;
         }
-        list->entry = grown;
+        list->range = grown;
         list->capacity = capacity;
     }
-    list->entry[list->count++] = *entry;
+    list->range[list->count++] = *range;
     return 0;
 }
 
 int report_add(struct report *report, const struct agent_action *action)
 {
-    const struct entry entry = {action->key, action->bytes, action->wanted};
-
     switch (action->type) {
     case AGENT_REPORT_DONE:
-        return push(&report->done, &entry);
+        return push(&report->done, &action->u.range);
     case AGENT_REPORT_DROPPED:
-        return push(&report->dropped, &entry);
+        return push(&report->dropped, &action->u.range);
     default:
-        return push(action->gone ? &report->gone : &report->add, &entry);
+        return push(&report->add, &action->u.range);
     }
 }
 
-static int compare_entries(const void *a, const void *b)
+static Dray__Failure *make_failure(struct arena *arena, int code, const char *text)
 {
-    const struct task_key *x = &((const struct entry *)a)->key, *y = &((const struct entry *)b)->key;
+    Dray__Failure *why = arena_alloc(arena, sizeof(*why));
+
+    if (why == NULL || text == NULL) {
+        return NULL;
+    }
+    dray__failure__init(why);
+    why->code = code;
+    why->text = (char *)(uintptr_t)text; // only read
+    return why;
+}
+
+int report_failed(struct report *report, const struct agent_action *action, const char *layer,
+                  const char *worker)
+{
+    struct arena *arena = &report->arena;
+    Dray__TaskFailed *message = arena_alloc(arena, sizeof(*message));
+    const char *text = action->p.text == NULL ? "it failed" : action->p.text;
+
+    if (message == NULL) {
+        return -ENOMEM;
+    }
+    dray__task_failed__init(message);
+    message->job = action->u.key.job;
+    message->layer = action->u.key.layer;
+    message->index = action->u.key.index;
+    message->why = make_failure(arena, action->code,
+                                arena_printf(arena, "%s, task %" PRIu32 " on worker %s: %s", layer,
+                                             action->u.key.index, worker, text));
+    if (action->missing_input) {
+        message->has_missing_input = message->missing_input = true;
+        message->has_missing_layer = message->has_missing_index = message->has_missing_worker = true;
+        message->missing_layer = action->missing.layer;
+        message->missing_index = action->missing.index;
+        message->missing_worker = action->worker;
+        message->has_missing_job = action->missing.job != action->u.key.job;
+        message->missing_job = message->has_missing_job ? action->missing.job : 0;
+    }
+    if (report->failures == report->failures_max) {
+        size_t max = report->failures_max == 0 ? 16 : report->failures_max * 2;
+        Dray__TaskFailed **grown = realloc(report->failed, max * sizeof(*grown));
+
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        report->failed = grown;
+        report->failures_max = max;
+    }
+    if (message->why == NULL) {
+        return -ENOMEM;
+    }
+    report->failed[report->failures++] = message;
+    return 0;
+}
+
+// ---- ranges -----------------------------------------------------------------------
+
+static int compare(const void *a, const void *b)
+{
+    const struct agent_range *x = a, *y = b;
 
     if (x->job != y->job) {
         return x->job < y->job ? -1 : 1;
@@ -96,235 +168,101 @@ static int compare_entries(const void *a, const void *b)
     if (x->layer != y->layer) {
         return x->layer < y->layer ? -1 : 1;
     }
-    return (x->index > y->index) - (x->index < y->index);
+    return (x->first > y->first) - (x->first < y->first);
 }
 
-// Sorted by layer and index, so that neighbours travel as ranges; without repeats.
-static void tidy(struct entries *list)
+// Sorted by layer and index, neighbours joined, without repeats.
+static void tidy(struct ranges *list)
 {
     size_t kept = 0;
+    bool sorted = true;
 
-    if (list->count == 0) {
-        return;
+    for (size_t i = 1; i < list->count && sorted; i++) {
+        sorted = compare(&list->range[i - 1], &list->range[i]) < 0;
     }
-    qsort(list->entry, list->count, sizeof(*list->entry), compare_entries);
+    if (!sorted) {
+        qsort(list->range, list->count, sizeof(*list->range), compare);
+    }
     for (size_t i = 1; i < list->count; i++) {
-        if (compare_entries(&list->entry[kept], &list->entry[i]) != 0) {
-            list->entry[++kept] = list->entry[i];
+        struct agent_range *last = &list->range[kept];
+        const struct agent_range *next = &list->range[i];
+        uint64_t end = (uint64_t)last->first + last->count;
+
+        if (last->job == next->job && last->layer == next->layer && next->first <= end) {
+            uint64_t next_end = (uint64_t)next->first + next->count;
+
+            last->count = (uint32_t)((next_end > end ? next_end : end) - last->first);
+        } else {
+            list->range[++kept] = *next;
         }
     }
-    list->count = kept + 1;
+    list->count = list->count > 0 ? kept + 1 : 0;
 }
 
-// The entries of one layer, from the first, at most `max`.
-static size_t same_layer(const struct entry *entry, size_t max)
+// The ranges of one layer, from the first.
+static size_t same_layer(const struct agent_range *range, size_t max)
 {
     size_t n = 1;
 
-    while (n < max && entry[n].key.job == entry[0].key.job && entry[n].key.layer == entry[0].key.layer) {
+    while (n < max && range[n].job == range[0].job && range[n].layer == range[0].layer) {
         n++;
     }
     return n;
 }
 
-struct ranges {
-    uint32_t *first, *count;
-    uint64_t *bytes;
-    size_t n;
-};
-
-static int make_ranges(const struct entry *entry, size_t n, struct arena *arena, struct ranges *out)
+static int split(const struct agent_range *range, size_t n, struct arena *arena, uint32_t **first,
+                 uint32_t **count)
 {
-    *out = (struct ranges){arena_array(arena, n, sizeof(uint32_t)), arena_array(arena, n, sizeof(uint32_t)),
-                           arena_array(arena, n, sizeof(uint64_t)), 0};
-    if (out->first == NULL || out->count == NULL || out->bytes == NULL) {
+    *first = arena_array(arena, n, sizeof(uint32_t));
+    *count = arena_array(arena, n, sizeof(uint32_t));
+    if (*first == NULL || *count == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < n; i++) {
-        out->bytes[i] = entry[i].bytes;
-        if (i > 0 && entry[i].key.index == entry[i - 1].key.index + 1) {
-            out->count[out->n - 1]++;
-        } else {
-            out->first[out->n] = entry[i].key.index;
-            out->count[out->n++] = 1;
-        }
+        (*first)[i] = range[i].first;
+        (*count)[i] = range[i].count;
     }
     return 0;
 }
 
-// ---- DONE -------------------------------------------------------------------------
-
-struct letter {
-    struct arena arena;
-    Dray__Done done;
-    struct buffer *payload[PAYLOADS_MAX];
-    size_t payloads, bytes, entries;
-};
-
-static void letter_clear(struct letter *letter)
-{
-    for (size_t i = 0; i < letter->payloads; i++) {
-        buffer_unref(letter->payload[i]);
-    }
-    letter->payloads = letter->bytes = letter->entries = 0;
-    arena_reset(&letter->arena);
-    dray__done__init(&letter->done);
-}
-
-// A payload frame of a small wanted partition, or NULL: the client fetches it.
-static struct buffer *make_payload(struct store *store, const struct task_key *key)
-{
-    struct partition *partition = store_get(store, key->job, key->layer, key->index);
-    struct buffer *encoded = NULL, *payload = NULL;
-
-    if (partition != NULL && partition_encode(partition, &encoded, NULL) == 0 &&
-        encoded->size <= INLINE_BYTES_MAX) {
-        if (payload_encode(encoded->data, encoded->size, PAYLOAD_AUTO, &payload, NULL) != 0) {
-            payload = NULL;
-        }
-    }
-    buffer_unref(encoded);
-    partition_unref(partition);
-    return payload;
-}
-
-static Dray__TaskNote *make_note(struct arena *arena, uint32_t index, const struct buffer *note)
-{
-    Dray__TaskNote *message = arena_alloc(arena, sizeof(*message));
-    uint8_t *copy = arena_copy(arena, note->data, note->size);
-
-    if (message == NULL || copy == NULL) {
-        return NULL;
-    }
-    dray__task_note__init(message);
-    message->index = index;
-    message->note.data = copy;
-    message->note.len = note->size;
-    return message;
-}
-
-static int add_extras(struct letter *letter, struct store *store, const struct entry *entry, size_t n,
-                      Dray__Completed *completed)
-{
-    completed->inline_index = arena_array(&letter->arena, n, sizeof(uint32_t));
-    completed->note = arena_array(&letter->arena, n, sizeof(*completed->note));
-    if (completed->inline_index == NULL || completed->note == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < n; i++) {
-        const struct task_key *key = &entry[i].key;
-        struct buffer *note = store_note(store, key->job, key->layer, key->index);
-
-        if (note != NULL) {
-            Dray__TaskNote *message = make_note(&letter->arena, key->index, note);
-
-            buffer_unref(note);
-            if (message == NULL) {
-                return -ENOMEM;
-            }
-            completed->note[completed->n_note++] = message;
-        }
-        if (entry[i].wanted && entry[i].bytes <= INLINE_BYTES_MAX && letter->payloads < PAYLOADS_MAX &&
-            letter->bytes < PAYLOAD_BYTES_MAX) {
-            struct buffer *payload = make_payload(store, key);
-
-            if (payload != NULL) {
-                letter->payload[letter->payloads++] = payload;
-                letter->bytes += payload->size;
-                completed->inline_index[completed->n_inline_index++] = key->index;
-            }
-        }
-    }
-    return 0;
-}
-
-static int add_completed(struct letter *letter, struct store *store, const struct layers *layers,
-                         const struct entry *entry, size_t n)
-{
-    Dray__Completed *completed = arena_alloc(&letter->arena, sizeof(*completed));
-    Dray__Completed **list = arena_array(&letter->arena, letter->done.n_completed + 1, sizeof(*list));
-    struct layer *layer = layers_get(layers, entry[0].key.job, entry[0].key.layer);
-    struct ranges ranges;
-
-    if (completed == NULL || list == NULL || make_ranges(entry, n, &letter->arena, &ranges) != 0) {
-        return -ENOMEM;
-    }
-    dray__completed__init(completed);
-    completed->job = entry[0].key.job;
-    completed->layer = entry[0].key.layer;
-    completed->n_first = completed->n_count = ranges.n;
-    completed->first = ranges.first;
-    completed->count = ranges.count;
-    completed->n_bytes = n;
-    completed->bytes = ranges.bytes;
-    if (layer != NULL) {
-        completed->has_rows = completed->has_source_bytes = true;
-        completed->rows = layer->rows;
-        completed->source_bytes = layer->source_bytes;
-        layer->rows = layer->source_bytes = 0;
-    }
-    if (letter->done.n_completed > 0) {
-        memcpy(list, letter->done.completed, letter->done.n_completed * sizeof(*list));
-    }
-    list[letter->done.n_completed] = completed;
-    letter->done.completed = list;
-    letter->done.n_completed++;
-    letter->entries += n;
-    return add_extras(letter, store, entry, n, completed);
-}
-
-static bool letter_is_full(const struct letter *letter)
-{
-    return letter->payloads == PAYLOADS_MAX || letter->bytes >= PAYLOAD_BYTES_MAX ||
-           letter->entries >= ENTRIES_MAX;
-}
-
-static void post_letter(struct letter *letter, struct link *link)
-{
-    if (letter->done.n_completed > 0) {
-        link_send(link, FRAME_DONE, &letter->done.base, letter->payload, letter->payloads);
-    }
-    letter_clear(letter);
-}
+// ---- messages ---------------------------------------------------------------------
 
 static int send_done(struct report *report, struct link *link, struct store *store,
                      const struct layers *layers)
 {
-    struct letter *letter = calloc(1, sizeof(*letter));
+    struct letter_place place = {0};
     int rc = 0;
 
-    if (letter == NULL) {
-        return -ENOMEM;
-    }
-    arena_init(&letter->arena, 0);
-    letter_clear(letter);
     tidy(&report->done);
-    for (size_t i = 0; rc == 0 && i < report->done.count;) {
-        const struct entry *entry = &report->done.entry[i];
-        size_t max = report->done.count - i;
-        size_t n = same_layer(entry, max < PAYLOADS_MAX ? max : PAYLOADS_MAX);
+    while (rc == 0 && place.range < report->done.count) {
+        const Dray__Done *done;
+        struct buffer *const *payload;
+        size_t payloads;
 
-        rc = add_completed(letter, store, layers, entry, n);
-        i += n;
-        if (letter_is_full(letter) && rc == 0) {
-            post_letter(letter, link);
+        rc = letter_write(report->letter, report->done.range, report->done.count, &place, store, layers,
+                          &done, &payload, &payloads);
+        if (rc == 0) {
+            link_send(link, FRAME_DONE, &done->base, payload, payloads);
         }
     }
-    if (rc == 0) {
-        post_letter(letter, link);
-    }
-    letter_clear(letter);
-    arena_fini(&letter->arena);
-    free(letter);
     return rc;
 }
 
-// ---- the rest ---------------------------------------------------------------------
+static void send_failed(struct report *report, struct link *link)
+{
+    for (size_t i = 0; i < report->failures; i += FAILED_MAX) {
+        Dray__TasksFailed message = DRAY__TASKS_FAILED__INIT;
+
+        message.failed = report->failed + i;
+        message.n_failed = report->failures - i < FAILED_MAX ? report->failures - i : FAILED_MAX;
+        link_send(link, FRAME_TASKS_FAILED, &message.base, NULL, 0);
+    }
+}
 
 static int send_dropped(struct report *report, struct link *link)
 {
     Dray__Dropped dropped = DRAY__DROPPED__INIT;
-    struct entries *list = &report->dropped;
+    struct ranges *list = &report->dropped;
     struct arena arena;
     int rc = -ENOMEM;
 
@@ -335,19 +273,19 @@ static int send_dropped(struct report *report, struct link *link)
         goto out;
     }
     for (size_t i = 0; i < list->count;) {
-        size_t n = same_layer(&list->entry[i], list->count - i);
+        size_t n = same_layer(&list->range[i], list->count - i);
         Dray__Run *run = arena_alloc(&arena, sizeof(*run));
-        struct ranges ranges;
 
-        if (run == NULL || make_ranges(&list->entry[i], n, &arena, &ranges) != 0) {
+        if (run == NULL) {
             goto out;
         }
         dray__run__init(run);
-        run->job = list->entry[i].key.job;
-        run->layer = list->entry[i].key.layer;
-        run->n_first = run->n_count = ranges.n;
-        run->first = ranges.first;
-        run->count = ranges.count;
+        run->job = list->range[i].job;
+        run->layer = list->range[i].layer;
+        run->n_first = run->n_count = n;
+        if (split(&list->range[i], n, &arena, &run->first, &run->count) != 0) {
+            goto out;
+        }
         dropped.run[dropped.n_run++] = run;
         i += n;
     }
@@ -358,51 +296,66 @@ out:
     return rc;
 }
 
-static int make_holdings(struct entries *list, bool bytes, struct arena *arena, Dray__Holding ***out,
-                         size_t *out_n)
+static bool note_size(void *arg, const struct store_item *item)
 {
-    Dray__Holding **holdings = arena_array(arena, list->count + 1, sizeof(*holdings));
-    size_t made = 0;
+    Dray__Holding *holding = arg;
 
-    tidy(list);
-    if (holdings == NULL) {
+    // A visit is ascending: what is missing in between (dropped in the same turn) has no size.
+    holding->bytes[item->index - holding->first[holding->n_first - 1] + holding->n_bytes] = item->bytes;
+    return true;
+}
+
+static int make_holding(const struct agent_range *range, size_t n, struct store *store, struct arena *arena,
+                        Dray__Holding **out)
+{
+    Dray__Holding *holding = arena_alloc(arena, sizeof(*holding));
+    uint64_t partitions = 0;
+
+    if (holding == NULL) {
         return -ENOMEM;
     }
-    for (size_t i = 0; i < list->count;) {
-        size_t n = same_layer(&list->entry[i], list->count - i);
-        Dray__Holding *holding = arena_alloc(arena, sizeof(*holding));
-        struct ranges ranges;
-
-        if (holding == NULL || make_ranges(&list->entry[i], n, arena, &ranges) != 0) {
-            return -ENOMEM;
-        }
-        dray__holding__init(holding);
-        holding->job = list->entry[i].key.job;
-        holding->layer = list->entry[i].key.layer;
-        holding->n_first = holding->n_count = ranges.n;
-        holding->first = ranges.first;
-        holding->count = ranges.count;
-        holding->n_bytes = bytes ? n : 0;
-        holding->bytes = ranges.bytes;
-        holdings[made++] = holding;
-        i += n;
+    dray__holding__init(holding);
+    holding->job = range->job;
+    holding->layer = range->layer;
+    for (size_t i = 0; i < n; i++) {
+        partitions += range[i].count;
     }
-    *out = holdings;
-    *out_n = made;
+    holding->bytes = arena_array(arena, partitions, sizeof(uint64_t));
+    if (holding->bytes == NULL || split(range, n, arena, &holding->first, &holding->count) != 0) {
+        return -ENOMEM;
+    }
+    memset(holding->bytes, 0, partitions * sizeof(uint64_t));
+    for (size_t i = 0; i < n; i++) {
+        const struct store_key key = {range[i].job, range[i].layer, range[i].first};
+
+        holding->n_first = holding->n_count = i + 1;
+        store_visit(store, &key, range[i].count, note_size, holding);
+        holding->n_bytes += range[i].count;
+    }
+    *out = holding;
     return 0;
 }
 
-static int send_advertise(struct report *report, struct link *link)
+static int send_advertise(struct report *report, struct link *link, struct store *store)
 {
     Dray__Advertise advertise = DRAY__ADVERTISE__INIT;
+    struct ranges *list = &report->add;
     struct arena arena;
-    int rc;
+    int rc = 0;
 
     arena_init(&arena, 0);
+    tidy(list);
     advertise.has_full = advertise.full = report->full;
-    rc = make_holdings(&report->add, true, &arena, &advertise.add, &advertise.n_add);
-    if (rc == 0) {
-        rc = make_holdings(&report->gone, false, &arena, &advertise.gone, &advertise.n_gone);
+    advertise.add = arena_array(&arena, list->count + 1, sizeof(*advertise.add));
+    if (advertise.add == NULL) {
+        rc = -ENOMEM;
+    }
+    for (size_t i = 0; rc == 0 && i < list->count;) {
+        size_t n = same_layer(&list->range[i], list->count - i);
+
+        rc = make_holding(&list->range[i], n, store, &arena, &advertise.add[advertise.n_add]);
+        advertise.n_add += rc == 0;
+        i += n;
     }
     if (rc == 0) {
         link_send(link, FRAME_ADVERTISE, &advertise.base, NULL, 0);
@@ -415,26 +368,32 @@ void report_send(struct report *report, struct link *link, struct store *store, 
 {
     int rc = 0;
 
-    // A full list is what all the rest refers to; otherwise what is done comes first.
+    // A full list is what all the rest refers to.  What was given back comes last: it may be for want
+    // of what failed.
     if (report->full) {
-        rc = send_advertise(report, link);
-        report->add.count = report->gone.count = 0;
+        rc = send_advertise(report, link, store);
+        report->add.count = 0;
         report->full = false;
     }
-    if (rc == 0 && report->dropped.count > 0) {
-        rc = send_dropped(report, link);
+    if (rc == 0 && report->failures > 0) {
+        send_failed(report, link);
     }
     if (rc == 0 && report->done.count > 0) {
         rc = send_done(report, link, store, layers);
     }
-    if (rc == 0 && (report->add.count > 0 || report->gone.count > 0)) {
-        rc = send_advertise(report, link);
+    if (rc == 0 && report->dropped.count > 0) {
+        rc = send_dropped(report, link);
+    }
+    if (rc == 0 && report->add.count > 0) {
+        rc = send_advertise(report, link, store);
     }
     report_clear(report);
     if (rc != 0) {
         link_restart(link, "no memory for a message"); // a new session begins with a full list
     }
 }
+
+// ---- notes ------------------------------------------------------------------------
 
 struct notes {
     struct arena arena;
@@ -449,7 +408,7 @@ static void visit_note(void *arg, uint32_t job, uint32_t layer, uint32_t index, 
     Dray__Completed *completed = arena_alloc(&notes->arena, sizeof(*completed));
     Dray__TaskNote **list = arena_alloc(&notes->arena, sizeof(*list));
 
-    if (completed == NULL || list == NULL || (list[0] = make_note(&notes->arena, index, note)) == NULL ||
+    if (completed == NULL || list == NULL || (list[0] = letter_note(&notes->arena, index, note)) == NULL ||
         notes->done.n_completed == notes->capacity) {
         notes->failed = true;
         return;
@@ -462,12 +421,23 @@ static void visit_note(void *arg, uint32_t job, uint32_t layer, uint32_t index, 
     notes->done.completed[notes->done.n_completed++] = completed;
 }
 
+static void count_note(void *arg, uint32_t job, uint32_t layer, uint32_t index, struct buffer *note)
+{
+    (void)job;
+    (void)layer;
+    (void)index;
+    (void)note;
+    ++*(size_t *)arg;
+}
+
 void report_notes(struct link *link, struct store *store)
 {
-    struct notes notes = {.capacity = (size_t)store_counts(store).partitions};
+    struct notes notes = {0};
 
     arena_init(&notes.arena, 0);
     dray__done__init(&notes.done);
+    // What threads add in between is reported when they are done.
+    store_notes(store, count_note, &notes.capacity);
     notes.done.completed = arena_array(&notes.arena, notes.capacity + 1, sizeof(*notes.done.completed));
     if (notes.done.completed != NULL) {
         store_notes(store, visit_note, &notes);

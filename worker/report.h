@@ -14,6 +14,9 @@ struct report *report_create(void);
 void report_destroy(struct report *report);
 // REPORT_DONE, REPORT_DROPPED or ADVERTISE.  -ENOMEM.
 int report_add(struct report *report, const struct agent_action *action);
+// REPORT_FAILED; the names are for people.  -ENOMEM.
+int report_failed(struct report *report, const struct agent_action *action, const char *layer,
+                  const char *worker);
 // The next ADVERTISE is a full one, even when nothing is held.
 void report_full(struct report *report);
 // What was gathered for a session that is over.

@@ -225,7 +225,8 @@ static void hears_end(struct world *world, struct customer *customer, struct pla
     }
 }
 
-static void hears_failed(struct world *world, struct plan *plan, const struct sched_action *action)
+static void hears_failed(struct world *world, struct customer *customer, struct plan *plan,
+                         const struct sched_action *action)
 {
     for (uint32_t n = 0; n < action->range.count; n++) {
         uint32_t l = action->range.layer;
@@ -237,6 +238,10 @@ static void hears_failed(struct world *world, struct plan *plan, const struct sc
             world_fail(world, "t%u.%u of j%u failed with code %d", l, i, plan->job, action->code);
         }
         plan->said[l][i] = plan->got[l][i] = true;
+    }
+    // One that was lost after the end, and could not be made again.
+    if (plan->ended && has_all(plan, plan->got)) {
+        finish(world, customer, plan);
     }
 }
 
@@ -261,7 +266,7 @@ void customer_hears(struct world *world, struct customer *customer, const struct
             world_post(world, letter, world_delay(world));
         }
     } else if (action->type == ACTION_RESULT_FAILED) {
-        hears_failed(world, plan, action);
+        hears_failed(world, customer, plan, action);
     } else if (action->type == ACTION_JOB_ENDED) {
         hears_end(world, customer, plan, action);
     } else if (action->type == ACTION_REJECTED) {

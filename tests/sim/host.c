@@ -89,6 +89,18 @@ void host_connect(struct world *world, struct host *host)
     }
 }
 
+static void forget_runs(struct host *host)
+{
+    for (int r = 0; r < RUNS_MAX; r++) {
+        free(host->run[r].task);
+        free(host->run[r].events);
+    }
+    memset(host->run, 0, sizeof(host->run));
+    free(host->later);
+    host->later = NULL;
+    host->later_count = 0;
+}
+
 void host_die(struct world *world, struct host *host)
 {
     if (!host->alive) {
@@ -102,6 +114,7 @@ void host_die(struct world *world, struct host *host)
     host->agent = NULL;
     map_fini(&host->store);
     memset(&host->store, 0, sizeof(host->store));
+    forget_runs(host);
 }
 
 void host_free(struct host *host)
@@ -109,17 +122,17 @@ void host_free(struct host *host)
     agent_destroy(host->agent);
     agent_actions_fini(&host->actions);
     map_fini(&host->store);
+    forget_runs(host);
     free(host);
 }
 
-static struct run *run_find(struct host *host, struct task_key key)
+// ---- bundles: a thread runs its tasks one after another ----------------------------------------------
+
+static struct run *run_find(struct host *host, uint32_t bundle)
 {
     for (int r = 0; r < RUNS_MAX; r++) {
-        struct run *run = &host->run[r];
-
-        if (run->active && run->key.job == key.job && run->key.layer == key.layer &&
-            run->key.index == key.index) {
-            return run;
+        if (host->run[r].bundle == bundle) {
+            return &host->run[r];
         }
     }
     return NULL;
@@ -130,70 +143,212 @@ static void post_over(struct world *world, struct host *host, const struct run *
     struct letter *letter = letter_new(LETTER_TASK_OVER);
 
     letter->host = host;
-    letter->key = run->key;
+    letter->key.index = run->bundle;
     letter->number = run->number;
     world_post(world, letter, delay);
 }
 
+static struct agent_event *say(struct run *run, enum agent_event_type type)
+{
+    struct agent_event *event;
+
+    run->events = must(realloc(run->events, (run->event_count + 1) * sizeof(*event)));
+    event = &run->events[run->event_count++];
+    memset(event, 0, sizeof(*event));
+    event->type = type;
+    return event;
+}
+
+static void say_range(struct run *run, enum agent_event_type type, const struct task_key *key)
+{
+    struct agent_event *last = run->event_count > 0 ? &run->events[run->event_count - 1] : NULL;
+
+    if (last != NULL && last->type == type && last->u.range.range.job == key->job &&
+        last->u.range.range.layer == key->layer &&
+        last->u.range.range.first + last->u.range.range.count == key->index) {
+        last->u.range.range.count++;
+        last->u.range.busy_ns += run->task_ns;
+        return;
+    }
+    last = say(run, type);
+    last->u.range.range = (struct agent_range){key->job, key->layer, key->index, 1};
+    last->u.range.busy_ns = type == AGENT_TASKS_DONE ? run->task_ns : 0;
+}
+
+// What was gathered goes to the agent after what it is busy with.
+static void hand_over(struct host *host, struct run *run)
+{
+    host->later =
+        must(realloc(host->later, (host->later_count + run->event_count + 1) * sizeof(*host->later)));
+    if (run->event_count > 0) {
+        memcpy(host->later + host->later_count, run->events, run->event_count * sizeof(*run->events));
+    }
+    host->later_count += run->event_count;
+    run->event_count = 0;
+}
+
+// The value of a task from its inputs; false: one of them is not there.
+static bool compute(struct world *world, const struct host *host, struct task_key key, uint64_t *value)
+{
+    const Dray__Graph *graph = world_plan(world, key.job)->graph;
+    const Dray__Layer *layer = graph->layer[key.layer];
+
+    *value = plan_begin(key.layer, key.index);
+    for (size_t k = 0; k < layer->n_input; k++) {
+        const Dray__Input *input = layer->input[k];
+        uint32_t job = input->has_job ? input->job : key.job;
+        uint32_t tasks = world_plan(world, job)->graph->layer[input->layer]->tasks;
+        struct span span = input_needs(input, layer->tasks, tasks, key.index);
+
+        for (uint32_t s = 0; s < span.count; s++) {
+            uint64_t one = host_value(host, (struct task_key){job, input->layer, span_at(&span, s)});
+
+            if (one == 0) {
+                return false;
+            }
+            *value = plan_add(*value, one);
+        }
+    }
+    return true;
+}
+
+// Until one has begun, or the bundle is over.
+static void run_next(struct world *world, struct host *host, struct run *run)
+{
+    for (; run->at < run->count; run->at++) {
+        struct step *task = &run->task[run->at];
+        struct plan *plan = world_plan(world, task->key.job);
+
+        if (task->withdrawn) {
+            continue; // was said at once
+        }
+        if (!compute(world, host, task->key, &run->value)) {
+            say_range(run, AGENT_TASKS_SKIPPED, &task->key);
+            continue;
+        }
+        plan->runs[task->key.layer][task->key.index]++;
+        task->begun = true;
+        uint8_t fails = plan->fails[task->key.layer][task->key.index];
+
+        run->fails = fails == FAILS_ALWAYS || plan->failed[task->key.layer][task->key.index] < fails;
+        if (run->fails && fails != FAILS_ALWAYS) {
+            plan->failed[task->key.layer][task->key.index]++;
+        }
+        run->stopped = false;
+        run->number = ++host->runs;
+        run->task_ns = 1000 * (random_below(&world->random, world->duration_max) + 1);
+        post_over(world, host, run, run->task_ns / 1000);
+        return;
+    }
+    say(run, AGENT_BUNDLE_OVER)->u.bundle = run->bundle;
+    hand_over(host, run);
+    free(run->task);
+    free(run->events);
+    memset(run, 0, sizeof(*run));
+}
+
 static void run_start(struct world *world, struct host *host, const struct agent_action *action)
 {
-    struct plan *plan = world_plan(world, action->key.job);
-    struct run *run = host->run;
-    uint64_t value = plan_begin(action->key.layer, action->key.index);
+    struct run *run = must(run_find(host, 0));
 
-    if (run_find(host, action->key) != NULL) {
-        world_fail(world, "a host runs one task twice at once");
-    }
-    while (run->active) {
-        run++;
-    }
-    for (size_t k = 0; k < action->inputs; k++) {
-        uint64_t input = host_value(host, action->input[k]);
+    run->bundle = action->bundle;
+    for (size_t r = 0; r < action->u.ranges; r++) {
+        const struct agent_range *range = &action->p.range[r];
 
-        if (input == 0) {
-            world_fail(world, "t%u.%u runs without its input t%u.%u", action->key.layer, action->key.index,
-                       action->input[k].layer, action->input[k].index);
+        run->task = must(realloc(run->task, (run->count + range->count) * sizeof(*run->task)));
+        for (uint32_t i = 0; i < range->count; i++) {
+            run->task[run->count++] =
+                (struct step){.key = {range->job, range->layer, range->first + i}};
         }
-        value = plan_add(value, input);
     }
-    plan->runs[action->key.layer][action->key.index]++;
-    *run = (struct run){.key = action->key, .value = value, .number = ++host->runs, .active = true};
-    uint8_t fails = plan->fails[action->key.layer][action->key.index];
-
-    run->fails = fails == FAILS_ALWAYS || plan->failed[action->key.layer][action->key.index] < fails;
-    if (run->fails && fails != FAILS_ALWAYS) {
-        plan->failed[action->key.layer][action->key.index]++;
-    }
-    post_over(world, host, run, random_below(&world->random, world->duration_max) + 1);
+    run_next(world, host, run);
 }
 
 void host_task_over(struct world *world, struct letter *letter)
 {
     struct host *host = letter->host;
-    struct agent_event event = {.type = AGENT_TASK_DONE};
-    struct run *run = host->alive ? run_find(host, letter->key) : NULL;
+    struct run *run = host->alive ? run_find(host, letter->key.index) : NULL;
+    struct task_key key;
 
     if (run == NULL || run->number != letter->number) {
         return;
     }
-    struct plan *plan = world_plan(world, letter->key.job);
+    key = run->task[run->at++].key;
 
-    if (plan->killer_layer == letter->key.layer && plan->killer_index == letter->key.index) {
+    struct plan *plan = world_plan(world, key.job);
+
+    if (plan->killer_layer == key.layer && plan->killer_index == key.index) {
         host_die(world, host);
         world_post(world, letter_new(LETTER_HOST_START), world_delay(world));
         return;
     }
-    run->active = false;
-    event.u.task.key = run->key;
-    event.u.task.bytes = 8;
-    if (run->fails) {
-        event.type = AGENT_TASK_FAILED;
-        event.u.task.code = EINVAL;
-        event.u.task.text = "poison";
+    if (run->fails || run->stopped) {
+        struct agent_event *event = say(run, AGENT_TASK_FAILED);
+
+        event->u.task.key = key;
+        event->u.task.code = run->stopped ? ECANCELED : EINVAL;
+        event->u.task.text = run->stopped ? "stopped" : "poison";
     } else {
-        store_put(host, run->key, run->value);
+        store_put(host, key, run->value);
+        say_range(run, AGENT_TASKS_DONE, &key);
     }
-    host_events(world, host, &event, 1);
+    if (random_percent(&world->random, 30)) {
+        hand_over(host, run);
+    }
+    run_next(world, host, run);
+    host_events(world, host, NULL, 0);
+}
+
+static bool is_in(const struct agent_range *range, const struct task_key *key)
+{
+    return key->job == range->job && key->layer == range->layer && key->index >= range->first &&
+           key->index - range->first < range->count;
+}
+
+// Those that have not begun come back; the one that runs is asked to stop.
+static void take_back(struct world *world, struct host *host, struct run *run, const struct agent_range *range,
+                      bool stop)
+{
+    size_t gathered = run->event_count;
+
+    for (size_t t = run->at; t < run->count; t++) {
+        struct step *task = &run->task[t];
+
+        if ((range != NULL && !is_in(range, &task->key)) || task->withdrawn) {
+            continue;
+        }
+        if (!task->begun) {
+            task->withdrawn = true;
+            say_range(run, AGENT_TASKS_SKIPPED, &task->key);
+        } else if (stop && random_percent(&world->random, 50)) {
+            // Some stop at once, some are too late to stop.
+            run->stopped = true;
+            run->number = ++host->runs;
+            post_over(world, host, run, random_below(&world->random, 20) + 1);
+        }
+    }
+    if (run->event_count > gathered) {
+        hand_over(host, run);
+    }
+}
+
+static void withdraw(struct world *world, struct host *host, const struct agent_action *action)
+{
+    for (int r = 0; r < RUNS_MAX; r++) {
+        struct run *run = &host->run[r];
+
+        if (run->bundle != 0 && (action->type != AGENT_CUT || run->bundle == action->bundle)) {
+            take_back(world, host, run, action->type == AGENT_CUT ? NULL : &action->u.range,
+                      action->type == AGENT_CANCEL);
+        }
+    }
+}
+
+void host_tick(struct world *world, struct host *host)
+{
+    struct agent_event tick = {.type = AGENT_TICK};
+
+    host_events(world, host, &tick, 1);
 }
 
 static void fetch_start(struct world *world, struct host *host, const struct agent_action *action)
@@ -201,7 +356,7 @@ static void fetch_start(struct world *world, struct host *host, const struct age
     struct letter *letter = letter_new(LETTER_FETCH_ASKED);
 
     letter->host = host;
-    letter->key = action->key;
+    letter->key = action->u.key;
     letter->number = action->worker;
     world_post(world, letter, world_delay(world));
 }
@@ -230,74 +385,62 @@ void host_fetch_over(struct world *world, struct letter *letter)
     if (letter->value != 0) {
         store_put(letter->host, letter->key, letter->value);
         event.type = AGENT_FETCHED;
-        event.u.task.bytes = 8;
     }
     host_events(world, letter->host, &event, 1);
 }
 
-// ---- reports: neighbours go into one letter --------------------------------------------------------
+// ---- reports --------------------------------------------------------------------------------------------
 
-static size_t joined(const struct agent_actions *actions, size_t at)
+static struct task_range *one_range(const struct agent_range *range)
 {
-    const struct agent_action *first = &actions->action[at];
-    size_t end = at + 1;
+    struct task_range *out = must(malloc(sizeof(*out)));
 
-    while (end < actions->count && actions->action[end].type == first->type &&
-           actions->action[end].key.job == first->key.job &&
-           actions->action[end].key.layer == first->key.layer &&
-           actions->action[end].key.index == first->key.index + (end - at)) {
-        end++;
+    *out = (struct task_range){range->job, range->layer, range->first, range->count};
+    return out;
+}
+
+static uint64_t *sizes_of(uint32_t count)
+{
+    uint64_t *bytes = must(calloc(count, sizeof(*bytes)));
+
+    for (uint32_t k = 0; k < count; k++) {
+        bytes[k] = 8;
     }
-    return end - at;
+    return bytes;
 }
 
-static struct task_range *one_range(const struct agent_action *first, size_t count)
+static void report(struct world *world, struct host *host, const struct agent_action *action)
 {
-    struct task_range *range = must(malloc(sizeof(*range)));
-
-    *range = (struct task_range){first->key.job, first->key.layer, first->key.index, (uint32_t)count};
-    return range;
-}
-
-static size_t report(struct world *world, struct host *host, size_t at)
-{
-    const struct agent_action *first = &host->actions.action[at];
     struct letter *letter = letter_new(LETTER_TO_BROKER);
     struct sched_event *event = &letter->event;
-    size_t count = joined(&host->actions, at);
 
-    if (first->type == AGENT_REPORT_DONE) {
-        uint64_t *bytes = must(calloc(count, sizeof(*bytes)));
-
-        for (size_t k = 0; k < count; k++) {
-            bytes[k] = first[k].bytes;
-        }
+    if (action->type == AGENT_REPORT_DONE) {
         event->type = EVENT_TASKS_DONE;
         event->u.done.worker = host->link->peer;
         event->u.done.ranges = 1;
-        event->u.done.range = one_range(first, count);
-        event->u.done.bytes = bytes;
-    } else if (first->type == AGENT_REPORT_DROPPED) {
+        event->u.done.range = one_range(&action->u.range);
+        event->u.done.bytes = sizes_of(action->u.range.count);
+        event->u.done.busy_us = (uint64_t)action->u.range.count * (1 + random_below(&world->random, 50));
+    } else if (action->type == AGENT_REPORT_DROPPED) {
         event->type = EVENT_TASKS_DROPPED;
         event->u.dropped.worker = host->link->peer;
         event->u.dropped.ranges = 1;
-        event->u.dropped.range = one_range(first, count);
+        event->u.dropped.range = one_range(&action->u.range);
     } else {
-        count = 1;
         event->type = EVENT_TASK_FAILED;
         event->u.failed.worker = host->link->peer;
-        event->u.failed.job = first->key.job;
-        event->u.failed.layer = first->key.layer;
-        event->u.failed.index = first->key.index;
-        event->u.failed.code = first->code;
-        event->u.failed.text = must(strdup(first->text));
-        event->u.failed.missing_input = first->missing_input;
-        event->u.failed.missing_layer = first->missing.layer;
-        event->u.failed.missing_index = first->missing.index;
-        event->u.failed.missing_worker = first->worker;
+        event->u.failed.job = action->u.key.job;
+        event->u.failed.layer = action->u.key.layer;
+        event->u.failed.index = action->u.key.index;
+        event->u.failed.code = action->code;
+        event->u.failed.text = must(strdup(action->p.text));
+        event->u.failed.missing_input = action->missing_input;
+        event->u.failed.missing_layer = action->missing.layer;
+        event->u.failed.missing_index = action->missing.index;
+        event->u.failed.missing_worker = action->worker;
+        event->u.failed.missing_job = action->missing.job == action->u.key.job ? 0 : action->missing.job;
     }
     world_send_broker(world, host->link, letter);
-    return count;
 }
 
 static size_t advertise(struct world *world, struct host *host, size_t at)
@@ -306,100 +449,116 @@ static size_t advertise(struct world *world, struct host *host, size_t at)
     struct letter *letter = letter_new(LETTER_TO_BROKER);
     struct sched_event *event = &letter->event;
     size_t count = 0;
+    uint32_t partitions = 0;
 
     while (at + count < actions->count && actions->action[at + count].type == AGENT_ADVERTISE) {
+        partitions += actions->action[at + count].u.range.count;
         count++;
     }
     struct task_range *range = must(calloc(count, sizeof(*range)));
-    uint64_t *bytes = must(calloc(count, sizeof(*bytes)));
 
     for (size_t k = 0; k < count; k++) {
-        const struct agent_action *action = &actions->action[at + k];
+        const struct agent_range *one = &actions->action[at + k].u.range;
 
-        range[k] = (struct task_range){action->key.job, action->key.layer, action->key.index, 1};
-        bytes[k] = action->bytes;
+        range[k] = (struct task_range){one->job, one->layer, one->first, one->count};
     }
     event->type = EVENT_HOLDING;
     event->u.holding.worker = host->link->peer;
     event->u.holding.full = true;
     event->u.holding.adds = count;
     event->u.holding.add = range;
-    event->u.holding.bytes = bytes;
+    event->u.holding.bytes = sizes_of(partitions);
     world_send_broker(world, host->link, letter);
     return count;
 }
 
-static void stop(struct world *world, struct host *host, struct task_key key)
+static void free_parts(struct world *world, struct host *host, const struct agent_range *range)
 {
-    struct run *run = run_find(host, key);
+    for (uint32_t i = 0; i < range->count; i++) {
+        struct task_key key = {range->job, range->layer, range->first + i};
 
-    if (run == NULL) {
-        world_fail(world, "asked to stop what does not run");
-    }
-    // Some stop at once, some are too late to stop.
-    if (random_percent(&world->random, 50)) {
-        run->fails = true;
-        run->number = ++host->runs;
-        post_over(world, host, run, random_below(&world->random, 20) + 1);
+        if (map_remove(&host->store, store_key(key)) == NULL) {
+            world_fail(world, "host %u frees t%u.%u, which it does not hold", host->number, key.layer, key.index);
+        }
     }
 }
 
-void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count)
+static void trace(struct world *world, const struct host *host, const struct agent_event *events, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        fprintf(world->options.trace, "[%7llu]     %c ", (unsigned long long)world->now,
+                'A' + (int)(host->number % 26));
+        agent_event_print(&events[k], world->options.trace);
+        fputc('\n', world->options.trace);
+    }
+    for (size_t k = 0; k < host->actions.count; k++) {
+        fprintf(world->options.trace, "              -> ");
+        agent_action_print(&host->actions.action[k], world->options.trace);
+        fputc('\n', world->options.trace);
+    }
+}
+
+static size_t act(struct world *world, struct host *host, size_t at)
+{
+    const struct agent_action *action = &host->actions.action[at];
+
+    switch (action->type) {
+    case AGENT_RUN:
+        run_start(world, host, action);
+        break;
+    case AGENT_WITHDRAW:
+    case AGENT_CUT:
+    case AGENT_CANCEL:
+        withdraw(world, host, action);
+        break;
+    case AGENT_FETCH:
+        fetch_start(world, host, action);
+        break;
+    case AGENT_FREE:
+        free_parts(world, host, &action->u.range);
+        break;
+    case AGENT_FREE_LAYER:
+        break;
+    case AGENT_REPORT_DONE:
+    case AGENT_REPORT_FAILED:
+    case AGENT_REPORT_DROPPED:
+        report(world, host, action);
+        break;
+    case AGENT_ADVERTISE:
+        return advertise(world, host, at);
+    }
+    return 1;
+}
+
+static void step(struct world *world, struct host *host, const struct agent_event *events, size_t count)
 {
     struct error err = {0};
-    size_t at = 0;
 
     if (agent_step(host->agent, events, count, &host->actions, &err) < 0) {
         world_fail(world, "agent: %s", err.text);
     }
     agent_check(host->agent);
     if (world->options.trace != NULL) {
-        for (size_t k = 0; k < count; k++) {
-            fprintf(world->options.trace, "[%7llu]     %c ", (unsigned long long)world->now,
-                    'A' + (int)(host->number % 26));
-            agent_event_print(&events[k], world->options.trace);
-            fputc('\n', world->options.trace);
-        }
-        for (size_t k = 0; k < host->actions.count; k++) {
-            fprintf(world->options.trace, "              -> ");
-            agent_action_print(&host->actions.action[k], world->options.trace);
-            fputc('\n', world->options.trace);
-        }
+        trace(world, host, events, count);
     }
-    while (at < host->actions.count) {
-        const struct agent_action *action = &host->actions.action[at];
+    for (size_t at = 0; at < host->actions.count;) {
+        at += act(world, host, at);
+    }
+}
 
-        switch (action->type) {
-        case AGENT_RUN:
-            run_start(world, host, action);
-            at++;
-            break;
-        case AGENT_CANCEL:
-            stop(world, host, action->key);
-            at++;
-            break;
-        case AGENT_FETCH:
-            fetch_start(world, host, action);
-            at++;
-            break;
-        case AGENT_FREE:
-            if (map_remove(&host->store, store_key(action->key)) == NULL) {
-                world_fail(world, "host %u frees t%u.%u, which it does not hold", host->number,
-                           action->key.layer, action->key.index);
-            }
-            at++;
-            break;
-        case AGENT_FREE_LAYER:
-            at++;
-            break;
-        case AGENT_REPORT_DONE:
-        case AGENT_REPORT_FAILED:
-        case AGENT_REPORT_DROPPED:
-            at += report(world, host, at);
-            break;
-        case AGENT_ADVERTISE:
-            at += advertise(world, host, at);
-            break;
-        }
+void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count)
+{
+    if (count > 0) {
+        step(world, host, events, count);
+    }
+    // What the actions led to.
+    while (host->later_count > 0) {
+        struct agent_event *later = host->later;
+
+        count = host->later_count;
+        host->later = NULL;
+        host->later_count = 0;
+        step(world, host, later, count);
+        free(later);
     }
 }

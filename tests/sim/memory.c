@@ -103,39 +103,53 @@ static void tell_agent(struct town *town, uint32_t worker, const struct agent_ev
     town->pending[town->pending_tail++] = *event;
 }
 
+static void agent_did(struct town *town, uint32_t worker, const struct agent_action *action)
+{
+    struct agent_event event = {.type = AGENT_TASKS_DONE};
+
+    for (size_t r = 0; r < action->u.ranges; r++) {
+        event.u.range.range = action->p.range[r];
+        tell_agent(town, worker, &event);
+    }
+    event.type = AGENT_BUNDLE_OVER;
+    event.u.bundle = action->bundle;
+    tell_agent(town, worker, &event);
+}
+
 static void agent_does(struct town *town, uint32_t worker, const struct agent_action *action)
 {
-    struct agent_event event = {.type = AGENT_TASK_DONE};
+    const struct agent_range *range = &action->u.range;
+    struct agent_event event = {.type = AGENT_FETCHED};
     struct note *note;
 
-    event.u.task.key = action->key;
-    event.u.task.bytes = 8;
     switch (action->type) {
     case AGENT_RUN:
-        tell_agent(town, worker, &event);
+        agent_did(town, worker, action);
         break;
     case AGENT_FETCH:
-        event.type = AGENT_FETCHED;
+        event.u.task.key = action->u.key;
         tell_agent(town, worker, &event);
         break;
     case AGENT_REPORT_DONE:
-        note = tell_broker(town, EVENT_TASKS_DONE);
-        note->range = (struct task_range){action->key.job, action->key.layer, action->key.index, 1};
-        note->event.u.done.worker = worker;
-        note->event.u.done.ranges = 1;
+        for (uint32_t i = 0; i < range->count; i++) {
+            note = tell_broker(town, EVENT_TASKS_DONE);
+            note->range = (struct task_range){range->job, range->layer, range->first + i, 1};
+            note->event.u.done.worker = worker;
+            note->event.u.done.ranges = 1;
+        }
         break;
     case AGENT_REPORT_DROPPED:
         note = tell_broker(town, EVENT_TASKS_DROPPED);
-        note->range = (struct task_range){action->key.job, action->key.layer, action->key.index, 1};
+        note->range = (struct task_range){range->job, range->layer, range->first, range->count};
         note->event.u.dropped.worker = worker;
         note->event.u.dropped.ranges = 1;
         break;
     case AGENT_REPORT_FAILED:
         note = tell_broker(town, EVENT_TASK_FAILED);
         note->event.u.failed.worker = worker;
-        note->event.u.failed.job = action->key.job;
-        note->event.u.failed.layer = action->key.layer;
-        note->event.u.failed.index = action->key.index;
+        note->event.u.failed.job = action->u.key.job;
+        note->event.u.failed.layer = action->u.key.layer;
+        note->event.u.failed.index = action->u.key.index;
         note->event.u.failed.text = "failed";
         note->event.u.failed.missing_input = action->missing_input;
         note->event.u.failed.missing_layer = action->missing.layer;
@@ -172,10 +186,8 @@ static void range_to_agent(struct town *town, const struct sched_action *action,
 {
     struct agent_event event = {.type = type};
 
-    event.u.range.job = action->range.job;
-    event.u.range.layer = action->range.layer;
-    event.u.range.first = action->range.first;
-    event.u.range.count = action->range.count;
+    event.u.range.range =
+        (struct agent_range){action->range.job, action->range.layer, action->range.first, action->range.count};
     event.u.range.kill = action->kill;
     tell_agent(town, action->peer, &event);
 }

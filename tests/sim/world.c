@@ -249,10 +249,7 @@ static void set_range(struct agent_event *event, enum agent_event_type type, con
 {
     memset(event, 0, sizeof(*event));
     event->type = type;
-    event->u.range.job = range->job;
-    event->u.range.layer = range->layer;
-    event->u.range.first = range->first;
-    event->u.range.count = range->count;
+    event->u.range.range = (struct agent_range){range->job, range->layer, range->first, range->count};
 }
 
 static void layer_event(struct world *world, const struct sched_action *action, struct agent_event *event)
@@ -265,7 +262,7 @@ static void layer_event(struct world *world, const struct sched_action *action, 
     event->u.layer.job = action->range.job;
     event->u.layer.layer = action->range.layer;
     event->u.layer.tasks = layer->tasks;
-    event->u.layer.wanted = layer->wanted;
+    event->u.layer.instant = action->range.layer % 3 == 0; // for long bundles from the beginning
     event->u.layer.inputs = layer->n_input;
     event->u.layer.input = layer->input;
     // Copied by the agent; of the plan, so that it lives until the letter is read.
@@ -486,6 +483,11 @@ static void tick(struct world *world)
     }
     if (world->now >= world->chaos_until) {
         rescue(world);
+    }
+    for (uint32_t h = 0; h < world->hosts; h++) {
+        if (world->host[h]->alive) {
+            host_tick(world, world->host[h]);
+        }
     }
     letter = letter_new(LETTER_TO_BROKER);
     letter->event.type = EVENT_TICK;

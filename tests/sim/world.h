@@ -29,12 +29,20 @@ struct link {
     struct customer *customer;
 };
 
-struct run { // a task on a thread of a host
+struct step { // a task of a bundle
     struct task_key key;
-    uint64_t value;
-    uint32_t number;
-    bool fails;
-    bool active;
+    bool begun, withdrawn;
+};
+
+struct run { // a bundle on a thread of a host
+    uint32_t bundle; // 0: none
+    struct step *task;
+    size_t at, count;
+    uint32_t number; // of the start of the one that runs
+    uint64_t value, task_ns;
+    bool fails, stopped;
+    struct agent_event *events; // gathered
+    size_t event_count;
 };
 
 enum { RUNS_MAX = 64 };
@@ -51,6 +59,8 @@ struct host {
     uint32_t runs;     // started so far
     struct link *link; // NULL: not connected
     struct agent_actions actions;
+    struct agent_event *later; // for the agent's next step
+    size_t later_count;
 };
 
 struct customer {
@@ -152,6 +162,7 @@ void host_start(struct world *world, unsigned files, bool shared);
 void host_connect(struct world *world, struct host *host);
 void host_die(struct world *world, struct host *host);
 void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count);
+void host_tick(struct world *world, struct host *host);
 void host_task_over(struct world *world, struct letter *letter);
 void host_fetch_asked(struct world *world, struct letter *letter);
 void host_fetch_over(struct world *world, struct letter *letter);

@@ -15,6 +15,8 @@ struct play {
     struct agent *agent;
     struct agent_actions actions;
     struct error err;
+    uint64_t task_ns;
+    bool instant; // the layers to come
 };
 
 static int step(struct play *play, struct agent_event event)
@@ -30,10 +32,7 @@ static int range(struct play *play, enum agent_event_type type, uint32_t layer, 
 {
     struct agent_event event = {.type = type};
 
-    event.u.range.job = 1;
-    event.u.range.layer = layer;
-    event.u.range.first = first;
-    event.u.range.count = count;
+    event.u.range.range = (struct agent_range){1, layer, first, count};
     return step(play, event);
 }
 
@@ -41,23 +40,37 @@ static void locate(struct play *play, uint32_t layer, uint32_t index, uint32_t w
 {
     struct agent_event event = {.type = AGENT_LOCATION};
 
-    event.u.range.job = 1;
-    event.u.range.layer = layer;
-    event.u.range.first = index;
-    event.u.range.count = 1;
+    event.u.range.range = (struct agent_range){1, layer, index, 1};
     event.u.range.worker = worker;
     assert_int_equal(step(play, event), 0);
 }
 
-static void outcome(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t index)
+static void fetched(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t index)
 {
     struct agent_event event = {.type = type};
 
     event.u.task.key = (struct task_key){1, layer, index};
-    event.u.task.bytes = 8;
     event.u.task.code = EIO;
     event.u.task.text = "broken";
     assert_int_equal(step(play, event), 0);
+}
+
+// The outcome of tasks of one bundle, which is over when its number is given.
+static void outcome(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t first, uint32_t count,
+                    uint32_t bundle)
+{
+    struct agent_event event[2] = {{.type = type}, {.type = AGENT_BUNDLE_OVER, .u.bundle = bundle}};
+
+    if (type == AGENT_TASK_FAILED) {
+        event[0].u.task.key = (struct task_key){1, layer, first};
+        event[0].u.task.code = EIO;
+        event[0].u.task.text = "broken";
+    } else {
+        event[0].u.range.range = (struct agent_range){1, layer, first, count};
+        event[0].u.range.busy_ns = type == AGENT_TASKS_DONE ? play->task_ns * count : 0;
+    }
+    assert_int_equal(agent_step(play->agent, event, bundle > 0 ? 2 : 1, &play->actions, &play->err), 0);
+    agent_check(play->agent);
 }
 
 static void layer_one(struct play *play, uint32_t number, uint32_t tasks, uint32_t source,
@@ -77,7 +90,7 @@ static void layer_one(struct play *play, uint32_t number, uint32_t tasks, uint32
     event.u.layer.inputs = source_tasks > 0 ? 1 : 0;
     event.u.layer.input = &inputs;
     event.u.layer.input_tasks = &source_tasks;
-    event.u.layer.wanted = true;
+    event.u.layer.instant = play->instant;
     assert_int_equal(step(play, event), 0);
 }
 
@@ -139,20 +152,152 @@ static void test_runs_in_order_on_free_threads(void **state)
     assert_true(said(&play, "run j1:t0.5"));
     assert_true(said(&play, "run j1:t0.6"));
     assert_int_equal(play.actions.count, 2);
-    outcome(&play, AGENT_TASK_DONE, 0, 6);
+    outcome(&play, AGENT_TASKS_DONE, 0, 6, 1, 2);
     assert_true(said(&play, "report done j1:t0.6"));
     assert_true(said(&play, "run j1:t0.7"));
-    outcome(&play, AGENT_TASK_FAILED, 0, 5);
+    outcome(&play, AGENT_TASK_FAILED, 0, 5, 1, 1);
     assert_true(said(&play, "report failed j1:t0.5: broken"));
-    outcome(&play, AGENT_TASK_DONE, 0, 7);
+    outcome(&play, AGENT_TASKS_DONE, 0, 7, 1, 3);
     assert_int_equal(counts(&play).running, 0);
     assert_int_equal(counts(&play).partitions, 2);
     // Asked for again: it is there already.
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 7, 1), 0);
     assert_true(said(&play, "report done j1:t0.7"));
     range(&play, AGENT_RELEASE, 0, 0, 10);
-    assert_true(said(&play, "free j1:t0.6"));
-    assert_true(said(&play, "free j1:t0.7"));
+    assert_true(said(&play, "free j1:t0.6-7"));
+    end(&play);
+}
+
+static void test_bundles_grow_with_what_is_learnt(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    play.task_ns = 1000;
+    layer_one(&play, 0, 2000, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 2000), 0);
+    assert_true(said(&play, "run j1:t0.0"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    assert_true(said(&play, "run j1:t0.1-8"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 1, 8, 2);
+    assert_true(said(&play, "run j1:t0.9-72"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 9, 64, 3);
+    // 1 us a task: 500 of them.
+    assert_true(said(&play, "run j1:t0.73-572"));
+    // Suddenly slow: believed at once.
+    play.task_ns = 400000;
+    outcome(&play, AGENT_TASKS_DONE, 0, 73, 500, 4);
+    assert_true(said(&play, "run j1:t0.573"));
+    end(&play);
+}
+
+static void test_all_threads_get_some(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 3, 4);
+    play.instant = true;
+    layer_one(&play, 0, 2000, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 100), 0);
+    assert_true(said(&play, "run j1:t0.0-33"));
+    assert_true(said(&play, "run j1:t0.34-66"));
+    assert_true(said(&play, "run j1:t0.67-99"));
+    end(&play);
+}
+
+static void test_chain_is_one_bundle(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    play.instant = true;
+    layer_one(&play, 0, 3000, 0, DRAY__PATTERN__LAG, 1, 3000);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 3000), 0);
+    assert_true(said(&play, "run j1:t0.0-2999"));
+    assert_int_equal(play.actions.count, 1);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1000, 0);
+    assert_true(said(&play, "report done j1:t0.0-999"));
+    // One fails: those behind it did not find their input and are given back.
+    outcome(&play, AGENT_TASK_FAILED, 0, 1000, 1, 0);
+    assert_true(said(&play, "report failed j1:t0.1000: broken"));
+    outcome(&play, AGENT_TASKS_SKIPPED, 0, 1001, 1999, 1);
+    assert_true(said(&play, "give back j1:t0.1001-2999"));
+    assert_int_equal(counts(&play).queued + counts(&play).running, 0);
+    end(&play);
+}
+
+// Rows of a stencil: each is run when the one before it is, in one bundle.
+static void test_stencil_in_a_bundle(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    play.instant = true;
+    layer_one(&play, 0, 100, 0, 0, 0, 0);
+    layer_one(&play, 1, 100, 0, DRAY__PATTERN__WINDOW, 1, 100);
+    struct agent_event events[] = {
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 0, 0, 50}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 0, 49}},
+    };
+    assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
+    agent_check(play.agent);
+    assert_true(said(&play, "run j1:t0.0-49, j1:t1.0-48"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 50, 0);
+    outcome(&play, AGENT_TASKS_DONE, 1, 0, 49, 1);
+    assert_true(said(&play, "report done j1:t1.0-48"));
+    assert_int_equal(counts(&play).partitions, 99);
+    end(&play);
+}
+
+static void test_long_bundle_is_cut(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    play.instant = true;
+    layer_one(&play, 0, 100, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 100), 0);
+    assert_true(said(&play, "run j1:t0.0-99"));
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_TICK}), 0);
+    assert_int_equal(play.actions.count, 0);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_TICK}), 0);
+    assert_true(said(&play, "withdraw what is left of bundle 1"));
+    outcome(&play, AGENT_TASKS_SKIPPED, 0, 2, 98, 0);
+    assert_int_equal(counts(&play).queued, 98);
+    assert_int_equal(counts(&play).running, 2);
+    end(&play);
+}
+
+// A task waits for one that is queued here; when that is taken away it is given back by itself.
+static void test_given_back_with_its_maker(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    layer_one(&play, 0, 4, 0, 0, 0, 0);
+    layer_one(&play, 1, 4, 0, DRAY__PATTERN__ONE_TO_ONE, 0, 4);
+    layer_one(&play, 2, 4, 1, DRAY__PATTERN__ONE_TO_ONE, 0, 4);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 3), 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 1, 0, 3), 0);
+    assert_int_equal(play.actions.count, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 2, 1, 2), 0);
+    assert_int_equal(range(&play, AGENT_DROP, 0, 1, 1), 0);
+    assert_true(said(&play, "give back j1:t0.1"));
+    assert_true(said(&play, "give back j1:t1.1"));
+    assert_true(said(&play, "give back j1:t2.1"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    assert_true(said(&play, "run j1:t0.2"));
+    // It failed: the rest of its chain as well.
+    outcome(&play, AGENT_TASK_FAILED, 0, 2, 1, 2);
+    assert_true(said(&play, "give back j1:t1.2"));
+    assert_true(said(&play, "give back j1:t2.2"));
+    assert_true(said(&play, "run j1:t1.0"));
     end(&play);
 }
 
@@ -166,21 +311,18 @@ static void test_fetches_and_frees_copies(void **state)
     locate(&play, 0, 0, 7);
     assert_int_equal(play.actions.count, 0);
     struct agent_event events[] = {
-        {.type = AGENT_LOCATION, .u.range = {1, 0, 0, 2, 7, false}},
-        {.type = AGENT_ASSIGN, .u.range = {1, 1, 0, 1, 0, false}},
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 0, 2}, 7, false, 0}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 0, 1}},
     };
     assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
     assert_true(said(&play, "fetch j1:t0.0 from w7"));
     assert_int_equal(play.actions.count, 1);
-    outcome(&play, AGENT_FETCHED, 0, 0);
+    fetched(&play, AGENT_FETCHED, 0, 0);
     assert_true(said(&play, "fetch j1:t0.1 from w7"));
-    outcome(&play, AGENT_FETCHED, 0, 1);
+    fetched(&play, AGENT_FETCHED, 0, 1);
     assert_true(said(&play, "run j1:t1.0"));
-    assert_int_equal(play.actions.action[0].inputs, 2);
-    assert_int_equal(play.actions.action[0].input_start[1], 2);
-    outcome(&play, AGENT_TASK_DONE, 1, 0);
-    assert_true(said(&play, "free j1:t0.0"));
-    assert_true(said(&play, "free j1:t0.1"));
+    outcome(&play, AGENT_TASKS_DONE, 1, 0, 1, 1);
+    assert_true(said(&play, "free j1:t0.0-1"));
     assert_int_equal(counts(&play).partitions, 1);
     end(&play);
 }
@@ -195,14 +337,14 @@ static void test_missing_input_is_reported(void **state)
     assert_int_equal(range(&play, AGENT_ASSIGN, 1, 0, 1), 0);
     assert_true(said(&play, "report failed j1:t1.0, no j1:t0.0 at w0"));
     struct agent_event events[] = {
-        {.type = AGENT_ASSIGN, .u.range = {1, 1, 1, 1, 0, false}},
-        {.type = AGENT_LOCATION, .u.range = {1, 0, 2, 2, 7, false}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 1, 1}},
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 2, 2}, 7, false, 0}},
     };
     assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
-    outcome(&play, AGENT_FETCH_FAILED, 0, 3);
+    fetched(&play, AGENT_FETCH_FAILED, 0, 3);
     assert_true(said(&play, "report failed j1:t1.1, no j1:t0.3 at w7"));
     // What comes for nobody goes at once.
-    outcome(&play, AGENT_FETCHED, 0, 2);
+    fetched(&play, AGENT_FETCHED, 0, 2);
     assert_true(said(&play, "free j1:t0.2"));
     assert_int_equal(counts(&play).partitions, 0);
     end(&play);
@@ -216,47 +358,111 @@ static void test_whole_inputs_stay(void **state)
     begin(&play, 1, 4);
     layer_one(&play, 1, 2, 0, DRAY__PATTERN__BROADCAST, 0, 1);
     struct agent_event events[] = {
-        {.type = AGENT_ASSIGN, .u.range = {1, 1, 0, 1, 0, false}},
-        {.type = AGENT_LOCATION, .u.range = {1, 0, 0, 1, 7, false}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 0, 1}},
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 0, 1}, 7, false, 0}},
     };
     assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
-    outcome(&play, AGENT_FETCHED, 0, 0);
-    outcome(&play, AGENT_TASK_DONE, 1, 0);
+    fetched(&play, AGENT_FETCHED, 0, 0);
+    outcome(&play, AGENT_TASKS_DONE, 1, 0, 1, 1);
     assert_int_equal(counts(&play).partitions, 2);
     assert_int_equal(range(&play, AGENT_ASSIGN, 1, 1, 1), 0);
     assert_true(said(&play, "run j1:t1.1"));
-    outcome(&play, AGENT_TASK_DONE, 1, 1);
+    outcome(&play, AGENT_TASKS_DONE, 1, 1, 1, 2);
     range(&play, AGENT_RELEASE, 0, 0, 1);
     assert_true(said(&play, "free j1:t0.0"));
     assert_int_equal(counts(&play).partitions, 2);
     end(&play);
 }
 
+// An input of another job: fetched, reported with its job when it cannot be had, and gone with its readers.
+static void test_inputs_of_other_jobs(void **state)
+{
+    struct play play;
+    struct agent_event event = {.type = AGENT_LAYER};
+    Dray__Input input = DRAY__INPUT__INIT;
+    Dray__Input *inputs = &input;
+    uint32_t tasks = 3;
+
+    (void)state;
+    begin(&play, 1, 4);
+    input.layer = 5;
+    input.pattern = DRAY__PATTERN__ALL;
+    input.has_job = input.has_job_tasks = true;
+    input.job = 9;
+    input.job_tasks = 3;
+    event.u.layer.job = 1;
+    event.u.layer.tasks = 2;
+    event.u.layer.inputs = 1;
+    event.u.layer.input = &inputs;
+    event.u.layer.input_tasks = &tasks;
+    assert_int_equal(step(&play, event), 0);
+    struct agent_event events[] = {
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 0, 0, 1}},
+        {.type = AGENT_LOCATION, .u.range = {{9, 5, 0, 2}, 7, false, 0}},
+    };
+    assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
+    assert_true(said(&play, "report failed j1:t0.0, no j9:t5.2 at w0"));
+    events[1].u.range.range.count = 3;
+    assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
+    assert_true(said(&play, "fetch j9:t5.0 from w7"));
+    for (uint32_t i = 0; i < 3; i++) {
+        struct agent_event got = {.type = AGENT_FETCHED, .u.task.key = {9, 5, i}};
+
+        assert_int_equal(step(&play, got), 0);
+    }
+    assert_true(said(&play, "run j1:t0.0"));
+    assert_int_equal(counts(&play).partitions, 3);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    range(&play, AGENT_FORGET_JOB, 0, 0, 0);
+    assert_true(said(&play, "free j9:t5.0-2"));
+    end(&play);
+}
+
 static void test_drop_and_kill(void **state)
 {
     struct play play;
-    struct agent_event kill = {.type = AGENT_DROP, .u.range = {1, 0, 0, 4, 0, true}};
+    struct agent_event kill = {.type = AGENT_DROP, .u.range = {{1, 0, 0, 4}, 0, true, 0}};
 
     (void)state;
     begin(&play, 1, 4);
     layer_one(&play, 0, 4, 0, 0, 0, 0);
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 4), 0);
     assert_int_equal(range(&play, AGENT_DROP, 0, 0, 3), 0);
-    assert_true(said(&play, "give back j1:t0.1"));
-    assert_true(said(&play, "give back j1:t0.2"));
+    assert_true(said(&play, "give back j1:t0.1-2"));
+    assert_true(said(&play, "withdraw j1:t0.0"));
     assert_int_equal(play.actions.count, 2);
     assert_int_equal(step(&play, kill), 0);
     assert_true(said(&play, "stop j1:t0.0"));
     assert_true(said(&play, "give back j1:t0.3"));
-    outcome(&play, AGENT_TASK_DONE, 0, 0);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
     assert_true(said(&play, "free j1:t0.0"));
     assert_int_equal(counts(&play).partitions, 0);
     // Stopped, asked for again, and failed because it was stopped: it runs again.
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 1, 1), 0);
     assert_int_equal(step(&play, kill), 0);
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 1, 1), 0);
-    outcome(&play, AGENT_TASK_FAILED, 0, 1);
+    outcome(&play, AGENT_TASK_FAILED, 0, 1, 1, 2);
     assert_true(said(&play, "run j1:t0.1"));
+    end(&play);
+}
+
+// What a bundle has not begun can be had back; what it has goes on.
+static void test_drop_from_a_bundle(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    play.instant = true;
+    layer_one(&play, 0, 100, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 100), 0);
+    assert_int_equal(range(&play, AGENT_DROP, 0, 50, 50), 0);
+    assert_true(said(&play, "withdraw j1:t0.50-99"));
+    outcome(&play, AGENT_TASKS_SKIPPED, 0, 60, 40, 0);
+    assert_true(said(&play, "give back j1:t0.60-99"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 60, 1);
+    assert_true(said(&play, "report done j1:t0.0-59"));
+    assert_int_equal(counts(&play).queued + counts(&play).running, 0);
     end(&play);
 }
 
@@ -268,18 +474,34 @@ static void test_reconnect(void **state)
     begin(&play, 1, 4);
     layer_one(&play, 0, 4, 0, 0, 0, 0);
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 4), 0);
-    outcome(&play, AGENT_TASK_DONE, 0, 0);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
     assert_int_equal(step(&play, (struct agent_event){.type = AGENT_DISCONNECTED}), 0);
     assert_int_equal(counts(&play).queued, 0);
     assert_int_equal(counts(&play).running, 1);
-    outcome(&play, AGENT_TASK_DONE, 0, 1);
+    outcome(&play, AGENT_TASKS_DONE, 0, 1, 1, 2);
     assert_int_equal(play.actions.count, 0);
     assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
-    assert_int_equal(play.actions.count, 2);
-    assert_true(said(&play, "advertise j1:t0.0"));
-    assert_true(said(&play, "advertise j1:t0.1"));
+    assert_int_equal(play.actions.count, 1);
+    assert_true(said(&play, "advertise j1:t0.0-1"));
     assert_true(play.actions.action[0].full);
-    assert_false(play.actions.action[1].full);
+    end(&play);
+}
+
+static void test_leaving(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    layer_one(&play, 0, 8, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 4), 0);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_LEAVING}), 0);
+    assert_true(said(&play, "give back j1:t0.1-3"));
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 4, 2), 0);
+    assert_true(said(&play, "give back j1:t0.4-5"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    assert_true(said(&play, "report done j1:t0.0"));
+    assert_int_equal(counts(&play).queued + counts(&play).running, 0);
     end(&play);
 }
 
@@ -290,20 +512,21 @@ static void test_forget_while_busy(void **state)
     (void)state;
     begin(&play, 1, 4);
     layer_one(&play, 0, 1, 0, 0, 0, 0);
-    layer_one(&play, 1, 2, 0, DRAY__PATTERN__FAN_IN, 2, 4);
+    layer_one(&play, 2, 4, 0, 0, 0, 0);
+    layer_one(&play, 3, 2, 2, DRAY__PATTERN__FAN_IN, 2, 4);
     struct agent_event events[] = {
-        {.type = AGENT_ASSIGN, .u.range = {1, 0, 0, 1, 0, false}},
-        {.type = AGENT_ASSIGN, .u.range = {1, 1, 1, 1, 0, false}},
-        {.type = AGENT_LOCATION, .u.range = {1, 0, 2, 2, 7, false}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 0, 0, 1}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 3, 1, 1}},
+        {.type = AGENT_LOCATION, .u.range = {{1, 2, 2, 2}, 7, false, 0}},
     };
     assert_int_equal(agent_step(play.agent, events, 3, &play.actions, NULL), 0);
     range(&play, AGENT_FORGET_JOB, 0, 0, 0);
     assert_true(said(&play, "stop j1:t0.0"));
-    assert_int_equal(counts(&play).running, 1);
     assert_int_equal(counts(&play).fetching, 2);
-    outcome(&play, AGENT_FETCHED, 0, 2);
-    outcome(&play, AGENT_FETCH_FAILED, 0, 3);
-    outcome(&play, AGENT_TASK_DONE, 0, 0);
+    fetched(&play, AGENT_FETCHED, 2, 2);
+    assert_true(said(&play, "free j1:t2.2"));
+    fetched(&play, AGENT_FETCH_FAILED, 2, 3);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
     assert_true(said(&play, "free j1:t0.0"));
     assert_int_equal(counts(&play).fetching, 0);
     assert_int_equal(counts(&play).running, 0);
@@ -314,6 +537,9 @@ static void test_impossible_requests(void **state)
 {
     struct play play;
     struct agent_event event = {.type = AGENT_LAYER};
+    Dray__Input input = DRAY__INPUT__INIT;
+    Dray__Input *inputs = &input;
+    uint32_t tasks = 5;
 
     (void)state;
     begin(&play, 1, 4);
@@ -324,8 +550,18 @@ static void test_impossible_requests(void **state)
     event.u.layer.job = 1;
     event.u.layer.layer = 4;
     assert_int_equal(step(&play, event), -EPROTO);
+    event.u.layer.tasks = 5;
+    event.u.layer.inputs = 1;
+    event.u.layer.input = &inputs;
+    event.u.layer.input_tasks = &tasks;
+    input.layer = 3;
+    input.pattern = DRAY__PATTERN__ONE_TO_ONE;
+    assert_int_equal(step(&play, event), -EPROTO); // layer 3 has 4
+    input.layer = 4;
+    assert_int_equal(step(&play, event), -EPROTO); // of its own, but not LAG
     range(&play, AGENT_RELEASE, 9, 0, UINT32_MAX);
     range(&play, AGENT_DROP, 9, 0, UINT32_MAX);
+    range(&play, AGENT_RELEASE, 3, UINT32_MAX, UINT32_MAX);
     end(&play);
 }
 
@@ -386,11 +622,20 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_in_order_on_free_threads),
+        cmocka_unit_test(test_bundles_grow_with_what_is_learnt),
+        cmocka_unit_test(test_all_threads_get_some),
+        cmocka_unit_test(test_chain_is_one_bundle),
+        cmocka_unit_test(test_stencil_in_a_bundle),
+        cmocka_unit_test(test_long_bundle_is_cut),
+        cmocka_unit_test(test_given_back_with_its_maker),
         cmocka_unit_test(test_fetches_and_frees_copies),
         cmocka_unit_test(test_missing_input_is_reported),
         cmocka_unit_test(test_whole_inputs_stay),
+        cmocka_unit_test(test_inputs_of_other_jobs),
         cmocka_unit_test(test_drop_and_kill),
+        cmocka_unit_test(test_drop_from_a_bundle),
         cmocka_unit_test(test_reconnect),
+        cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_forget_while_busy),
         cmocka_unit_test(test_impossible_requests),
         cmocka_unit_test(test_hash),

@@ -70,14 +70,13 @@ static void put(struct side *side, uint32_t index, size_t size)
 {
     uint8_t *data;
     struct buffer *bytes = buffer_create(size, &data);
-    uint64_t held;
+    const struct store_key key = {1, 2, index};
 
     assert_non_null(bytes);
     for (size_t i = 0; i < size; i++) {
         data[i] = (uint8_t)(i * 7 + i / 255 + index);
     }
-    assert_int_equal(store_put(side->store, 1, 2, index, partition_from_bytes(bytes), NULL, 0, &held, NULL),
-                     0);
+    assert_int_equal(store_put(side->store, 0, &key, partition_from_bytes(bytes), NULL, 0, NULL), 0);
 }
 
 static void order(struct side *to, const struct side *from, uint32_t index, const char *address)

@@ -53,129 +53,189 @@ static struct partition *make_table(int64_t value)
     return partition_from_table(table);
 }
 
-static struct executor *open_executor(uint32_t threads, struct budget *budget)
-{
-    const struct executor_options options = {.threads = threads, .budget = budget};
+struct bench {
+    struct budget *budget;
+    struct store *store;
     struct executor *executor;
-    struct error err = {0};
+    struct layers layers;
+    struct layer *layer; // takes partition i of layer 9 of its job
+    uint32_t bundles;
+};
 
-    assert_int_equal(executor_create(&options, &executor, &err), 0);
-    return executor;
+static void open_bench(struct bench *bench, uint32_t threads)
+{
+    struct executor_options options = {.threads = threads};
+    struct error err = {0};
+    Dray__LayerOp message = DRAY__LAYER_OP__INIT;
+    Dray__Input input = DRAY__INPUT__INIT, *inputs[] = {&input};
+    uint32_t input_tasks = TASKS;
+    uint8_t op[64];
+
+    memset(bench, 0, sizeof(*bench));
+    bench->budget = budget_create(BUDGET);
+    bench->store = store_create(bench->budget);
+    options.runner.budget = bench->budget;
+    options.runner.store = bench->store;
+    assert_int_equal(executor_create(&options, &bench->executor, &err), 0);
+    input.layer = 9;
+    input.pattern = DRAY__PATTERN__ONE_TO_ONE;
+    message.job = 1;
+    message.op.data = op;
+    message.op.len = pack_take(op);
+    message.tasks = TASKS;
+    message.name = (char *)"test";
+    message.n_input = message.n_input_tasks = 1;
+    message.input = inputs;
+    message.input_tasks = &input_tasks;
+    assert_int_equal(layers_add(&bench->layers, &message), 0);
+    bench->layer = layers_get(&bench->layers, 1, 0);
+    for (uint32_t i = 0; i < TASKS; i++) {
+        assert_int_equal(
+            store_put(bench->store, 0, &(struct store_key){1, 9, i}, make_table(i), NULL, 0, NULL), 0);
+    }
 }
 
-static struct work *wait_for_outcome(struct executor *executor)
+static void close_bench(struct bench *bench)
+{
+    layers_fini(&bench->layers);
+    assert_true(executor_destroy(bench->executor));
+    store_destroy(bench->store);
+    assert_int_equal(budget_used(bench->budget), 0);
+    budget_destroy(bench->budget);
+}
+
+static struct outcomes *wait_for_outcomes(struct executor *executor)
 {
     struct pollfd fd = {.fd = executor_fd(executor), .events = POLLIN};
-    struct work *work;
+    struct outcomes *outcomes;
 
-    while ((work = executor_take(executor)) == NULL) {
+    while ((outcomes = executor_take(executor)) == NULL) {
         assert_int_equal(poll(&fd, 1, 60000), 1);
     }
-    return work;
+    return outcomes;
 }
 
-static void give(struct executor *executor, struct layer *layer, uint32_t index, struct partition *input)
+static struct bundle *make_bundle(struct bench *bench, struct layer *layer, uint32_t first, uint32_t count)
 {
-    struct work *work = work_create(layer, index, 1, 1);
+    struct bundle *bundle = bundle_create(0, bench->bundles++, 1);
 
-    assert_non_null(work);
-    work->input[0] = partition_ref(input);
-    work->input_start[1] = 1;
-    executor_run(executor, work);
+    assert_non_null(bundle);
+    bundle_add(bundle, layer, first, count);
+    assert_int_equal(bundle_ready(bundle), 0);
+    return bundle;
+}
+
+// How often each task came back, by kind, until so many bundles are over.
+static void gather(struct bench *bench, uint32_t bundles, uint8_t came[TASKS][3])
+{
+    while (bundles > 0) {
+        struct outcomes *outcomes = wait_for_outcomes(bench->executor);
+
+        assert_false(outcomes->lost);
+        for (size_t i = 0; i < outcomes->count; i++) {
+            const struct outcome *outcome = &outcomes->outcome[i];
+
+            for (uint32_t t = outcome->first; t < outcome->first + outcome->count; t++) {
+                came[t][outcome->kind]++;
+            }
+        }
+        bundles -= outcomes->over ? 1 : 0;
+        outcomes_destroy(outcomes);
+    }
 }
 
 static void test_outcomes_come_back(void **state)
 {
-    struct budget *budget = budget_create(BUDGET);
-    struct executor *executor = open_executor(3, budget);
-    struct layers layers = {0};
-    uint8_t op[64];
-    struct layer *layer = add_layer(&layers, 0, op, pack_take(op));
-    struct partition *input = make_table(42);
-    bool seen[TASKS] = {false};
+    static uint8_t came[TASKS][3];
+    struct bench bench;
 
     (void)state;
-    for (uint32_t i = 0; i < TASKS; i++) {
-        give(executor, layer, i, input);
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 3);
+    for (uint32_t i = 0; i < TASKS; i += 10) {
+        executor_run(bench.executor, make_bundle(&bench, bench.layer, i, 10));
     }
-    layers_drop(&layers, 1, 0); // those that run keep it
+    gather(&bench, TASKS / 10, came);
     for (uint32_t i = 0; i < TASKS; i++) {
-        struct work *work = wait_for_outcome(executor);
+        struct partition *partition = store_get(bench.store, 1, 0, i);
 
-        assert_int_equal(work->rc, 0);
-        assert_false(seen[work->index]);
-        seen[work->index] = true;
-        assert_int_equal(work->partition->table->rows, 1);
-        assert_int_equal(column_int64(&work->partition->table->column[0], 0), 42);
-        work_destroy(work);
+        assert_int_equal(came[i][OUTCOME_DONE], 1);
+        assert_int_equal(came[i][OUTCOME_FAILED] + came[i][OUTCOME_SKIPPED], 0);
+        assert_non_null(partition);
+        assert_int_equal(column_int64(&partition->table->column[0], 0), i);
+        partition_unref(partition);
     }
-    assert_null(executor_take(executor));
-    partition_unref(input);
-    layers_fini(&layers);
-    assert_true(executor_destroy(executor));
-    assert_int_equal(budget_used(budget), 0);
-    budget_destroy(budget);
+    assert_null(executor_take(bench.executor));
+    close_bench(&bench);
+}
+
+static void test_run_here(void **state)
+{
+    static uint8_t came[TASKS][3];
+    struct bench bench;
+
+    (void)state;
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 1);
+    store_drop(bench.store, &(struct store_key){1, 9, 5}, 1);
+    executor_run_here(bench.executor, make_bundle(&bench, bench.layer, 0, 10));
+    gather(&bench, 1, came);
+    for (uint32_t i = 0; i < 10; i++) {
+        // One whose input is not there is left out.
+        assert_int_equal(came[i][i == 5 ? OUTCOME_SKIPPED : OUTCOME_DONE], 1);
+    }
+    close_bench(&bench);
 }
 
 static void test_bad_operation(void **state)
 {
-    struct budget *budget = budget_create(BUDGET);
-    struct executor *executor = open_executor(1, budget);
-    struct layers layers = {0};
-    struct layer *layer = add_layer(&layers, 0, (const uint8_t *)"\xff\xff", 2);
-    struct partition *input = make_table(1);
+    struct outcomes *outcomes;
+    struct bench bench;
+    struct layer *layer;
 
     (void)state;
+    open_bench(&bench, 1);
+    layer = add_layer(&bench.layers, 3, (const uint8_t *)"\xff\xff", 2);
     assert_null(layer->op);
-    give(executor, layer, 0, input);
-
-    struct work *work = wait_for_outcome(executor);
-
-    assert_true(work->rc < 0);
-    assert_true(strlen(work->err.text) > 0);
-    work_destroy(work);
-    partition_unref(input);
-    layers_fini(&layers);
-    assert_true(executor_destroy(executor));
-    budget_destroy(budget);
+    executor_run(bench.executor, make_bundle(&bench, layer, 0, 1));
+    outcomes = wait_for_outcomes(bench.executor);
+    assert_int_equal(outcomes->count, 1);
+    assert_int_equal(outcomes->outcome[0].kind, OUTCOME_FAILED);
+    assert_true(strlen(outcomes->outcome[0].text) > 0);
+    assert_true(outcomes->over);
+    outcomes_destroy(outcomes);
+    close_bench(&bench);
 }
 
-// Every second one is cancelled while they wait or run; all come back, none twice, and those that
-// were not cancelled are done.
-static void test_cancel(void **state)
+// Tasks are taken back while they wait or run; all come back once, and those that were let alone are done.
+static void test_withdraw(void **state)
 {
-    struct budget *budget = budget_create(BUDGET);
-    struct executor *executor = open_executor(2, budget);
-    struct layers layers = {0};
-    uint8_t op[64];
-    struct layer *layer = add_layer(&layers, 0, op, pack_take(op));
-    struct partition *input = make_table(1);
+    static uint8_t came[TASKS][3];
+    struct bench bench;
 
     (void)state;
-    for (uint32_t i = 0; i < TASKS; i++) {
-        give(executor, layer, i, input);
-        if (i % 2 == 1) {
-            executor_cancel(executor, 0, 1, 0, i);
-            executor_cancel(executor, 7, 1, 0, i - 1); // of another epoch: not meant
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 2);
+    for (uint32_t i = 0; i < TASKS; i += 4) {
+        executor_run(bench.executor, make_bundle(&bench, bench.layer, i, 4));
+        executor_withdraw(bench.executor, 0, 1, 0, i + 1, 1, i % 8 == 0);
+        executor_withdraw(bench.executor, 7, 1, 0, i, 4, true); // of another epoch: not meant
+        if (i % 16 == 12) {
+            executor_cut(bench.executor, 0, bench.bundles - 1);
         }
     }
+    gather(&bench, TASKS / 4, came);
     for (uint32_t i = 0; i < TASKS; i++) {
-        struct work *work = wait_for_outcome(executor);
+        bool asked = i % 4 == 1 || i % 16 >= 12;
 
-        assert_true(work->rc == 0 || (work->rc == -ECANCELED && work->index % 2 == 1));
-        if (work->index % 2 == 0) {
-            assert_false(atomic_load(&work->cancelled));
-        }
-        work_destroy(work);
+        assert_int_equal(came[i][OUTCOME_DONE] + came[i][OUTCOME_FAILED] + came[i][OUTCOME_SKIPPED], 1);
+        assert_true(asked || came[i][OUTCOME_DONE] == 1);
     }
     // And an executor full of work can be taken down.
-    for (uint32_t i = 0; i < TASKS; i++) {
-        give(executor, layer, i, input);
+    for (uint32_t i = 0; i < TASKS; i += 4) {
+        executor_run(bench.executor, make_bundle(&bench, bench.layer, i, 4));
     }
-    assert_true(executor_destroy(executor));
-    partition_unref(input);
-    layers_fini(&layers);
-    budget_destroy(budget);
+    close_bench(&bench);
 }
 
 int main(void)
@@ -183,7 +243,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outcomes_come_back),
         cmocka_unit_test(test_bad_operation),
-        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_run_here),
+        cmocka_unit_test(test_withdraw),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

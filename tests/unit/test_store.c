@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-enum { KEYS = 40, STEPS = 20000, LIMIT = 200000, OVERHEAD_MAX = 256 };
+enum { KEYS = 400, STEPS = 20000, LIMIT = 600000, OVERHEAD_MAX = 4500 };
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -35,7 +35,14 @@ static struct buffer *make_note(void)
     return note;
 }
 
+struct oracle {
+    bool held, note;
+    size_t size;
+};
+
 struct seen {
+    const struct oracle *oracle;
+    uint32_t job, layer;
     unsigned count;
 };
 
@@ -48,41 +55,54 @@ static void count_note(void *arg, uint32_t job, uint32_t layer, uint32_t index, 
     ((struct seen *)arg)->count++;
 }
 
+static bool look_at(void *arg, const struct store_item *item)
+{
+    struct seen *seen = arg;
+    const struct oracle *oracle = &seen->oracle[item->index];
+
+    assert_true(oracle->held && item->index % 3 == seen->job && item->index % 5 == seen->layer);
+    assert_int_equal(item->partition != NULL ? item->partition->bytes->size : item->small_size, oracle->size);
+    assert_int_equal(item->note != NULL, oracle->note);
+    seen->count++;
+    return true;
+}
+
+static struct store_key key_of(uint32_t k)
+{
+    return (struct store_key){k % 3, k % 5, k};
+}
+
 static void test_against_array(void **state)
 {
     struct budget *budget = budget_create(LIMIT);
     struct store *store = store_create(budget);
-    struct {
-        bool held, note;
-        size_t size;
-    } oracle[KEYS] = {0};
+    static struct oracle oracle[KEYS];
     uint64_t seed = 11;
     unsigned refused = 0;
 
     (void)state;
     for (int step = 0; step < STEPS; step++) {
         uint32_t k = (uint32_t)(next_random(&seed) % KEYS);
-        uint32_t job = k % 3, layer = k % 5, index = k;
+        const struct store_key key = key_of(k);
         unsigned choice = (unsigned)(next_random(&seed) % 8);
 
         if (choice < 4) {
-            size_t size = next_random(&seed) % 12000;
+            size_t size = next_random(&seed) % (next_random(&seed) % 2 == 0 ? 50 : 12000);
             bool note = next_random(&seed) % 4 == 0;
             uint64_t charged = next_random(&seed) % 3 == 0 ? next_random(&seed) % 9000 : 0;
-            uint64_t before = budget_used(budget), bytes = 0;
+            uint64_t before = budget_used(budget);
             struct error err = {0};
 
             if (charged > 0 && budget_take(budget, charged, "test", NULL) != 0) {
                 charged = 0;
             }
-            int rc = store_put(store, job, layer, index, make_partition(size), note ? make_note() : NULL, charged,
-                               &bytes, &err);
+            int rc =
+                store_put(store, 0, &key, make_partition(size), note ? make_note() : NULL, charged, &err);
 
             if (rc == 0) {
                 oracle[k].held = true;
                 oracle[k].note = note;
                 oracle[k].size = size;
-                assert_true(bytes >= size);
             } else {
                 assert_int_equal(rc, -ENOMEM);
                 assert_true(strlen(err.text) > 0);
@@ -90,19 +110,23 @@ static void test_against_array(void **state)
                 refused++;
             }
         } else if (choice < 7) {
-            store_drop(store, job, layer, index);
+            store_drop(store, &key, 1);
             oracle[k].held = false;
         } else {
-            struct partition *partition = store_get(store, job, layer, index);
-            struct buffer *note = store_note(store, job, layer, index);
+            struct partition *partition = store_get(store, key.job, key.layer, key.index);
+            struct store_value value;
 
             assert_int_equal(partition != NULL, oracle[k].held);
-            assert_int_equal(note != NULL, oracle[k].held && oracle[k].note);
+            assert_int_equal(store_read(store, 0, &key, 1, &value), oracle[k].held);
+            assert_false(store_read(store, 1, &key, 1, &value)); // of another epoch
             if (partition != NULL) {
                 assert_int_equal(partition->bytes->size, oracle[k].size);
+                assert_int_equal(value.partition != NULL ? value.partition->bytes->size : value.size,
+                                 oracle[k].size);
+                assert_true(oracle[k].size == 0 || partition->bytes->data[oracle[k].size - 1] == 7);
+                partition_unref(value.partition);
             }
             partition_unref(partition);
-            buffer_unref(note);
         }
 
         size_t held = 0, bytes = 0, notes = 0;
@@ -113,17 +137,65 @@ static void test_against_array(void **state)
             notes += oracle[i].held && oracle[i].note;
         }
         struct store_counts counts = store_counts(store);
-        struct seen seen = {0};
+        struct seen seen = {.oracle = oracle};
 
-        store_notes(store, count_note, &seen);
-        assert_int_equal(seen.count, notes);
+        if (step % 100 == 0) {
+            store_notes(store, count_note, &seen);
+            assert_int_equal(seen.count, notes);
+            seen.count = 0;
+            for (uint32_t all = 0; all < 15; all++) {
+                seen.job = key_of(all).job;
+                seen.layer = key_of(all).layer;
+                store_visit(store, &(struct store_key){seen.job, seen.layer, 0}, KEYS, look_at, &seen);
+            }
+            assert_int_equal(seen.count, held);
+        }
         assert_int_equal(counts.partitions, held);
         assert_int_equal(counts.bytes, budget_used(budget));
         assert_in_range(counts.bytes, bytes, bytes + held * OVERHEAD_MAX);
         assert_true(counts.bytes <= LIMIT);
     }
     assert_true(refused > 0);
-    store_clear(store);
+    store_clear(store, 1);
+    assert_int_equal(budget_used(budget), 0);
+    // Who works for the last epoch puts nothing any more.
+    assert_int_equal(store_put(store, 0, &(struct store_key){0, 0, 0}, make_partition(5), NULL, 0, NULL),
+                     -ECANCELED);
+    assert_int_equal(budget_used(budget), 0);
+    store_destroy(store);
+    budget_destroy(budget);
+}
+
+// Rows of small results, over the borders of pages.
+static void test_rows(void **state)
+{
+    enum { ROW = 300, FIRST = 50 };
+    struct budget *budget = budget_create(LIMIT);
+    struct store *store = store_create(budget);
+    static uint8_t data[ROW * STORE_SMALL];
+    static uint8_t size[ROW];
+    static struct store_key key[ROW];
+    static struct store_value value[ROW];
+
+    (void)state;
+    for (uint32_t i = 0; i < ROW; i++) {
+        size[i] = (uint8_t)(i % (STORE_SMALL + 1));
+        memset(data + i * STORE_SMALL, (int)(i & 0xff), size[i]);
+        key[i] = (struct store_key){1, 2, FIRST + i};
+    }
+    assert_int_equal(store_put_small(store, 0, key, ROW, size, data, NULL), 0);
+    assert_int_equal(store_counts(store).partitions, ROW);
+    assert_true(store_read(store, 0, key, ROW, value));
+    for (uint32_t i = 0; i < ROW; i++) {
+        assert_null(value[i].partition);
+        assert_int_equal(value[i].size, size[i]);
+        assert_memory_equal(value[i].small, data + i * STORE_SMALL, size[i]);
+    }
+    store_drop(store, &key[100], 50);
+    assert_int_equal(store_counts(store).partitions, ROW - 50);
+    assert_false(store_read(store, 0, key, ROW, value));
+    store_drop(store, &key[0], ROW);
+    assert_int_equal(store_counts(store).partitions, 0);
     assert_int_equal(budget_used(budget), 0);
     store_destroy(store);
     budget_destroy(budget);
@@ -134,10 +206,10 @@ static void test_refusal_names_the_numbers(void **state)
     struct budget *budget = budget_create(64 << 20);
     struct store *store = store_create(budget);
     struct error err = {0};
-    uint64_t bytes;
+    const struct store_key key = {1, 2, 3};
 
     (void)state;
-    assert_int_equal(store_put(store, 1, 2, 3, make_partition(65 << 20), NULL, 0, &bytes, &err), -ENOMEM);
+    assert_int_equal(store_put(store, 0, &key, make_partition(65 << 20), NULL, 0, &err), -ENOMEM);
     assert_non_null(strstr(err.text, "partition"));
     assert_non_null(strstr(err.text, "64"));
     store_destroy(store);
@@ -148,6 +220,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_array),
+        cmocka_unit_test(test_rows),
         cmocka_unit_test(test_refusal_names_the_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,6 +2,9 @@
 // threads, clock or files.  It knows which tasks are queued, which inputs each
 // still lacks, what is being fetched, what runs, which partitions are held.
 //
+// Tasks and partitions go in and out as ranges, and what is short is run in bundles: tasks for one
+// thread, in order, whose inputs are held or are made by tasks before them in the same bundle.
+//
 // Everything that an event points to is borrowed for the call; what an action
 // points to lives until the next agent_step.
 #ifndef DRAY_WORKER_CORE_AGENT_H
@@ -18,7 +21,7 @@
 struct agent;
 
 struct agent_options {
-    uint32_t threads;
+    uint32_t threads;     // bundles that run at once
     uint32_t fetches_max; // under way at once
 };
 
@@ -29,9 +32,16 @@ struct task_key {
     uint32_t job, layer, index;
 };
 
+// Tasks or partitions of one layer: [first, first + count).
+struct agent_range {
+    uint32_t job, layer, first, count;
+};
+
 enum agent_event_type {
     AGENT_CONNECTED,    // WELCOME: advertise in full
     AGENT_DISCONNECTED, // the broker is gone: keep what was made here, finish what runs, report nothing
+    AGENT_LEAVING,      // what has not started is given back, and so is all that comes
+    AGENT_TICK,         // about 50 ms have passed: what waits behind a long task is taken back
     AGENT_LAYER,        // LAYERS: one layer
     AGENT_ASSIGN,       // ASSIGN: a range of tasks
     AGENT_LOCATION,     // ASSIGN: where partitions are
@@ -40,8 +50,10 @@ enum agent_event_type {
     AGENT_FORGET_JOB,
     AGENT_FETCHED, // a partition arrived and is in the store
     AGENT_FETCH_FAILED,
-    AGENT_TASK_DONE, // its partition is in the store
+    AGENT_TASKS_DONE, // their partitions are in the store
     AGENT_TASK_FAILED,
+    AGENT_TASKS_SKIPPED, // they did not start: withdrawn, or an input was not there
+    AGENT_BUNDLE_OVER,   // its thread is free; every task's outcome came before
 };
 
 struct agent_event {
@@ -52,30 +64,33 @@ struct agent_event {
             size_t inputs;
             Dray__Input *const *input; // copied
             const uint32_t *input_tasks;
-            bool wanted;
+            bool instant; // its tasks take no time to speak of: nothing has to be learnt
         } layer;
         struct {
-            uint32_t job, layer, first, count;
-            uint32_t worker; // LOCATION
-            bool kill;       // DROP
-        } range;             // ASSIGN, LOCATION, DROP, RELEASE; FORGET_JOB: job
+            struct agent_range range; // FORGET_JOB: job
+            uint32_t worker;          // LOCATION
+            bool kill;                // DROP
+            uint64_t busy_ns;         // TASKS_DONE: that they ran, summed; 0: not known
+        } range; // ASSIGN, LOCATION, DROP, RELEASE, FORGET_JOB, TASKS_DONE, TASKS_SKIPPED
         struct {
             struct task_key key;
-            uint64_t bytes;
             int code; // FETCH_FAILED, TASK_FAILED
             const char *text;
         } task;
+        uint32_t bundle; // BUNDLE_OVER
     } u;
 };
 
 enum agent_action_type {
-    AGENT_RUN,        // all inputs are held: give it to an executor
-    AGENT_CANCEL,     // it runs: ask it to stop; its outcome is of no interest any more
+    AGENT_RUN,        // a bundle for one thread
+    AGENT_WITHDRAW,   // of what is in bundles: that which has not started comes back as skipped
+    AGENT_CUT,        // the same for all of one bundle
+    AGENT_CANCEL,     // as WITHDRAW, and what runs is to stop: its outcome is of no interest any more
     AGENT_FETCH,      // get a partition from `worker`
-    AGENT_FREE,       // drop a partition from the store
+    AGENT_FREE,       // drop partitions from the store
     AGENT_FREE_LAYER, // forget a layer's operation
     AGENT_REPORT_DONE,
-    AGENT_REPORT_FAILED, // with missing_* when an input could not be had
+    AGENT_REPORT_FAILED, // with missing when an input could not be had
     AGENT_REPORT_DROPPED,
     AGENT_ADVERTISE, // all that is held, after CONNECTED: the first has full = true; none when nothing is
                      // held
@@ -83,19 +98,23 @@ enum agent_action_type {
 
 struct agent_action {
     enum agent_action_type type;
-    struct task_key key; // RUN, CANCEL, FETCH, FREE, REPORT_DONE, REPORT_FAILED, REPORT_DROPPED, ADVERTISE
-    uint32_t worker;     // FETCH, and missing_worker (0: the broker took it to be here)
-    uint64_t bytes;      // REPORT_DONE, ADVERTISE
-    bool wanted;         // REPORT_DONE
-    bool full, gone;     // ADVERTISE
-    const struct task_key *input; // RUN: the partitions, in order
-    size_t inputs;
-    const uint32_t *input_start; // RUN: where each Input's partitions begin; input_lists + 1 entries
-    size_t input_lists;
-    int code; // REPORT_FAILED
-    const char *text;
-    bool missing_input;
-    struct task_key missing;
+    uint32_t bundle; // RUN, CUT
+    union {
+        struct agent_range
+            range;           // WITHDRAW, CANCEL, FREE, FREE_LAYER, REPORT_DONE, REPORT_DROPPED, ADVERTISE
+        struct task_key key; // FETCH, REPORT_FAILED
+        size_t ranges;       // RUN
+    } u;
+    uint32_t worker;         // FETCH, and of the missing input (0: the broker took it to be here)
+    int code;                // REPORT_FAILED
+    bool full;               // ADVERTISE
+    bool missing_input;      // REPORT_FAILED
+    struct task_key missing; // REPORT_FAILED
+    union {
+        const char *text;                // REPORT_FAILED
+        const struct agent_range *range; // RUN, in order
+        size_t offset;                   // while the step goes on
+    } p;
 };
 
 struct agent_actions {
@@ -107,13 +126,16 @@ struct agent_actions {
 void agent_actions_init(struct agent_actions *actions);
 void agent_actions_fini(struct agent_actions *actions);
 
-// -ENOMEM: the event has been undone and those behind it not taken; the same events may be
-// given again.  -EPROTO: the broker asked for something impossible (a task of an
+// -ENOMEM: the event was taken in part at most, and those behind it not: give them again.
+// -EPROTO: the broker asked for something impossible (a task of an
 // unknown layer): the session must end.  Actions that there are hold in both cases.
 //
 // Copies of partitions that were fetched are freed when no task here needs them, those that a whole
-// layer reads (ALL, BROADCAST) when the broker releases them.  What RUN's inputs name must be
-// kept by the executor itself until the task is over: a FREE may come before.
+// layer reads (ALL, BROADCAST) when the broker releases them.  An input may be freed while a task
+// that needs it is in a bundle, when the broker says so: who does not find it skips the task.
+//
+// A task may come before its inputs are made when tasks that are here make them.  If one of those fails or is
+// given back, then so are the tasks that wait for it.
 int agent_step(struct agent *agent, const struct agent_event *events, size_t count,
                struct agent_actions *actions, struct error *err);
 

@@ -14,82 +14,183 @@
         }                                                                                                    \
     } while (0)
 
-static bool is_waiting(const struct task *task)
+struct sums {
+    uint32_t queued, ready, running, fetching, lines, checks;
+    uint64_t held;
+};
+
+static uint64_t held_bit(const struct agent_layer *layer, uint32_t index)
 {
-    return task->state == AGENT_TASK_QUEUED || task->state == AGENT_TASK_READY;
+    const struct block *block = block_find(layer, index);
+
+    return block != NULL ? block->held >> index % BLOCK_CELLS & 1 : 0;
 }
 
-static void check_task(const struct agent *agent, const struct task *task)
+// A queued task lacks this one.
+static void check_lack(const struct agent *agent, const struct agent_layer *source, uint32_t index)
+{
+    const struct block *block = block_find(source, index);
+    uint64_t one = bit(index % BLOCK_CELLS);
+
+    if (agent->checks != NULL) {
+        return; // the step ran out of memory: the rest is not settled
+    }
+    MUST(block != NULL);
+    MUST(((block_expected(block) | block->fetching | block->line) & one) != 0);
+}
+
+static uint32_t count_missing(const struct agent *agent, const struct agent_layer *layer, uint32_t index)
 {
     uint32_t missing = 0;
 
-    MUST(task_find(agent, task->key.job, task->key.layer, task->key.index) == task);
-    MUST(task->layer != NULL || task->state == AGENT_TASK_STOPPING);
-    MUST(!task->again || task->state == AGENT_TASK_STOPPING);
-    for (uint32_t n = 0; n < task->needs; n++) {
-        MUST(task->need[n].part != NULL || task->layer == NULL);
-        missing += task->need[n].part != NULL && !task->need[n].part->held ? 1 : 0;
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct link *link = &layer->input[k];
+        struct span span = input_needs(link->input, layer->tasks, link->source->tasks, index);
+
+        for (uint32_t s = 0; s < span.count; s++) {
+            if (held_bit(link->source, span_at(&span, s)) == 0) {
+                check_lack(agent, link->source, span_at(&span, s));
+                missing++;
+            }
+        }
     }
-    if (is_waiting(task)) {
-        MUST(task->missing == missing);
-        MUST((task->state == AGENT_TASK_READY) == (missing == 0));
-    }
-    if (task->state == AGENT_TASK_READY) {
-        MUST(task->heap_at < agent->heap_count && agent->heap[task->heap_at] == task);
-        MUST(task->heap_at == 0 || agent->heap[(task->heap_at - 1) / 2]->sequence < task->sequence);
+    return missing;
+}
+
+static void check_tasks(const struct agent *agent, const struct block *block)
+{
+    uint64_t tasks = block->queued | block->ready | block->running;
+
+    MUST((block->queued & block->ready) == 0 && ((block->queued | block->ready) & block->running) == 0);
+    MUST(((block->stopping | block->wanted | block->asked) & ~block->running) == 0);
+    MUST(block->inner == 0);
+    MUST(tasks == 0 || (block->layer->told && block->assignment != NULL));
+    for (; tasks != 0; tasks &= tasks - 1) {
+        uint32_t cell = lowest(tasks);
+        const struct assignment *assignment = &agent->assignment[block->assignment[cell]];
+        uint32_t index = block->first + cell;
+
+        MUST(block->assignment[cell] < agent->assignments && assignment->layer == block->layer);
+        MUST(index >= assignment->first && index < assignment->end);
+        if ((block->ready & bit(cell)) != 0) {
+            MUST(count_missing(agent, block->layer, index) == 0);
+            MUST(assignment->cursor <= index);
+            MUST(agent->heap[assignment->heap_at] == block->assignment[cell]);
+        } else if ((block->queued & bit(cell)) != 0) {
+            MUST(block->missing[cell] > 0 && block->soon[cell] == 0);
+            MUST(count_missing(agent, block->layer, index) == block->missing[cell]);
+        }
     }
 }
 
-static void check_part(const struct agent *agent, const struct part *part)
+static void check_parts(const struct agent *agent, const struct block *block)
 {
-    uint32_t waiting = 0;
+    MUST((block->own & ~block->held) == 0);
+    MUST((block->own & block->sticky) == 0);
+    MUST((block->line & (block->held | block->fetching)) == 0);
+    MUST((block->line & ~block->located) == 0);
+    MUST((block->held & (block->queued | block->ready)) == 0 || agent->checks != NULL ||
+         (block->held & block->own & (block->queued | block->ready)) == 0);
+    MUST(block->in_line == (block->line != 0));
+    MUST((block->located | block->fetching) == 0 || block->place != NULL);
+    if (agent->checks == NULL) {
+        MUST(block->check == 0 && !block->in_checks);
+        MUST(!block_is_empty(block));
+    }
+}
 
-    for (const struct need *need = part->needs; need != NULL; need = need->next) {
-        MUST(need->part == part);
-        waiting += is_waiting(need->task) ? 1 : 0;
+static void check_layer(const struct agent *agent, const struct agent_layer *layer, struct sums *sums)
+{
+    struct sums mine = {0};
+
+    for (uint32_t b = 0; b < layer->blocks; b++) {
+        const struct block *block = layer->block[b];
+
+        if (block == NULL) {
+            continue;
+        }
+        MUST(block->layer == layer && block->first == b * BLOCK_CELLS);
+        check_tasks(agent, block);
+        check_parts(agent, block);
+        mine.queued += popcount(block->queued);
+        mine.ready += popcount(block->ready);
+        mine.running += popcount(block->running);
+        mine.fetching += popcount(block->fetching);
+        mine.held += popcount(block->held);
+        mine.lines += block->in_line ? 1 : 0;
+        mine.checks += block->in_checks ? 1 : 0;
     }
-    MUST(part_find(agent, part->key.job, part->key.layer, part->key.index) == part);
-    MUST(waiting == part->waiting);
-    MUST(!part->own || part->held);
-    if (agent->check_head != NULL) {
-        return; // the step ran out of memory: the rest is not settled
+    MUST(mine.queued == layer->queued && mine.ready == layer->ready && mine.running == layer->running);
+    MUST(layer->told || layer->inputs == 0);
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct link *link = &layer->input[k];
+        const struct link *found = link->source->users;
+
+        while (found != NULL && found != link) {
+            found = found->next;
+        }
+        MUST(found == link && link->layer == layer);
     }
-    MUST(part->in_line == (waiting > 0 && !part->held && !part->fetching));
-    MUST(part->held || part->fetching || part->needs != NULL);
-    MUST(!part->held || part->own || part->sticky || part->needs != NULL);
-    MUST(part->job != NULL || part->fetching);
+    sums->queued += mine.queued;
+    sums->ready += mine.ready;
+    sums->running += mine.running;
+    sums->fetching += mine.fetching;
+    sums->held += mine.held;
+    sums->lines += mine.lines;
+    sums->checks += mine.checks;
+}
+
+static void check_order(const struct agent *agent)
+{
+    uint32_t tasks = 0;
+    uint32_t ready = 0;
+    uint32_t in_heap = 0;
+
+    for (uint32_t a = 0; a < agent->assignments; a++) {
+        const struct assignment *assignment = &agent->assignment[a];
+
+        if (assignment->layer == NULL) {
+            continue;
+        }
+        MUST(assignment->tasks > 0 && assignment->ready <= assignment->tasks);
+        tasks += assignment->tasks;
+        ready += assignment->ready;
+        in_heap += assignment->ready > 0 ? 1 : 0;
+    }
+    MUST(tasks == agent->waiting + agent->running);
+    MUST(ready == agent->ready && in_heap == agent->heap_count);
+    for (uint32_t h = 1; h < agent->heap_count; h++) {
+        MUST(agent->assignment[agent->heap[(h - 1) / 2]].sequence <
+             agent->assignment[agent->heap[h]].sequence);
+    }
 }
 
 void agent_check(const struct agent *agent)
 {
-    uint32_t waiting = 0;
-    uint32_t running = 0;
-    uint32_t ready = 0;
-    uint32_t fetching = 0;
-    uint64_t held = 0;
-    uint64_t copies = 0;
+    struct sums sums = {0};
+    uint32_t bundles = 0;
+    uint32_t lines = 0;
+    uint32_t checks = 0;
 
-    for (size_t b = 0; b <= agent->tasks.mask; b++) {
-        for (struct hash_node *node = agent->tasks.bucket[b]; node != NULL; node = node->next) {
-            const struct task *task = hash_entry(node, struct task, node);
-
-            check_task(agent, task);
-            waiting += is_waiting(task) ? 1 : 0;
-            running += is_waiting(task) ? 0 : 1;
-            ready += task->state == AGENT_TASK_READY ? 1 : 0;
+    for (size_t b = 0; b <= agent->layers.mask; b++) {
+        for (struct hash_node *node = agent->layers.bucket[b]; node != NULL; node = node->next) {
+            check_layer(agent, hash_entry(node, struct agent_layer, node), &sums);
         }
     }
-    for (size_t b = 0; b <= agent->parts.mask; b++) {
-        for (struct hash_node *node = agent->parts.bucket[b]; node != NULL; node = node->next) {
-            const struct part *part = hash_entry(node, struct part, node);
-
-            check_part(agent, part);
-            fetching += part->fetching ? 1 : 0;
-            held += part->held ? 1 : 0;
-            copies += part->own ? 0 : 1;
-        }
+    check_order(agent);
+    for (const struct block *block = agent->line_head; block != NULL; block = block->line_next) {
+        lines++;
     }
-    MUST(waiting == agent->waiting && running == agent->running && ready == agent->heap_count);
-    MUST(fetching == agent->fetching && held == agent->held && copies == agent->copies);
-    MUST(fetching <= agent->options.fetches_max && running <= agent->options.threads);
+    for (const struct block *block = agent->checks; block != NULL; block = block->check_next) {
+        checks++;
+    }
+    for (uint32_t s = 0; s < agent->options.threads; s++) {
+        bundles += agent->slot[s].bundle != 0 ? 1 : 0;
+    }
+    MUST(lines == sums.lines && checks == sums.checks);
+    MUST(sums.queued + sums.ready == agent->waiting && sums.ready == agent->ready);
+    MUST(sums.running == agent->running && sums.held == agent->held);
+    MUST(sums.fetching + agent->orphans == agent->fetching);
+    MUST(agent->fetching <= agent->options.fetches_max);
+    MUST(bundles == agent->bundles && bundles <= agent->options.threads);
 }

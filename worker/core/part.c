@@ -1,264 +1,372 @@
 // Partitions: held, on their way, needed.
 #include "worker/core/state.h"
 
-#include <stdlib.h>
-#include <string.h>
+// ---- who needs them ----------------------------------------------------------------------
 
-struct part *part_find(const struct agent *agent, uint32_t job, uint32_t layer, uint32_t index)
+static struct span dependents(const struct link *link, uint32_t index)
 {
-    struct hash_node *node = hash_first(&agent->parts, key_hash(job, layer, index));
+    return input_dependents(link->input, link->layer->tasks, link->source->tasks, link->reverse, index);
+}
 
-    for (; node != NULL; node = hash_next(node)) {
-        struct part *part = hash_entry(node, struct part, node);
+// A task in one of these states among those that need the partition?
+static bool any_dependent(const struct link *link, uint32_t index, bool queued_only)
+{
+    struct span span = dependents(link, index);
+    struct walk walk = walk_begin(span.first, span.list == NULL ? span.count : 0);
 
-        if (part->key.job == job && part->key.layer == layer && part->key.index == index) {
-            return part;
+    while (walk_next(&walk)) {
+        const struct block *block = link->layer->block[walk.number];
+
+        if (block != NULL &&
+            ((block->queued | (queued_only ? 0 : block->ready | block->running)) & walk.mask) != 0) {
+            return true;
         }
     }
-    return NULL;
-}
+    for (uint32_t s = 0; span.list != NULL && s < span.count; s++) {
+        const struct block *block = block_find(link->layer, span.list[s]);
 
-static void join_job(struct agent_job *job, struct part *part)
-{
-    part->job = job;
-    part->job_prev = job->part_tail;
-    if (job->part_tail != NULL) {
-        job->part_tail->job_next = part;
-    } else {
-        job->part_head = part;
-    }
-    job->part_tail = part;
-}
-
-void part_enter(struct agent *agent, struct agent_job *job, struct task_key key, struct part *part)
-{
-    part->key = key;
-    join_job(job, part);
-    hash_add(&agent->parts, &part->node, key_hash(key.job, key.layer, key.index));
-    agent->copies++;
-    part_check(agent, part);
-}
-
-struct part *part_get(struct agent *agent, struct agent_job *job, struct task_key key)
-{
-    struct part *part = part_find(agent, key.job, key.layer, key.index);
-
-    if (part != NULL) {
-        if (part->job == NULL) {
-            join_job(job, part);
-        }
-        return part;
-    }
-    part = calloc(1, sizeof(*part));
-    if (part != NULL) {
-        part_enter(agent, job, key, part);
-    }
-    return part;
-}
-
-static void leave_job(struct part *part)
-{
-    if (part->job == NULL) {
-        return;
-    }
-    if (part->job_prev != NULL) {
-        part->job_prev->job_next = part->job_next;
-    } else {
-        part->job->part_head = part->job_next;
-    }
-    if (part->job_next != NULL) {
-        part->job_next->job_prev = part->job_prev;
-    } else {
-        part->job->part_tail = part->job_prev;
-    }
-    part->job = NULL;
-    part->job_prev = part->job_next = NULL;
-}
-
-void part_leave_line(struct agent *agent, struct part *part)
-{
-    if (!part->in_line) {
-        return;
-    }
-    if (part->line_prev != NULL) {
-        part->line_prev->line_next = part->line_next;
-    } else {
-        agent->line_head = part->line_next;
-    }
-    if (part->line_next != NULL) {
-        part->line_next->line_prev = part->line_prev;
-    } else {
-        agent->line_tail = part->line_prev;
-    }
-    part->line_prev = part->line_next = NULL;
-    part->in_line = false;
-}
-
-static void join_line(struct agent *agent, struct part *part)
-{
-    if (part->in_line) {
-        return;
-    }
-    part->line_prev = agent->line_tail;
-    if (agent->line_tail != NULL) {
-        agent->line_tail->line_next = part;
-    } else {
-        agent->line_head = part;
-    }
-    agent->line_tail = part;
-    part->in_line = true;
-}
-
-static void leave_check(struct agent *agent, struct part *part)
-{
-    if (!part->in_check) {
-        return;
-    }
-    if (part->check_prev != NULL) {
-        part->check_prev->check_next = part->check_next;
-    } else {
-        agent->check_head = part->check_next;
-    }
-    if (part->check_next != NULL) {
-        part->check_next->check_prev = part->check_prev;
-    } else {
-        agent->check_tail = part->check_prev;
-    }
-    part->check_prev = part->check_next = NULL;
-    part->in_check = false;
-}
-
-void part_destroy(struct agent *agent, struct part *part)
-{
-    leave_check(agent, part);
-    part_leave_line(agent, part);
-    leave_job(part);
-    hash_remove(&agent->parts, &part->node);
-    agent->copies -= part->own ? 0 : 1;
-    free(part);
-}
-
-void part_check(struct agent *agent, struct part *part)
-{
-    if (part->in_check) {
-        return;
-    }
-    part->in_check = true;
-    part->check_prev = agent->check_tail;
-    if (agent->check_tail != NULL) {
-        agent->check_tail->check_next = part;
-    } else {
-        agent->check_head = part;
-    }
-    agent->check_tail = part;
-}
-
-void part_hold(struct agent *agent, struct part *part, uint64_t bytes, bool own)
-{
-    if (own && !part->own) {
-        part->own = true;
-        agent->copies--;
-    }
-    part->bytes = bytes;
-    if (!part->held) {
-        part->held = true;
-        agent->held++;
-        for (struct need *need = part->needs; need != NULL; need = need->next) {
-            task_found(agent, need->task);
+        if (block != NULL && ((block->queued | (queued_only ? 0 : block->ready | block->running)) &
+                              bit(span.list[s] % BLOCK_CELLS)) != 0) {
+            return true;
         }
     }
-    part_leave_line(agent, part);
-    part_check(agent, part);
+    return false;
 }
 
-void part_drop(struct agent *agent, struct part *part)
+// By tasks that lack it.
+static bool is_waited_for(const struct agent_layer *layer, uint32_t index)
 {
-    if (part->own) {
-        part->own = false;
-        agent->copies++;
-    }
-    part->sticky = false;
-    if (part->held) {
-        part->held = false;
-        agent->held--;
-        action_push(agent, AGENT_FREE, part->key);
-        for (struct need *need = part->needs; need != NULL; need = need->next) {
-            task_missed(agent, need->task);
+    for (const struct link *link = layer->users; link != NULL; link = link->next) {
+        if (link->layer->queued > 0 && any_dependent(link, index, true)) {
+            return true;
         }
     }
-    part_check(agent, part);
+    return false;
 }
+
+static bool is_needed(const struct agent_layer *layer, uint32_t index)
+{
+    for (const struct link *link = layer->users; link != NULL; link = link->next) {
+        if (link->layer->queued + link->layer->ready + link->layer->running > 0 &&
+            any_dependent(link, index, false)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline void visit_one(struct agent *agent, const struct agent_layer *layer, uint32_t index,
+                             dependent_visit visit, void *arg)
+{
+    struct block *block = block_find(layer, index);
+
+    if (block != NULL) {
+        visit(agent, block, index % BLOCK_CELLS, arg);
+    }
+}
+
+static void visit_of_link(struct agent *agent, const struct link *link, uint32_t index, dependent_visit visit,
+                          void *arg)
+{
+    struct span span = dependents(link, index);
+    struct walk walk = walk_begin(span.first, span.list == NULL ? span.count : 0);
+
+    while (walk_next(&walk)) {
+        struct block *block = link->layer->block[walk.number];
+        uint64_t some = block != NULL ? (block->queued | block->ready) & walk.mask : 0;
+
+        for (; some != 0; some &= some - 1) {
+            visit(agent, block, lowest(some), arg);
+        }
+    }
+    for (uint32_t s = 0; span.list != NULL && s < span.count; s++) {
+        visit_one(agent, link->layer, span.list[s], visit, arg);
+    }
+}
+
+void dependents_visit(struct agent *agent, struct block *block, uint64_t mask, dependent_visit visit,
+                      void *arg)
+{
+    for (const struct link *link = block->layer->users; link != NULL; link = link->next) {
+        if (link->layer->queued + link->layer->ready == 0) {
+            continue;
+        }
+        for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+            visit_of_link(agent, link, block->first + lowest(rest), visit, arg);
+        }
+    }
+}
+
+// ---- held --------------------------------------------------------------------------------
+
+static void found(struct agent *agent, struct block *block, uint32_t cell, void *arg)
+{
+    (void)arg;
+    if ((block->queued & bit(cell)) != 0 && --block->missing[cell] == 0) {
+        task_ready(agent, block, cell);
+    }
+}
+
+void parts_hold(struct agent *agent, struct block *block, uint64_t mask, bool own)
+{
+    uint64_t fresh = mask & ~block->held;
+
+    block->held |= mask;
+    agent->held += popcount(fresh);
+    block->unmade &= ~mask;
+    block->lost &= ~mask;
+    if (own) {
+        block->own |= mask;
+        block->sticky &= ~mask;
+    }
+    if (block->in_line) {
+        block_leave_line(agent, block, mask);
+    }
+    // What is not own is looked at again: somebody has to need it.
+    if (!own || ((block->located | block->fetching) & mask) != 0) {
+        block_check(agent, block, mask);
+    }
+    dependents_visit(agent, block, fresh, found, NULL);
+}
+
+static void missed(struct agent *agent, struct block *block, uint32_t cell, void *arg)
+{
+    (void)arg;
+    if ((block->ready & bit(cell)) != 0) {
+        block->ready &= ~bit(cell);
+        block->queued |= bit(cell);
+        block->layer->queued++;
+        block->missing[cell] = 0;
+        block->soon[cell] = 0;
+        order_remove(agent, block->assignment[cell], 1);
+    }
+    if ((block->queued & bit(cell)) != 0) {
+        block->missing[cell]++;
+    }
+}
+
+void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
+{
+    uint64_t gone = block->held & mask;
+
+    block->own &= ~mask;
+    block->sticky &= ~mask;
+    if (gone != 0) {
+        block->held &= ~gone;
+        agent->held -= popcount(gone);
+        block->lost |= gone;
+        action_mask(agent, AGENT_FREE, block, gone);
+        dependents_visit(agent, block, gone, missed, NULL);
+    }
+    block_check(agent, block, mask);
+}
+
+void parts_unmade(struct agent *agent, struct block *block, uint64_t mask)
+{
+    if (block->layer->users != NULL) {
+        block->unmade |= mask & ~block->held;
+        block->layer->uneven = true;
+        block_check(agent, block, mask);
+    }
+}
+
+// ---- settling ----------------------------------------------------------------------------
+
+struct lack {
+    const struct block *source;
+    uint32_t cell;
+};
 
 // Nobody knows where it is: the broker has to find out, for every task that waits for it.
-static void report_missing(struct agent *agent, struct part *part)
+static void report_missing(struct agent *agent, struct block *block, uint32_t cell, void *arg)
 {
-    struct need *need = part->needs;
+    const struct lack *lack = arg;
+    const struct block *source = lack->source;
+    struct agent_action *action;
 
-    while (need != NULL) {
-        struct task *task = need->task;
-
-        need = need->next;
-        // The same task may need it twice.
-        while (need != NULL && need->task == task) {
-            need = need->next;
-        }
-        if (task->state == AGENT_TASK_QUEUED) {
-            struct agent_action *action = action_push(agent, AGENT_REPORT_FAILED, task->key);
-
-            action->missing_input = true;
-            action->missing = part->key;
-            action->worker = part->fetch_from;
-            action->text = "an input could not be fetched";
-            task_destroy(agent, task);
-        }
+    if ((block->queued & bit(cell)) == 0 || !actions_reserve(agent, 1)) {
+        return;
     }
-    part->fetch_from = 0;
+    action = action_push(agent, AGENT_REPORT_FAILED);
+    action->u.key = (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
+    action->missing_input = true;
+    action->missing =
+        (struct task_key){source->layer->job->number, source->layer->number, source->first + lack->cell};
+    action->worker = source->place != NULL ? source->place[lack->cell].location : 0;
+    action->p.text = "an input could not be fetched";
+    tasks_leave(agent, block, bit(cell));
+    parts_unmade(agent, block, bit(cell));
 }
 
-static void settle(struct agent *agent, struct part *part)
+static void give_back(struct agent *agent, struct block *block, uint32_t cell, void *arg)
 {
-    bool lacking = part->waiting > 0 && !part->held && !part->fetching;
+    (void)arg;
+    if ((block->queued & bit(cell)) == 0 || !actions_reserve(agent, 1)) {
+        return;
+    }
+    action_range(agent, AGENT_REPORT_DROPPED, block->layer, block->first + cell, 1);
+    tasks_leave(agent, block, bit(cell));
+    parts_unmade(agent, block, bit(cell));
+}
 
-    if (lacking && part->located) {
-        join_line(agent, part);
-        return;
+// A task waits for it, it is neither here nor on its way, and no task here makes it.
+static bool settle_lacking(struct agent *agent, struct block *block, uint32_t cell)
+{
+    struct lack lack = {block, cell};
+    uint32_t index = block->first + cell;
+
+    if ((block->located & bit(cell)) != 0) {
+        block_join_line(agent, block, bit(cell));
+        return true;
     }
-    part_leave_line(agent, part);
-    if (lacking) {
-        report_missing(agent, part);
+    // The broker took it to be made here, or to be somewhere.
+    bool ahead = (block->unmade & ~block->lost & bit(cell)) != 0 &&
+                 (block->place == NULL || block->place[cell].location == 0);
+
+    dependents_visit(agent, block, bit(cell), ahead ? give_back : report_missing, &lack);
+    if (is_waited_for(block->layer, index)) {
+        return false; // no memory
     }
-    if (part->needs != NULL) {
-        return;
+    return true;
+}
+
+// Of those that are neither here nor on their way.
+static void forget_place(struct block *block, uint64_t mask)
+{
+    mask &= ~(block->held | block->fetching);
+    block->located &= ~mask;
+    block->sticky &= ~mask;
+    block->lost &= ~mask;
+    for (; block->place != NULL && mask != 0; mask &= mask - 1) {
+        block->place[lowest(mask)].location = 0;
     }
-    if (part->held && !part->own && !part->sticky) {
-        part->held = false;
+}
+
+static bool settle(struct agent *agent, struct block *block, uint32_t cell)
+{
+    uint64_t one = bit(cell);
+    bool here = (block->held & one) != 0;
+    bool coming = (block->fetching & one) != 0;
+
+    if (!here && !coming && (block_expected(block) & one) == 0 &&
+        is_waited_for(block->layer, block->first + cell)) {
+        if (!settle_lacking(agent, block, cell)) {
+            return false;
+        }
+    } else if (block->in_line) {
+        block_leave_line(agent, block, one);
+    }
+    if (block->layer->users == NULL) {
+        block->sticky &= ~one;
+    }
+    // One that runs may yet come back for want of it.
+    if ((block->own & one) != 0 || is_needed(block->layer, block->first + cell)) {
+        return true;
+    }
+    block->unmade &= ~one;
+    if (here && (block->sticky & one) == 0) {
+        if (!actions_reserve(agent, 1)) {
+            return false;
+        }
+        block->held &= ~one;
         agent->held--;
-        action_push(agent, AGENT_FREE, part->key);
+        action_range(agent, AGENT_FREE, block->layer, block->first + cell, 1);
     }
-    if (!part->held && !part->fetching) {
-        part_destroy(agent, part);
-    }
+    forget_place(block, one);
+    return true;
 }
 
-void parts_settle(struct agent *agent)
+static bool has_live_users(const struct agent_layer *layer)
 {
-    while (agent->check_head != NULL) {
-        struct part *part = agent->check_head;
-
-        leave_check(agent, part);
-        settle(agent, part);
+    for (const struct link *link = layer->users; link != NULL; link = link->next) {
+        if (link->layer->queued + link->layer->ready + link->layer->running > 0) {
+            return true;
+        }
     }
+    return false;
 }
 
-void parts_fetch(struct agent *agent)
+// No task needs any of them.
+static bool settle_unneeded(struct agent *agent, struct block *block)
+{
+    uint64_t mask = block->check;
+    uint64_t copies;
+
+    if (!actions_reserve(agent, BLOCK_CELLS)) {
+        return false;
+    }
+    block->check = 0;
+    block->unmade &= ~mask;
+    if (block->layer->users == NULL) {
+        block->sticky &= ~mask;
+    }
+    if (block->in_line) {
+        block_leave_line(agent, block, mask);
+    }
+    copies = block->held & mask & ~block->own & ~block->sticky;
+    if (copies != 0) {
+        block->held &= ~copies;
+        agent->held -= popcount(copies);
+        action_mask(agent, AGENT_FREE, block, copies);
+    }
+    forget_place(block, mask);
+    return true;
+}
+
+static bool settle_block(struct agent *agent, struct block *block)
+{
+    if (!has_live_users(block->layer)) {
+        return settle_unneeded(agent, block);
+    }
+    while (block->check != 0) {
+        uint32_t cell = lowest(block->check);
+
+        block->check &= block->check - 1;
+        if (!settle(agent, block, cell)) {
+            block->check |= bit(cell);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool parts_settle(struct agent *agent)
+{
+    while (agent->checks != NULL) {
+        struct block *block = agent->checks;
+
+        agent->checks = block->check_next;
+        block->in_checks = false;
+        if (!settle_block(agent, block)) {
+            block_check(agent, block, 0);
+            return false;
+        }
+        if (block_is_empty(block)) {
+            agent->strangers = agent->strangers || (!block->layer->told && block->layer->users == NULL);
+            block_destroy(block);
+        }
+    }
+    return true;
+}
+
+bool parts_fetch(struct agent *agent)
 {
     while (agent->line_head != NULL && agent->fetching < agent->options.fetches_max) {
-        struct part *part = agent->line_head;
+        struct block *block = agent->line_head;
+        uint32_t cell = lowest(block->line);
+        struct agent_action *action;
 
-        part_leave_line(agent, part);
-        part->fetching = true;
-        part->fetch_from = part->location;
+        if (!actions_reserve(agent, 1)) {
+            return false;
+        }
+        block_leave_line(agent, block, bit(cell));
+        block->fetching |= bit(cell);
+        block->place[cell].fetch_from = block->place[cell].location;
         agent->fetching++;
-        action_push(agent, AGENT_FETCH, part->key)->worker = part->location;
+        action = action_push(agent, AGENT_FETCH);
+        action->u.key =
+            (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
+        action->worker = block->place[cell].location;
     }
+    return true;
 }

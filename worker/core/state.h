@@ -1,16 +1,21 @@
 // What the agent knows.  Private to worker/core.
 //
-//   task   queued -> ready -> running -> gone       queued and ready: gone when dropped
-//                             running -> stopping -> gone, or queued when asked for meanwhile
+// Layers are known because they were told, or because a told one reads them.  What there is of a
+// layer's tasks and partitions is in blocks of 64 indices, one bit each, so that ranges are
+// handled a word at a time; a block in which nothing is left is freed.
 //
-// A part is a partition that is held here, on its way, or needed by a task here; nothing else
-// has one between steps.
+//   task   queued -> ready -> running -> gone       queued and ready: gone when dropped
+//                             running -> queued     when skipped, if it is (still or again) wanted
+//
+// Tasks that came in one range have an assignment in common; those with ready tasks are in a
+// heap by age.  A bundle takes ready tasks in that order, and those that become ready by what
+// is in the bundle itself.
 //
 // Invariants (agent_check):
-//   missing of a queued or ready task = its needs whose part is not held; ready: 0
-//   waiting of a part = needs by queued and ready tasks
-//   a part that waits is held, on its way, in the line for fetching, or its tasks are
-//   reported as lacking an input before the step ends
+//   queued, ready, running exclude one another; all have an assignment
+//   missing of a queued task = its needs that are not held, at least 1; of a ready one: 0
+//   a partition that a queued task lacks is expected (a task here makes it), on its way, or in the line for
+//   fetching
 #ifndef DRAY_WORKER_CORE_STATE_H
 #define DRAY_WORKER_CORE_STATE_H
 
@@ -18,133 +23,286 @@
 #include "proto/hash.h"
 #include "worker/core/agent.h"
 
-struct agent_job;
+enum {
+    BLOCK_CELLS = 64,
+    BUNDLE_NS = 500000,  // what a bundle should take
+    INSTANT_NS = 150,    // what an instant task is taken to take
+    BUNDLE_TASKS = 8192, // at most
+    BUNDLE_GROWTH = 8,   // of the next bundle against the last one, while a layer is new
+    CUT_TICKS = 2,       // so old is a bundle when what it has not started is taken back
+    NOBODY = UINT32_MAX,
+};
+
+struct agent_layer;
+
+// Where a partition is.
+struct place {
+    uint32_t location;   // where it is said to be
+    uint32_t fetch_from; // where it is on its way from
+};
+
+// Up to 64 tasks and their partitions.
+struct block {
+    struct agent_layer *layer;
+    uint32_t first, cells;
+    // tasks
+    uint64_t queued, ready, running;
+    uint64_t inner;    // ready within the bundle that is being made only
+    uint64_t stopping; // running, and asked to stop
+    uint64_t wanted;   // running, and its outcome is of interest; else it is to vanish
+    uint64_t asked;    // running, and to be given back if it has not started
+    // partitions
+    uint64_t held;
+    uint64_t own;      // made here: kept until released
+    uint64_t sticky;   // copies that are kept until released
+    uint64_t fetching; // on its way
+    uint64_t located;
+    uint64_t lost;   // was dropped while tasks may have waited for others
+    uint64_t unmade; // the task that was to make it here was dropped or failed
+    uint64_t line;   // waits for a fetch
+    uint64_t check;  // to be looked at before the step ends
+    bool in_checks, in_line;
+    struct block *check_next;
+    struct block *line_prev, *line_next;
+    struct place *place; // NULL until one of them is located
+    // Of tasks; NULL until there are some.
+    uint32_t *assignment;
+    uint32_t *missing; // queued: partitions that are not held.  NULL: the layer has no inputs
+    uint32_t *soon;    // of those, how many the bundle that is being made will make; as missing
+};
+
+// One input of a layer.
+struct link {
+    Dray__Input *input;
+    struct agent_layer *layer;  // whose tasks need
+    struct agent_layer *source; // whose partitions are needed
+    struct link *prev, *next;   // of the source
+    struct edge_index *reverse; // EXPLICIT
+};
 
 struct agent_layer {
     struct hash_node node;
     struct agent_job *job;
     struct agent_layer *next; // of the job
     uint32_t number, tasks;
-    bool wanted;
+    bool told;   // it can have tasks
+    bool uneven; // some partition was located elsewhere, or not made
     size_t inputs;
-    Dray__Input **input;
-    uint32_t *input_tasks;
+    struct link *input;
+    struct link *users;
+    uint32_t blocks;
+    struct block **block;
+    uint32_t queued, ready, running;
+    uint64_t ns;         // that a task takes; 0: not known yet
+    uint32_t bundle_max; // tasks
 };
 
 struct agent_job {
     struct hash_node node;
     uint32_t number;
     struct agent_layer *layers;
-    struct part *part_head, *part_tail; // in the order they came
-    struct task *tasks;
 };
 
-// One task's need of one partition.
-struct need {
-    struct part *part; // NULL: given up (the task is being stopped)
-    struct task *task;
-    struct need *prev, *next; // of the part
+struct assignment {
+    struct agent_layer *layer;
+    uint64_t sequence;
+    uint32_t first, end;
+    uint32_t cursor; // no ready task before it
+    uint32_t tasks;  // not gone yet
+    uint32_t ready;
+    uint32_t heap_at;
+    uint32_t next_free;
 };
 
-struct part {
-    struct hash_node node;
-    struct task_key key;
-    struct agent_job *job; // NULL: forgotten while on its way
-    struct part *job_prev, *job_next;
-    bool held;
-    bool own;      // made here: kept until released
-    bool sticky;   // a copy that is kept until released
-    bool fetching; // on its way
-    bool located;
-    bool in_line, in_check;
-    uint32_t location;   // where it is said to be
-    uint32_t fetch_from; // where it is on its way from
-    uint64_t bytes;
-    uint32_t waiting;
-    struct need *needs;
-    struct part *line_prev, *line_next;
-    struct part *check_prev, *check_next;
-};
-
-enum agent_task_state { AGENT_TASK_QUEUED, AGENT_TASK_READY, AGENT_TASK_RUNNING, AGENT_TASK_STOPPING };
-
-struct task {
-    struct hash_node node;
-    struct task_key key;
-    struct agent_layer *layer; // NULL: its job was forgotten
-    struct task *job_prev, *job_next;
-    enum agent_task_state state;
-    bool again;        // stopping, and asked for again
-    uint64_t sequence; // order given
-    uint32_t missing;
-    uint32_t heap_at; // when ready
-    uint32_t needs;
-    struct part *spare; // for its own partition, so that being done cannot fail
-    struct need need[];
+// A bundle that runs.
+struct slot {
+    uint32_t bundle; // 0: none
+    uint32_t ticks;
 };
 
 struct agent {
     struct agent_options options;
-    bool connected;
-    struct hash jobs, layers, tasks, parts;
+    bool connected, leaving;
+    struct hash jobs, layers;
+    struct assignment *assignment;
+    uint32_t assignments, assignments_max;
+    uint32_t free_assignment; // a list; NOBODY: empty
+    uint32_t last_assignment; // the newest, while it may grow
     uint64_t sequence;
-    struct task **heap; // ready tasks, least sequence first
-    uint32_t heap_count, heap_capacity;
-    uint32_t waiting; // queued and ready
-    uint32_t running; // and stopping
+    uint32_t *heap; // of assignments, least sequence first
+    uint32_t heap_count;
+    uint32_t waiting; // tasks: queued and ready
+    uint32_t ready;
+    uint32_t running;
+    struct slot *slot; // options.threads
+    uint32_t bundles;  // that run
+    uint32_t last_bundle;
     uint32_t fetching;
+    uint32_t orphans; // on their way, of layers that were forgotten
     uint64_t held;
-    uint64_t copies; // parts that are not own
-    struct part *line_head, *line_tail;
-    struct part *check_head, *check_tail;
+    bool strangers; // layers of other jobs may be of no use any more
+    struct block *checks;
+    struct block *line_head, *line_tail;
+    struct agent_range *range; // of the step's bundles
+    size_t ranges, ranges_max;
     struct arena arena; // of the step's actions
     struct agent_actions *out;
 };
 
-static inline uint64_t key_hash(uint32_t job, uint32_t layer, uint32_t index)
+// ---- bits --------------------------------------------------------------------------------
+
+static inline uint64_t bit(uint32_t cell)
 {
-    return hash_mix(hash_mix((uint64_t)job << 32 | layer) + index);
+    return (uint64_t)1 << cell;
+}
+
+static inline uint64_t bits(uint32_t from, uint32_t count)
+{
+    return (count >= 64 ? ~(uint64_t)0 : ((uint64_t)1 << count) - 1) << from;
+}
+
+static inline uint32_t lowest(uint64_t mask)
+{
+    return (uint32_t)__builtin_ctzll(mask);
+}
+
+static inline uint32_t popcount(uint64_t mask)
+{
+    return (uint32_t)__builtin_popcountll(mask);
+}
+
+// The next run of ones: its first cell, its length at *count; takes it out of the mask, which is not 0.
+static inline uint32_t take_run(uint64_t *mask, uint32_t *count)
+{
+    uint32_t from = lowest(*mask);
+    uint64_t rest = ~(*mask >> from);
+
+    *count = rest == 0 ? 64 : lowest(rest);
+    *mask &= ~bits(from, *count);
+    return from;
+}
+
+// A range, block by block.
+struct walk {
+    uint64_t at, end;
+    uint32_t number; // of the block
+    uint32_t from, count;
+    uint64_t mask;
+};
+
+static inline struct walk walk_begin(uint32_t first, uint64_t count)
+{
+    return (struct walk){.at = first, .end = first + count};
+}
+
+static inline bool walk_next(struct walk *walk)
+{
+    if (walk->at >= walk->end) {
+        return false;
+    }
+    uint64_t left = walk->end - walk->at;
+
+    walk->number = (uint32_t)(walk->at / BLOCK_CELLS);
+    walk->from = (uint32_t)(walk->at % BLOCK_CELLS);
+    walk->count = left < BLOCK_CELLS - walk->from ? (uint32_t)left : BLOCK_CELLS - walk->from;
+    walk->mask = bits(walk->from, walk->count);
+    walk->at += walk->count;
+    return true;
 }
 
 // ---- agent.c ---------------------------------------------------------------------------
 
+// Room for so many more actions.
+bool actions_reserve(struct agent *agent, size_t count);
 // A zeroed action in room that was reserved.
-struct agent_action *action_push(struct agent *agent, enum agent_action_type type, struct task_key key);
+struct agent_action *action_push(struct agent *agent, enum agent_action_type type);
+// The same for a range; grows the last action when it goes on there.
+void action_range(struct agent *agent, enum agent_action_type type, const struct agent_layer *layer,
+                  uint32_t first, uint32_t count);
+// For each run of ones in the mask; needs room for BLOCK_CELLS / 2 actions.
+void action_mask(struct agent *agent, enum agent_action_type type, const struct block *block, uint64_t mask);
 
-struct agent_job *job_get(struct agent *agent, uint32_t number); // NULL: no memory
+// ---- layer.c -----------------------------------------------------------------------------
+
+struct agent_job *agent_job_find(const struct agent *agent, uint32_t number);
+struct agent_layer *layer_find(const struct agent *agent, uint32_t job, uint32_t number);
+int agent_layer_learn(struct agent *agent, const struct agent_event *event, struct error *err);
+// What its tasks took.
+void layer_measure(struct agent_layer *layer, uint32_t tasks, uint64_t busy_ns);
+// -ENOMEM: the job is as it was, apart from what was said of it.
+int agent_job_forget(struct agent *agent, struct agent_job *job);
+void layers_destroy(struct agent *agent);
+// Drops those that are empty, were not told, and that nobody reads.
+void layers_tidy(struct agent *agent);
+
+// ---- block.c -----------------------------------------------------------------------------
+
+static inline struct block *block_find(const struct agent_layer *layer, uint32_t index)
+{
+    return layer->block[index / BLOCK_CELLS];
+}
+
+struct block *block_get(struct agent_layer *layer, uint32_t index); // NULL: no memory
+bool block_is_empty(const struct block *block);
+void block_destroy(struct block *block);
+// Room for places, for tasks.  False: no memory.
+bool block_place(struct block *block);
+bool block_staff(struct block *block);
+// Look at these partitions again before the step ends: fetch, free, or report them missing.
+void block_check(struct agent *agent, struct block *block, uint64_t mask);
+void block_join_line(struct agent *agent, struct block *block, uint64_t mask);
+void block_leave_line(struct agent *agent, struct block *block, uint64_t mask);
+
+// Partitions that a task here is going to make.
+static inline uint64_t block_expected(const struct block *block)
+{
+    return block->queued | block->ready | (block->running & (block->wanted | ~block->stopping));
+}
+
+// ---- order.c -----------------------------------------------------------------------------
+
+// For tasks [first, end), behind all others.  NOBODY: no memory.
+uint32_t assignment_get(struct agent *agent, struct agent_layer *layer, uint32_t first, uint32_t end);
+// So many of its tasks are gone; frees it with the last.
+void assignment_left(struct agent *agent, uint32_t number, uint32_t tasks);
+void task_ready(struct agent *agent, struct block *block, uint32_t cell);
+// As many ready tasks of an assignment that is in use as the mask has.
+void order_add(struct agent *agent, uint32_t number, uint32_t index, uint32_t count);
+void order_remove(struct agent *agent, uint32_t number, uint32_t count);
 
 // ---- part.c ------------------------------------------------------------------------------
 
-struct part *part_find(const struct agent *agent, uint32_t job, uint32_t layer, uint32_t index);
-struct part *part_get(struct agent *agent, struct agent_job *job, struct task_key key); // NULL: no memory
-// Enters a part that the caller has allocated (zeroed).
-void part_enter(struct agent *agent, struct agent_job *job, struct task_key key, struct part *part);
-void part_destroy(struct agent *agent, struct part *part);
-// Look at it again before the step ends: fetch it, free it, or report it missing.
-void part_check(struct agent *agent, struct part *part);
-void part_hold(struct agent *agent, struct part *part, uint64_t bytes, bool own);
-// Drops it from the store.
-void part_drop(struct agent *agent, struct part *part);
-void part_leave_line(struct agent *agent, struct part *part);
-// Empties the check list.
-void parts_settle(struct agent *agent);
+// They have become held; tasks that wait for them may be ready now.
+void parts_hold(struct agent *agent, struct block *block, uint64_t mask, bool own);
+// The tasks that were to make them here do not.
+void parts_unmade(struct agent *agent, struct block *block, uint64_t mask);
+// Out of the store: the broker does not want them here.
+void parts_drop(struct agent *agent, struct block *block, uint64_t mask);
+// Empties the check list.  False: no memory to go on.
+bool parts_settle(struct agent *agent);
 // Starts fetches while there may be more.
-void parts_fetch(struct agent *agent);
+bool parts_fetch(struct agent *agent);
+// For all tasks that need one of these partitions; those of `layer` that read it several times come as often.
+typedef void (*dependent_visit)(struct agent *agent, struct block *block, uint32_t cell, void *arg);
+void dependents_visit(struct agent *agent, struct block *block, uint64_t mask, dependent_visit visit,
+                      void *arg);
 
 // ---- task.c ------------------------------------------------------------------------------
 
-struct task *task_find(const struct agent *agent, uint32_t job, uint32_t layer, uint32_t index);
-// Queues it, ready when nothing is missing.  -ENOMEM: nothing happened.
-int task_create(struct agent *agent, struct agent_layer *layer, uint32_t index);
-void task_destroy(struct agent *agent, struct task *task);
-// The job is being forgotten while the task runs.
-void task_orphan(struct agent *agent, struct task *task);
-// A need's part has become held (or is so no more).
-void task_found(struct agent *agent, struct task *task);
-void task_missed(struct agent *agent, struct task *task);
-// Back from stopping to the queue.
-void task_restart(struct agent *agent, struct task *task);
-// Starts ready tasks while there are threads.
-void tasks_run(struct agent *agent);
+// Queues what is neither queued nor running nor held.
+int tasks_assign(struct agent *agent, struct agent_layer *layer, uint32_t first, uint32_t count);
+// Queued or ready ones vanish.
+void tasks_leave(struct agent *agent, struct block *block, uint64_t mask);
+// Running ones are over.
+void tasks_over(struct agent *agent, struct block *block, uint64_t mask);
+// Running ones go back to where they came from.
+int task_restart(struct agent *agent, struct block *block, uint32_t cell);
+
+// ---- bundle.c ----------------------------------------------------------------------------
+
+// Makes bundles of ready tasks while there are threads.  False: no memory to go on.
+bool bundles_run(struct agent *agent);
+void bundle_over(struct agent *agent, uint32_t number);
+bool bundles_tick(struct agent *agent);
 
 #endif

@@ -1,348 +1,326 @@
-// Tasks: their needs, the order in which they run.
+// Tasks: given, lacking what, gone.
+#include <errno.h>
+
 #include "worker/core/state.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
-static bool comes_before(const struct task *a, const struct task *b)
-{
-    return a->sequence < b->sequence;
-}
-
-static void heap_put(struct agent *agent, uint32_t at, struct task *task)
-{
-    agent->heap[at] = task;
-    task->heap_at = at;
-}
-
-static void heap_up(struct agent *agent, uint32_t at, struct task *task)
-{
-    while (at > 0 && comes_before(task, agent->heap[(at - 1) / 2])) {
-        heap_put(agent, at, agent->heap[(at - 1) / 2]);
-        at = (at - 1) / 2;
-    }
-    heap_put(agent, at, task);
-}
-
-// Room was made when the task was created.
-static void heap_push(struct agent *agent, struct task *task)
-{
-    heap_up(agent, agent->heap_count++, task);
-}
-
-static void heap_remove(struct agent *agent, struct task *task)
-{
-    uint32_t at = task->heap_at;
-    struct task *last = agent->heap[--agent->heap_count];
-
-    if (last == task) {
-        return;
-    }
-    if (at > 0 && comes_before(last, agent->heap[(at - 1) / 2])) {
-        heap_up(agent, at, last);
-        return;
-    }
-    for (;;) {
-        uint32_t child = 2 * at + 1;
-
-        if (child >= agent->heap_count) {
-            break;
-        }
-        if (child + 1 < agent->heap_count && comes_before(agent->heap[child + 1], agent->heap[child])) {
-            child++;
-        }
-        if (comes_before(last, agent->heap[child])) {
-            break;
-        }
-        heap_put(agent, at, agent->heap[child]);
-        at = child;
-    }
-    heap_put(agent, at, last);
-}
-
-static bool heap_reserve(struct agent *agent)
-{
-    if (agent->waiting < agent->heap_capacity) {
-        return true;
-    }
-    uint32_t capacity = agent->heap_capacity > 0 ? agent->heap_capacity * 2 : 64;
-    struct task **grown = realloc(agent->heap, capacity * sizeof(struct task *));
-
-    if (grown == NULL) {
-        return false;
-    }
-    agent->heap = grown;
-    agent->heap_capacity = capacity;
-    return true;
-}
-
-struct task *task_find(const struct agent *agent, uint32_t job, uint32_t layer, uint32_t index)
-{
-    struct hash_node *node = hash_first(&agent->tasks, key_hash(job, layer, index));
-
-    for (; node != NULL; node = hash_next(node)) {
-        struct task *task = hash_entry(node, struct task, node);
-
-        if (task->key.job == job && task->key.layer == layer && task->key.index == index) {
-            return task;
-        }
-    }
-    return NULL;
-}
-
-static bool is_waiting(const struct task *task)
-{
-    return task->state == AGENT_TASK_QUEUED || task->state == AGENT_TASK_READY;
-}
-
-static void need_link(struct need *need, struct part *part, struct task *task)
-{
-    need->part = part;
-    need->task = task;
-    need->prev = NULL;
-    need->next = part->needs;
-    if (part->needs != NULL) {
-        part->needs->prev = need;
-    }
-    part->needs = need;
-    part->waiting++;
-}
-
-static void need_unlink(struct agent *agent, struct need *need)
-{
-    struct part *part = need->part;
-
-    if (part == NULL) {
-        return;
-    }
-    if (need->prev != NULL) {
-        need->prev->next = need->next;
-    } else {
-        part->needs = need->next;
-    }
-    if (need->next != NULL) {
-        need->next->prev = need->prev;
-    }
-    part->waiting -= is_waiting(need->task) ? 1 : 0;
-    need->part = NULL;
-    part_check(agent, part);
-}
-
-static void needs_unlink(struct agent *agent, struct task *task)
-{
-    for (uint32_t n = 0; n < task->needs; n++) {
-        need_unlink(agent, &task->need[n]);
-    }
-}
-
-// Out of the job's list.
-static void leave_job(struct task *task)
-{
-    if (task->layer == NULL) {
-        return;
-    }
-    if (task->job_prev != NULL) {
-        task->job_prev->job_next = task->job_next;
-    } else {
-        task->layer->job->tasks = task->job_next;
-    }
-    if (task->job_next != NULL) {
-        task->job_next->job_prev = task->job_prev;
-    }
-    task->job_prev = task->job_next = NULL;
-    task->layer = NULL;
-}
-
-// Takes it out of what waits, or of what runs.
-static void leave_state(struct agent *agent, struct task *task)
-{
-    if (task->state == AGENT_TASK_READY) {
-        heap_remove(agent, task);
-    }
-    if (is_waiting(task)) {
-        agent->waiting--;
-    } else {
-        agent->running--;
-    }
-}
-
-static bool is_whole(const Dray__Input *input)
+static bool reads_all(const Dray__Input *input)
 {
     return input->pattern == DRAY__PATTERN__ALL || input->pattern == DRAY__PATTERN__BROADCAST;
 }
 
-static uint64_t count_needs(const struct agent_layer *layer, uint32_t index)
+// ---- needs -------------------------------------------------------------------------------
+
+// How many of these partitions are not held; each of those is expected or will be looked at.  False: no
+// memory.
+static inline bool count_lacking(struct agent *agent, struct agent_layer *source, uint32_t first,
+                                 uint32_t count, uint32_t *missing)
 {
-    uint64_t needs = 0;
+    struct walk walk = walk_begin(first, count);
 
-    for (size_t k = 0; k < layer->inputs; k++) {
-        needs += input_needs(layer->input[k], layer->tasks, layer->input_tasks[k], index).count;
-    }
-    return needs;
-}
+    while (walk_next(&walk)) {
+        struct block *block = source->block[walk.number];
+        uint64_t lacking = block != NULL ? walk.mask & ~block->held : walk.mask;
+        uint64_t unexpected;
 
-static int link_needs(struct agent *agent, struct task *task)
-{
-    struct agent_layer *layer = task->layer;
-    uint32_t n = 0;
-
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const Dray__Input *input = layer->input[k];
-        struct span span = input_needs(input, layer->tasks, layer->input_tasks[k], task->key.index);
-        struct agent_job *job = input->has_job ? job_get(agent, input->job) : layer->job;
-
-        if (job == NULL) {
-            return -ENOMEM;
+        if (lacking == 0) {
+            continue;
         }
-        for (uint32_t s = 0; s < span.count; s++, n++) {
-            struct task_key key = {job->number, input->layer, span_at(&span, s)};
-            struct part *part = part_get(agent, job, key);
-
-            if (part == NULL) {
-                return -ENOMEM;
-            }
-            need_link(&task->need[n], part, task);
-            task->missing += part->held ? 0 : 1;
-            part->sticky = part->sticky || (is_whole(input) && !part->own);
-            part_check(agent, part);
+        block = block != NULL ? block : block_get(source, walk.number * BLOCK_CELLS);
+        if (block == NULL) {
+            return false;
         }
+        unexpected = lacking & ~block_expected(block);
+        if (unexpected != 0) {
+            block_check(agent, block, unexpected);
+        }
+        *missing += popcount(lacking);
     }
-    return 0;
-}
-
-int task_create(struct agent *agent, struct agent_layer *layer, uint32_t index)
-{
-    uint64_t needs = count_needs(layer, index);
-    struct task *task = NULL;
-
-    if (needs <= GRAPH_NEEDS_MAX && heap_reserve(agent)) {
-        task = calloc(1, sizeof(*task) + needs * sizeof(struct need));
-    }
-    if (task == NULL) {
-        return -ENOMEM;
-    }
-    task->spare = calloc(1, sizeof(*task->spare));
-    if (task->spare == NULL) {
-        free(task);
-        return -ENOMEM;
-    }
-    task->key = (struct task_key){layer->job->number, layer->number, index};
-    task->layer = layer;
-    task->needs = (uint32_t)needs;
-    task->sequence = agent->sequence++;
-    task->job_next = layer->job->tasks;
-    if (task->job_next != NULL) {
-        task->job_next->job_prev = task;
-    }
-    layer->job->tasks = task;
-    hash_add(&agent->tasks, &task->node, key_hash(task->key.job, task->key.layer, index));
-    agent->waiting++;
-    if (link_needs(agent, task) < 0) {
-        task_destroy(agent, task);
-        return -ENOMEM;
-    }
-    if (task->missing == 0) {
-        task->state = AGENT_TASK_READY;
-        heap_push(agent, task);
-    }
-    return 0;
-}
-
-void task_destroy(struct agent *agent, struct task *task)
-{
-    needs_unlink(agent, task);
-    leave_state(agent, task);
-    leave_job(task);
-    hash_remove(&agent->tasks, &task->node);
-    free(task->spare);
-    free(task);
-}
-
-void task_orphan(struct agent *agent, struct task *task)
-{
-    needs_unlink(agent, task);
-    leave_job(task);
-    task->state = AGENT_TASK_STOPPING;
-    task->again = false;
-}
-
-void task_found(struct agent *agent, struct task *task)
-{
-    if (task->state == AGENT_TASK_QUEUED && --task->missing == 0) {
-        task->state = AGENT_TASK_READY;
-        heap_push(agent, task);
-    }
-}
-
-void task_missed(struct agent *agent, struct task *task)
-{
-    if (!is_waiting(task)) {
-        return;
-    }
-    if (task->state == AGENT_TASK_READY) {
-        heap_remove(agent, task);
-        task->state = AGENT_TASK_QUEUED;
-    }
-    task->missing++;
-}
-
-void task_restart(struct agent *agent, struct task *task)
-{
-    task->state = AGENT_TASK_QUEUED;
-    task->again = false;
-    task->missing = 0;
-    agent->running--;
-    agent->waiting++;
-    for (uint32_t n = 0; n < task->needs; n++) {
-        struct part *part = task->need[n].part;
-
-        part->waiting++;
-        task->missing += part->held ? 0 : 1;
-        part_check(agent, part);
-    }
-    if (task->missing == 0) {
-        task->state = AGENT_TASK_READY;
-        heap_push(agent, task);
-    }
-}
-
-static bool task_run(struct agent *agent, struct task *task)
-{
-    const struct agent_layer *layer = task->layer;
-    struct task_key *input = arena_array(&agent->arena, task->needs, sizeof(*input));
-    uint32_t *start = arena_array(&agent->arena, layer->inputs + 1, sizeof(*start));
-    uint32_t n = 0;
-
-    if (input == NULL || start == NULL) {
-        return false;
-    }
-    for (size_t k = 0; k < layer->inputs; k++) {
-        start[k] = n;
-        n += input_needs(layer->input[k], layer->tasks, layer->input_tasks[k], task->key.index).count;
-    }
-    start[layer->inputs] = n;
-    for (n = 0; n < task->needs; n++) {
-        input[n] = task->need[n].part->key;
-        task->need[n].part->waiting--;
-    }
-    struct agent_action *action = action_push(agent, AGENT_RUN, task->key);
-
-    action->input = input;
-    action->inputs = task->needs;
-    action->input_start = start;
-    action->input_lists = layer->inputs;
-    heap_remove(agent, task);
-    agent->waiting--;
-    agent->running++;
-    task->state = AGENT_TASK_RUNNING;
     return true;
 }
 
-void tasks_run(struct agent *agent)
+static bool count_needs(struct agent *agent, struct agent_layer *layer, uint32_t index, uint32_t *missing)
 {
-    while (agent->heap_count > 0 && agent->running < agent->options.threads) {
-        if (!task_run(agent, agent->heap[0])) {
-            break;
+    for (size_t k = 0; k < layer->inputs; k++) {
+        struct link *link = &layer->input[k];
+        struct span span = input_needs(link->input, layer->tasks, link->source->tasks, index);
+        bool fine = span.list != NULL || count_lacking(agent, link->source, span.first, span.count, missing);
+
+        for (uint32_t s = 0; fine && span.list != NULL && s < span.count; s++) {
+            fine = count_lacking(agent, link->source, span.list[s], 1, missing);
+        }
+        if (!fine) {
+            return false;
         }
     }
+    return true;
+}
+
+// Copies of what a whole layer reads stay until they are released.
+static bool hold_whole_inputs(struct agent_layer *layer)
+{
+    for (size_t k = 0; k < layer->inputs; k++) {
+        struct agent_layer *source = layer->input[k].source;
+        struct walk walk = walk_begin(0, reads_all(layer->input[k].input) ? source->tasks : 0);
+
+        while (walk_next(&walk)) {
+            struct block *block = block_get(source, walk.number * BLOCK_CELLS);
+
+            if (block == NULL) {
+                return false;
+            }
+            block->sticky |= walk.mask & ~block->own;
+        }
+    }
+    return true;
+}
+
+// The task is over: copies that it needed may go, and partitions that it waited for.
+static void leave_needs_of(struct agent *agent, const struct link *link, uint32_t index)
+{
+    struct span span = input_needs(link->input, link->layer->tasks, link->source->tasks, index);
+    struct walk walk = walk_begin(span.first, span.list == NULL ? span.count : 0);
+
+    while (walk_next(&walk)) {
+        struct block *block = link->source->block[walk.number];
+        uint64_t some = block == NULL
+                            ? 0
+                            : walk.mask & ((block->held & ~block->own & ~block->sticky) |
+                                           (~block->held & (block->located | block->sticky | block->unmade)));
+
+        if (some != 0) {
+            block_check(agent, block, some);
+        }
+    }
+    for (uint32_t s = 0; span.list != NULL && s < span.count; s++) {
+        struct block *block = block_find(link->source, span.list[s]);
+        uint64_t one = bit(span.list[s] % BLOCK_CELLS);
+
+        if (block != NULL && (block->own & one) == 0) {
+            block_check(agent, block, one);
+        }
+    }
+}
+
+static void leave_needs(struct agent *agent, const struct block *block, uint64_t mask)
+{
+    const struct agent_layer *layer = block->layer;
+
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct link *link = &layer->input[k];
+
+        if (!link->source->uneven && !reads_all(link->input)) {
+            continue;
+        }
+        for (uint64_t rest = mask; rest != 0; rest &= rest - 1) {
+            leave_needs_of(agent, link, block->first + lowest(rest));
+            if (reads_all(link->input)) {
+                break; // the same for all
+            }
+        }
+    }
+}
+
+// ---- going -------------------------------------------------------------------------------
+
+// All tasks of the mask, assignment by assignment.
+static void leave_assignments(struct agent *agent, const struct block *block, uint64_t mask, bool ready)
+{
+    while (mask != 0) {
+        uint32_t cell = lowest(mask);
+        uint32_t number = block->assignment[cell];
+        uint32_t count = 0;
+
+        for (; mask != 0 && block->assignment[lowest(mask)] == number; mask &= mask - 1) {
+            count++;
+        }
+        if (ready) {
+            order_remove(agent, number, count);
+        }
+        assignment_left(agent, number, count);
+    }
+}
+
+void tasks_leave(struct agent *agent, struct block *block, uint64_t mask)
+{
+    uint64_t queued = block->queued & mask;
+    uint64_t ready = block->ready & mask;
+
+    if ((queued | ready) == 0) {
+        return;
+    }
+    block->queued &= ~queued;
+    block->ready &= ~ready;
+    block->layer->queued -= popcount(queued);
+    agent->waiting -= popcount(queued | ready);
+    leave_assignments(agent, block, ready, true);
+    leave_assignments(agent, block, queued, false);
+    leave_needs(agent, block, queued | ready);
+    block_check(agent, block, 0); // it may be empty
+}
+
+void tasks_over(struct agent *agent, struct block *block, uint64_t mask)
+{
+    mask &= block->running;
+    if (mask == 0) {
+        return;
+    }
+    block->running &= ~mask;
+    block->stopping &= ~mask;
+    block->wanted &= ~mask;
+    block->asked &= ~mask;
+    block->layer->running -= popcount(mask);
+    agent->running -= popcount(mask);
+    leave_assignments(agent, block, mask, false);
+    leave_needs(agent, block, mask);
+    block_check(agent, block, 0);
+}
+
+// ---- coming ------------------------------------------------------------------------------
+
+static void queue_ready(struct agent *agent, struct block *block, uint64_t mask, uint32_t number)
+{
+    uint64_t rest = mask;
+
+    block->ready |= mask;
+    agent->waiting += popcount(mask);
+    agent->assignment[number].tasks += popcount(mask);
+    order_add(agent, number, block->first + lowest(mask), popcount(mask));
+    for (; rest != 0; rest &= rest - 1) {
+        block->assignment[lowest(rest)] = number;
+    }
+}
+
+static void queue_lacking(struct agent *agent, struct block *block, uint32_t cell, uint32_t number,
+                          uint32_t missing)
+{
+    block->queued |= bit(cell);
+    block->layer->queued++;
+    block->missing[cell] = missing;
+    block->soon[cell] = 0;
+    block->assignment[cell] = number;
+    agent->waiting++;
+    agent->assignment[number].tasks++;
+}
+
+static int queue_fresh(struct agent *agent, struct block *block, uint64_t fresh, uint32_t number)
+{
+    block->unmade &= ~fresh;
+    if (block->layer->inputs == 0) {
+        queue_ready(agent, block, fresh, number);
+        return 0;
+    }
+    for (; fresh != 0; fresh &= fresh - 1) {
+        uint32_t cell = lowest(fresh);
+        uint32_t missing = 0;
+
+        if (!count_needs(agent, block->layer, block->first + cell, &missing)) {
+            return -ENOMEM;
+        }
+        if (missing == 0) {
+            queue_ready(agent, block, bit(cell), number);
+        } else {
+            queue_lacking(agent, block, cell, number, missing);
+        }
+    }
+    return 0;
+}
+
+static int assign_block(struct agent *agent, struct block *block, const struct walk *walk, uint32_t *number,
+                        uint32_t end)
+{
+    uint64_t fresh = walk->mask & ~(block->held | block->queued | block->ready | block->running);
+    uint64_t here = walk->mask & block->held;
+    uint64_t busy = walk->mask & block->running;
+
+    if (!actions_reserve(agent, BLOCK_CELLS)) {
+        return -ENOMEM;
+    }
+    block->wanted |= busy;
+    block->asked &= ~busy;
+    if (here != 0) {
+        // The broker does not know, or these were copies: they are ours to keep now.
+        block->own |= here;
+        block->sticky &= ~here;
+        action_mask(agent, AGENT_REPORT_DONE, block, here);
+    }
+    if (fresh == 0) {
+        return 0;
+    }
+    if (agent->leaving) {
+        action_mask(agent, AGENT_REPORT_DROPPED, block, fresh);
+        parts_unmade(agent, block, fresh);
+        block_check(agent, block, 0);
+        return 0;
+    }
+    if (!block_staff(block)) {
+        return -ENOMEM;
+    }
+    if (*number == NOBODY) {
+        *number = assignment_get(agent, block->layer, block->first + walk->from, end);
+        if (*number == NOBODY) {
+            return -ENOMEM;
+        }
+    }
+    return queue_fresh(agent, block, fresh, *number);
+}
+
+// After a failure: what was prepared may be of no use.
+static void look_again(struct agent *agent, struct agent_layer *layer, uint32_t first, uint32_t count)
+{
+    struct walk walk = walk_begin(first, count);
+
+    while (walk_next(&walk)) {
+        if (layer->block[walk.number] != NULL) {
+            block_check(agent, layer->block[walk.number], walk.mask);
+        }
+    }
+}
+
+int tasks_assign(struct agent *agent, struct agent_layer *layer, uint32_t first, uint32_t count)
+{
+    struct walk walk = walk_begin(first, count);
+    uint32_t number = NOBODY;
+    int rc = 0;
+
+    if (!agent->leaving && !hold_whole_inputs(layer)) {
+        rc = -ENOMEM;
+    }
+    while (rc == 0 && walk_next(&walk)) {
+        struct block *block = block_get(layer, walk.number * BLOCK_CELLS);
+
+        rc = block != NULL ? assign_block(agent, block, &walk, &number, first + count) : -ENOMEM;
+    }
+    if (number != NOBODY && agent->assignment[number].tasks == 0) {
+        assignment_left(agent, number, 0);
+    }
+    if (rc < 0) {
+        look_again(agent, layer, first, count);
+        for (size_t k = 0; k < layer->inputs; k++) {
+            look_again(agent, layer->input[k].source, 0, layer->input[k].source->tasks);
+        }
+    }
+    return rc;
+}
+
+int task_restart(struct agent *agent, struct block *block, uint32_t cell)
+{
+    uint32_t missing = 0;
+    uint32_t number = block->assignment[cell];
+
+    if (!count_needs(agent, block->layer, block->first + cell, &missing)) {
+        return -ENOMEM;
+    }
+    block->running &= ~bit(cell);
+    block->stopping &= ~bit(cell);
+    block->wanted &= ~bit(cell);
+    block->asked &= ~bit(cell);
+    block->layer->running--;
+    agent->running--;
+    agent->assignment[number].tasks--;
+    if (missing == 0) {
+        queue_ready(agent, block, bit(cell), number);
+    } else {
+        queue_lacking(agent, block, cell, number, missing);
+    }
+    return 0;
 }

@@ -1,11 +1,11 @@
 // Events and actions as prose.
 #include "worker/core/agent.h"
 
-static void print_range(const struct agent_event *event, FILE *out)
+static void print_range(const struct agent_range *range, FILE *out)
 {
-    fprintf(out, "j%u:t%u.%u", event->u.range.job, event->u.range.layer, event->u.range.first);
-    if (event->u.range.count != 1) {
-        fprintf(out, "-%u", event->u.range.first + event->u.range.count - 1);
+    fprintf(out, "j%u:t%u.%u", range->job, range->layer, range->first);
+    if (range->count != 1) {
+        fprintf(out, "-%u", range->first + range->count - 1);
     }
 }
 
@@ -17,6 +17,7 @@ static void print_key(const struct task_key *key, FILE *out)
 void agent_event_print(const struct agent_event *event, FILE *out)
 {
     const struct task_key *key = &event->u.task.key;
+    const struct agent_range *range = &event->u.range.range;
 
     switch (event->type) {
     case AGENT_CONNECTED:
@@ -30,22 +31,22 @@ void agent_event_print(const struct agent_event *event, FILE *out)
         break;
     case AGENT_ASSIGN:
         fputs("is to run ", out);
-        print_range(event, out);
+        print_range(range, out);
         break;
     case AGENT_LOCATION:
-        print_range(event, out);
+        print_range(range, out);
         fprintf(out, " is at w%u", event->u.range.worker);
         break;
     case AGENT_DROP:
         fputs(event->u.range.kill ? "is to stop " : "is to give back ", out);
-        print_range(event, out);
+        print_range(range, out);
         break;
     case AGENT_RELEASE:
         fputs("is to release ", out);
-        print_range(event, out);
+        print_range(range, out);
         break;
     case AGENT_FORGET_JOB:
-        fprintf(out, "is to forget j%u", event->u.range.job);
+        fprintf(out, "is to forget j%u", range->job);
         break;
     case AGENT_FETCHED:
         fputs("has got ", out);
@@ -56,9 +57,22 @@ void agent_event_print(const struct agent_event *event, FILE *out)
         print_key(key, out);
         fprintf(out, ": %s", event->u.task.text != NULL ? event->u.task.text : "");
         break;
-    case AGENT_TASK_DONE:
+    case AGENT_LEAVING:
+        fputs("is to leave", out);
+        break;
+    case AGENT_TICK:
+        fputs("looks at its bundles", out);
+        break;
+    case AGENT_TASKS_DONE:
         fputs("has done ", out);
-        print_key(key, out);
+        print_range(range, out);
+        break;
+    case AGENT_TASKS_SKIPPED:
+        fputs("has not begun ", out);
+        print_range(range, out);
+        break;
+    case AGENT_BUNDLE_OVER:
+        fprintf(out, "is through with bundle %u", event->u.bundle);
         break;
     case AGENT_TASK_FAILED:
         print_key(key, out);
@@ -68,7 +82,9 @@ void agent_event_print(const struct agent_event *event, FILE *out)
 }
 
 static const char *const verbs[] = {
-    [AGENT_RUN] = "run ",
+    [AGENT_RUN] = "run",
+    [AGENT_WITHDRAW] = "withdraw ",
+    [AGENT_CUT] = "withdraw what is left of bundle ",
     [AGENT_CANCEL] = "stop ",
     [AGENT_FETCH] = "fetch ",
     [AGENT_FREE] = "free ",
@@ -79,17 +95,40 @@ static const char *const verbs[] = {
     [AGENT_ADVERTISE] = "advertise ",
 };
 
-void agent_action_print(const struct agent_action *action, FILE *out)
+static void print_failed(const struct agent_action *action, FILE *out)
 {
-    fputs(verbs[action->type], out);
-    print_key(&action->key, out);
-    if (action->type == AGENT_FETCH) {
-        fprintf(out, " from w%u", action->worker);
-    } else if (action->type == AGENT_REPORT_FAILED && action->missing_input) {
+    print_key(&action->u.key, out);
+    if (action->missing_input) {
         fputs(", no ", out);
         print_key(&action->missing, out);
         fprintf(out, " at w%u", action->worker);
-    } else if (action->type == AGENT_REPORT_FAILED) {
-        fprintf(out, ": %s", action->text != NULL ? action->text : "");
+    } else {
+        fprintf(out, ": %s", action->p.text != NULL ? action->p.text : "");
+    }
+}
+
+void agent_action_print(const struct agent_action *action, FILE *out)
+{
+    fputs(verbs[action->type], out);
+    switch (action->type) {
+    case AGENT_RUN:
+        for (size_t r = 0; r < action->u.ranges; r++) {
+            fputs(r > 0 ? ", " : " ", out);
+            print_range(&action->p.range[r], out);
+        }
+        break;
+    case AGENT_CUT:
+        fprintf(out, "%u", action->bundle);
+        break;
+    case AGENT_FETCH:
+        print_key(&action->u.key, out);
+        fprintf(out, " from w%u", action->worker);
+        break;
+    case AGENT_REPORT_FAILED:
+        print_failed(action, out);
+        break;
+    default:
+        print_range(&action->u.range, out);
+        break;
     }
 }

@@ -2,12 +2,24 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "worker/kernel/collect.h"
 #include "worker/kernel/step.h"
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
 int kernel_cancelled(const struct kernel_env *env, struct error *err)
 {
+    if (env->deadline_ns != 0 && now_ns() > env->deadline_ns) {
+        return error_set(err, ETIMEDOUT, "it took longer than its timeout");
+    }
     if (env->cancelled != NULL && atomic_load_explicit(env->cancelled, memory_order_relaxed)) {
         return error_set(err, ECANCELED, "cancelled");
     }

@@ -19,6 +19,7 @@ struct kernel_env {
     struct budget *budget;        // working memory is taken from it and given back
     const char *const *data_dir;  // --data-dir, NULL-terminated; NULL: the shared file system
     const atomic_bool *cancelled; // checked every block or batch: -ECANCELED
+    uint64_t deadline_ns;         // of the monotonic clock; beyond it: -ETIMEDOUT.  0: none
     struct arena *arena;          // for the note
     void *scratch;                // kept by an executor between tasks: see kernel_scratch_*
     // out
@@ -39,6 +40,24 @@ struct kernel_inputs {
 // block, line, column; the caller adds the task and the worker.
 int kernel_run(const Dray__Op *op, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
                struct partition **out, struct error *err);
+
+// Tiny tasks (count, busy, data) whose result is bytes of at most KERNEL_SMALL, which need neither an arena
+// nor partitions: nothing is allocated for them.
+#define KERNEL_SMALL ((size_t)32)
+enum kernel_size {
+    KERNEL_LARGE,   // kernel_run
+    KERNEL_SHORT,   // kernel_run_small
+    KERNEL_INSTANT, // the same, and it takes no time to speak of
+    KERNEL_CHILD,   // a function of a plugin or a command: not here
+};
+enum kernel_size kernel_size(const Dray__Op *op);
+struct kernel_bytes {
+    const uint8_t *data; // NULL: a table
+    size_t size;
+};
+// out has room for KERNEL_SMALL; what is behind *size is zeroed or as it was.
+int kernel_run_small(const Dray__Op *op, uint32_t index, const struct kernel_bytes *input, size_t inputs,
+                     struct kernel_env *env, uint8_t *out, size_t *size, struct error *err);
 
 // Buffers that a thread reuses between tasks (read block, index, vectors).
 void *kernel_scratch_create(void);

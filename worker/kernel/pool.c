@@ -25,21 +25,49 @@ static void store_value(uint8_t *at, uint64_t value)
 }
 
 // 1 + index + the sum of the inputs' values.
+static int add_input(uint32_t number, const uint8_t *data, size_t size, uint64_t *sum, struct error *err)
+{
+    if (data == NULL || size < VALUE_BYTES) {
+        return error_set(err, EINVAL, "input %u is not a number: bytes, %d or more of them", number,
+                         VALUE_BYTES);
+    }
+    *sum += load_value(data);
+    return 0;
+}
+
+static int sum_small(uint32_t index, const struct kernel_bytes *input, size_t inputs, uint64_t *out,
+                     struct error *err)
+{
+    int rc = 0;
+
+    *out = 1 + (uint64_t)index;
+    for (size_t i = 0; rc == 0 && i < inputs; i++) {
+        rc = add_input((uint32_t)i, input[i].data, input[i].size, out, err);
+    }
+    return rc;
+}
+
 static int sum_inputs(uint32_t index, const struct kernel_inputs *inputs, uint64_t *out, struct error *err)
 {
-    uint64_t sum = 1 + (uint64_t)index;
     uint32_t count = inputs->lists > 0 ? inputs->start[inputs->lists] : 0;
+    int rc = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
+    *out = 1 + (uint64_t)index;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
         const struct partition *p = inputs->partition[i];
+        bool bytes = p->kind == PARTITION_BYTES;
 
-        if (p->kind != PARTITION_BYTES || p->bytes->size < VALUE_BYTES) {
-            return error_set(err, EINVAL, "input %u is not a number: bytes, %d or more of them", i, VALUE_BYTES);
-        }
-        sum += load_value(p->bytes->data);
+        rc = add_input(i, bytes ? p->bytes->data : NULL, bytes ? p->bytes->size : 0, out, err);
     }
-    *out = sum;
-    return 0;
+    return rc;
+}
+
+static void fill(uint8_t *data, uint64_t value, size_t size)
+{
+    for (size_t at = 0; at + VALUE_BYTES <= size; at += VALUE_BYTES) {
+        store_value(data + at, value);
+    }
+    memset(data + (size & ~(size_t)(VALUE_BYTES - 1)), 0, size % VALUE_BYTES);
 }
 
 static int make_value(uint64_t value, size_t size, struct partition **out, struct error *err)
@@ -50,10 +78,7 @@ static int make_value(uint64_t value, size_t size, struct partition **out, struc
     if (bytes == NULL) {
         return error_no_memory(err);
     }
-    for (size_t at = 0; at + VALUE_BYTES <= size; at += VALUE_BYTES) {
-        store_value(data + at, value);
-    }
-    memset(data + (size & ~(size_t)(VALUE_BYTES - 1)), 0, size % VALUE_BYTES);
+    fill(data, value, size);
     *out = partition_from_bytes(bytes);
     return *out != NULL ? 0 : error_no_memory(err);
 }
@@ -119,19 +144,29 @@ static int make_busy(const Dray__Step *step, uint32_t index, const struct kernel
     return rc == 0 ? make_value(value, (size_t)step->busy->output_bytes, out, err) : rc;
 }
 
+static int find_data(const Dray__Data *data, uint32_t index, const ProtobufCBinaryData **out,
+                     struct error *err)
+{
+    if (data->n_value > 1 && index >= data->n_value) {
+        return error_set(err, EINVAL, "there are %zu values", data->n_value);
+    }
+    *out = &data->value[data->n_value > 1 ? index : 0];
+    return 0;
+}
+
 static int make_data(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
                      struct kernel_env *env, struct arena *arena, struct partition **out, struct error *err)
 {
-    const Dray__Data *data = step->data;
-    const ProtobufCBinaryData *value = &data->value[data->n_value > 1 ? index : 0];
+    const ProtobufCBinaryData *value = NULL;
     struct buffer *bytes;
     uint8_t *at;
+    int rc = find_data(step->data, index, &value, err);
 
     (void)inputs;
     (void)env;
     (void)arena;
-    if (data->n_value > 1 && index >= data->n_value) {
-        return error_set(err, EINVAL, "there are %zu values", data->n_value);
+    if (rc != 0) {
+        return rc;
     }
     bytes = buffer_create(value->len, &at);
     if (bytes == NULL) {
@@ -142,6 +177,61 @@ static int make_data(const Dray__Step *step, uint32_t index, const struct kernel
     }
     *out = partition_from_bytes(bytes);
     return *out != NULL ? 0 : error_no_memory(err);
+}
+
+// ---- without partitions -------------------------------------------------------------
+
+enum kernel_size kernel_size(const Dray__Op *op)
+{
+    const Dray__Step *step = op->n_step > 0 ? op->step[0] : NULL;
+
+    if (step != NULL && (step->call != NULL || step->command != NULL)) {
+        return KERNEL_CHILD;
+    }
+    if (step == NULL || op->n_step != 1) {
+        return KERNEL_LARGE;
+    }
+    if (step->count != NULL) {
+        return KERNEL_INSTANT;
+    }
+    if (step->busy != NULL) {
+        return step->busy->output_bytes <= KERNEL_SMALL ? KERNEL_SHORT : KERNEL_LARGE;
+    }
+    for (size_t i = 0; step->data != NULL && i < step->data->n_value; i++) {
+        if (step->data->value[i].len > KERNEL_SMALL) {
+            return KERNEL_LARGE;
+        }
+    }
+    return step->data != NULL && step->data->n_value > 0 ? KERNEL_INSTANT : KERNEL_LARGE;
+}
+
+int kernel_run_small(const Dray__Op *op, uint32_t index, const struct kernel_bytes *input, size_t inputs,
+                     struct kernel_env *env, uint8_t *out, size_t *size, struct error *err)
+{
+    const Dray__Step *step = op->step[0];
+    const ProtobufCBinaryData *data = NULL;
+    uint64_t value = 0;
+    int rc;
+
+    if (step->data != NULL) {
+        rc = find_data(step->data, index, &data, err);
+        if (rc == 0) {
+            *size = data->len;
+            if (data->len > 0) {
+                memcpy(out, data->data, data->len);
+            }
+        }
+        return rc;
+    }
+    rc = sum_small(index, input, inputs, &value, err);
+    if (rc == 0 && step->busy != NULL) {
+        rc = keep_busy(step->busy, env, err);
+    }
+    if (rc == 0) {
+        *size = step->busy != NULL ? (size_t)step->busy->output_bytes : VALUE_BYTES;
+        fill(out, value, *size);
+    }
+    return rc;
 }
 
 const struct maker_class count_maker = {.name = "count", .make = make_count};

@@ -74,7 +74,7 @@ const struct step_class *step_class(enum step_kind kind);
 // Room for `columns` names and types; -ENOMEM.
 int schema_create(struct schema *schema, uint32_t columns, struct arena *arena);
 
-// -ECANCELED once the task was cancelled; for every batch or block.
+// -ECANCELED once the task was cancelled, -ETIMEDOUT beyond its deadline; for every batch or block.
 int kernel_cancelled(const struct kernel_env *env, struct error *err);
 
 static inline int stage_push(struct stage *next, const struct batch *batch, struct error *err)

@@ -177,18 +177,17 @@ static int start_worker(struct local_cluster *cluster, const struct local_cluste
                         struct error *err)
 {
     char threads[16], memory[32], lifeline[16], name[32];
-    char *argv[] = {(char[]){"dray-worker"},
-                    cluster->endpoint,
-                    (char[]){"--quiet"},
-                    (char[]){"--threads"},
-                    threads,
-                    (char[]){"--name"},
-                    name,
-                    (char[]){"--lifeline"},
-                    lifeline,
-                    (char[]){"--memory"},
-                    memory,
-                    NULL};
+    // Options that may be left out come last.
+    char *argv[12 + 2 * LOCAL_PLUGINS_MAX] = {(char[]){"dray-worker"},
+                                              cluster->endpoint,
+                                              (char[]){"--quiet"},
+                                              (char[]){"--threads"},
+                                              threads,
+                                              (char[]){"--name"},
+                                              name,
+                                              (char[]){"--lifeline"},
+                                              lifeline};
+    size_t count = 9;
     const struct child child = {"dray-worker", argv, {cluster->lifeline[0], -1}, cluster->broker};
     int rc;
 
@@ -196,8 +195,14 @@ static int start_worker(struct local_cluster *cluster, const struct local_cluste
     snprintf(memory, sizeof(memory), "%llu", (unsigned long long)options->memory);
     snprintf(lifeline, sizeof(lifeline), "%d", cluster->lifeline[0]);
     snprintf(name, sizeof(name), "local-%u", cluster->workers + 1);
-    if (options->memory == 0) {
-        argv[sizeof(argv) / sizeof(argv[0]) - 3] = NULL; // the worker's own default
+    // 0: the worker's own default.
+    if (options->memory != 0) {
+        argv[count++] = (char *)(uintptr_t) "--memory";
+        argv[count++] = memory;
+    }
+    for (size_t i = 0; options->plugin != NULL && options->plugin[i] != NULL && i < LOCAL_PLUGINS_MAX; i++) {
+        argv[count++] = (char *)(uintptr_t) "--plugin";
+        argv[count++] = (char *)(uintptr_t)options->plugin[i];
     }
     rc = spawn(&child, &cluster->worker[cluster->workers], err);
     if (rc != 0) {

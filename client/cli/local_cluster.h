@@ -7,12 +7,16 @@
 
 #include "proto/error.h"
 
+enum { LOCAL_PLUGINS_MAX = 64 };
+
 struct local_cluster;
 
 struct local_cluster_options {
     uint32_t workers; // 0: 1
     uint32_t threads; // of each worker; 0: the processors over the workers
     uint64_t memory;  // of each worker, in bytes; 0: half of the machine's over the workers
+    const char *const
+        *plugin; // --plugin of each worker, LOCAL_PLUGINS_MAX at most, NULL-terminated; NULL: none
 };
 
 // Processors that this process may run on.

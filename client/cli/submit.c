@@ -26,6 +26,7 @@ enum {
     OPTION_DRY_RUN,
     OPTION_PROGRESS,
     OPTION_NAME,
+    OPTION_PLUGIN,
     WORKERS_MAX = 1024,
     THREADS_MAX = 1024,
     MEMORY_MIN = 16 << 20,
@@ -34,6 +35,8 @@ enum {
 struct arguments {
     const char *broker;
     struct local_cluster_options local;
+    const char *plugin[LOCAL_PLUGINS_MAX + 1];
+    size_t plugins;
     bool local_asked;
     struct result_sink_options results;
     bool wait, detach, dry_run, quiet;
@@ -67,6 +70,9 @@ static const struct argp_option OPTIONS[] = {
     {"workers", 'w', "N", 0, "Worker processes of a local cluster (1)", 1},
     {"threads", 't', "N", 0, "Threads of each of its workers (as many as there are processors)", 1},
     {"memory", 'm', "SIZE", 0, "Memory of each of its workers: 256M, 1.5G, 64MB, 16MiB", 1},
+    {"plugin", OPTION_PLUGIN, "FILE", 0,
+     "Shared object with functions that the tasks call, for each of its workers (may be given several times)",
+     1},
     {"wait", OPTION_WAIT, NULL, 0, "Wait for the end and say how it went, but print no results", 2},
     {"detach", OPTION_DETACH, NULL, 0,
      "Print the job's number and leave: it goes on, and its results stay until `dray cancel` or the broker's "
@@ -139,7 +145,8 @@ static void check_together(struct arguments *arguments, struct argp_state *state
     }
     if (arguments->broker != NULL && arguments->local_asked) {
         argp_error(state,
-                   "--workers, --threads and --memory are for a local cluster: not together with --broker");
+                   "--workers, --threads, --memory and --plugin are for a local cluster: not together with "
+                   "--broker, whose workers have plugins of their own");
     }
     if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
         environment[0] != '\0') {
@@ -178,6 +185,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case 't':
     case 'm':
         parse_local(key, arguments, state, value);
+        return 0;
+    case OPTION_PLUGIN:
+        if (arguments->plugins == LOCAL_PLUGINS_MAX) {
+            argp_error(state, "--plugin may be given %d times at most", LOCAL_PLUGINS_MAX);
+        }
+        arguments->plugin[arguments->plugins++] = value;
+        arguments->local.plugin = arguments->plugin;
+        arguments->local_asked = true;
         return 0;
     case OPTION_WAIT:
         arguments->wait = true;

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import unittest
 
-from dray import SLOW, Cluster, TestCase, environment, run, start, wait_for
+from dray import BIN, SLOW, Cluster, TestCase, environment, run, start, wait_for
 
 WORDS = """
 name: words
@@ -43,6 +43,18 @@ class Submit(TestCase):
         self.ok(run("submit", "-d", self.path("dir"), self.write(text)))
         found = {name: read(self.path("dir"), name) for name in os.listdir(self.path("dir"))}
         self.assertEqual(found, {"a.0": "x", "a.1": "y", "b": "z"})
+
+    def test_plugin(self):
+        plugin = os.path.join(os.environ.get("DRAY_BUILD", os.path.dirname(BIN)), "tests", "hostile_plugin.so")
+        text = self.write("tasks:\n  say: {call: {plugin: hostile, function: echo, argument: 'task {index} '}, array: 0..2}\n")
+        self.assertEqual(self.ok(run("submit", "--plugin", plugin, text)), "task 0 task 1 task 2 ")
+        done = run("submit", "--plugin", text, text)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn(f"plugin {text}: it cannot be loaded".encode(), done.stderr)
+        done = run("submit", text)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(b"this worker has no plugin 'hostile' (none at all): start it with --plugin", done.stderr)
+        self.assertEqual(run("submit", "--plugin", plugin, "--broker", "ipc:///tmp/none", text).returncode, 2)
 
     def test_dry_run(self):
         out = self.ok(run("submit", "--dry-run", self.write(WORDS), env=environment(PATH="/nonexistent")))

@@ -36,6 +36,7 @@ struct dray {
     bool woken;
     unsigned timer_ms;
     uint64_t timer_us; // when it is due
+    bool timer_came;   // since it was set
     uint32_t tag;
     struct awaited awaited;
     struct error broken; // code 0: the connection stands

@@ -16,6 +16,7 @@
 enum {
     CONNECT_MS = 5000,
     FETCH_TICK_MS = 200,
+    FREE_TICK_MS = 50,
     CLOSE_MS = 500, // for what is unsent
 };
 // Results that the user has not taken yet hold at most so much of this process.
@@ -43,13 +44,18 @@ static void settle_for(dray_t *dray, bool awaiting)
     if (soon && FETCH_TICK_MS < ms) {
         ms = FETCH_TICK_MS;
     }
-    if (ms != dray->timer_ms) {
+    if (results_unflushed(dray->results) && FREE_TICK_MS < ms) {
+        ms = FREE_TICK_MS;
+    }
+    // Later than it was to come only once it has come: else what comes and goes would put it off for ever.
+    if (ms < dray->timer_ms || (ms > dray->timer_ms && (dray->timer_came || dray->timer_ms == 0))) {
         struct itimerspec spec = {0};
 
         spec.it_value.tv_sec = spec.it_interval.tv_sec = (time_t)(ms / 1000);
         spec.it_value.tv_nsec = spec.it_interval.tv_nsec = (long)(ms % 1000) * 1000000;
         timerfd_settime(dray->timer, 0, &spec, NULL);
         dray->timer_ms = ms;
+        dray->timer_came = false;
         dray->timer_us = monotonic_us() + (uint64_t)ms * 1000;
     }
 }
@@ -202,9 +208,10 @@ int connection_take_in(dray_t *dray, bool awaiting, struct error *err)
     }
     if (rc == 0) {
         results_process(dray->results);
-        results_flush(dray->results);
+        results_flush(dray->results, false);
         if (monotonic_us() >= dray->timer_us && read(dray->timer, &expired, sizeof(expired)) > 0) {
             dray->timer_us = monotonic_us() + (uint64_t)dray->timer_ms * 1000;
+            dray->timer_came = true;
             results_tick(dray->results);
         }
         rc = uplink_tick(dray->uplink, err);
@@ -355,6 +362,9 @@ void client_close(dray_t *dray, int linger_ms)
 {
     if (dray == NULL) {
         return;
+    }
+    if (dray->results != NULL) {
+        results_flush(dray->results, true); // of jobs that go on
     }
     pools_destroy(dray->pools);
     results_destroy(dray->results);

@@ -264,6 +264,7 @@ int client_keep(dray_t *dray, uint32_t job, const char *name, struct error *err)
     struct arena arena;
     int rc;
 
+    results_flush(dray->results, true); // what was released before is not kept
     arena_init(&arena, 0);
     keep.tag = ++dray->tag;
     keep.job = job;

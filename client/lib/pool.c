@@ -251,6 +251,8 @@ static void end_job(struct dray_pool *pool, struct job *job, uint32_t id)
             uplink_send(uplink, FRAME_CANCEL, &cancel.base, NULL);
         }
         uplink_send(uplink, FRAME_FREE, &message.base, NULL);
+    } else {
+        results_flush(pool->dray->results, true); // what of it was released
     }
     results_drop_job(pool->dray->results, id);
 }

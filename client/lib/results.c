@@ -414,6 +414,7 @@ void results_close_job(struct results *results, uint32_t id)
 
     if (job != NULL) {
         job->options.open = false;
+        results->unflushed = true; // it may be over
     }
 }
 
@@ -555,10 +556,11 @@ void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t cou
         return;
     }
     if (job->reads == READS_MAX) {
-        results_flush(job->results);
+        results_flush(job->results, true);
     }
     if (job->reads < READS_MAX) { // else: not sent now; freed with the whole job
         job->read[job->reads++] = (struct client_range){layer, first, count};
+        job->results->unflushed = true;
     }
 }
 
@@ -597,10 +599,21 @@ Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t 
     return runs;
 }
 
-void results_flush(struct results *results)
+bool results_unflushed(const struct results *results)
 {
+    return results->unflushed;
+}
+
+void results_flush(struct results *results, bool at_once)
+{
+    uint64_t now = monotonic_us();
     struct arena arena;
 
+    if (!results->unflushed || (!at_once && now - results->flushed_us < FLUSH_US)) {
+        return;
+    }
+    results->flushed_us = now;
+    results->unflushed = false;
     arena_init(&arena, 0);
     for (struct job *job = results->jobs, *next; job != NULL; job = next) {
         Dray__Free message = DRAY__FREE__INIT;
@@ -617,6 +630,8 @@ void results_flush(struct results *results)
         message.run = results_runs(job->id, job->read, job->reads, &arena, &message.n_run);
         if (message.run != NULL && uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
             job->reads = 0;
+        } else {
+            results->unflushed = true;
         }
         arena_reset(&arena);
     }

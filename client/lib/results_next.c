@@ -144,6 +144,7 @@ int results_next(struct results *results, struct dray_event *event)
     } else {
         *event = job->end;
         job->end_delivered = true;
+        results->unflushed = true;
     }
     return 1;
 }

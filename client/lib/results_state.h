@@ -15,6 +15,7 @@ enum {
     FETCHES_MAX = 8,      // partitions under way at once for dray_next
     GATHER_FETCHES = 32,  // and for a gather
     READS_MAX = 4096,     // ranges read before the broker is told without being asked
+    FLUSH_US = 5000,      // between two times that it is told, else
     LOST_US = 3000000,    // ask for a lost result again if nothing was heard of it for so long
     FAILURES_KEPT = 1000, // texts of failed tasks that a job keeps
     SOURCES_MAX = 65535,
@@ -151,6 +152,8 @@ struct results {
     struct note *current_note;
     char current_waiting[256];
     struct gather *gather; // NULL: no call waits
+    uint64_t flushed_us;
+    bool unflushed; // some job has reads
     bool admitting;
 };
 

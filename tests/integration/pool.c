@@ -265,7 +265,7 @@ static int compare(const void *a, const void *b)
 
 static void run_latency(void)
 {
-    uint64_t *took = malloc(tasks * sizeof(*took));
+    uint64_t *took = malloc(tasks * sizeof(*took)), cpu = cpu_ns();
 
     for (size_t i = 0; i < tasks; i++) {
         uint64_t started = now_ns();
@@ -276,9 +276,10 @@ static void run_latency(void)
         took[i] = now_ns() - started;
         check(dray_release_futures(dray, &future, 1, &err), "release", &err);
     }
+    cpu = cpu_ns() - cpu;
     qsort(took, tasks, sizeof(*took), compare);
-    printf("latency: p50 %.0f us, p99 %.0f us\n", (double)took[tasks / 2] / 1e3,
-           (double)took[tasks * 99 / 100] / 1e3);
+    printf("latency: p50 %.0f us, p99 %.0f us, client %.0f us\n", (double)took[tasks / 2] / 1e3,
+           (double)took[tasks * 99 / 100] / 1e3, (double)cpu / 1e3 / (double)tasks);
     free(took);
 }
 

@@ -609,7 +609,10 @@ static void test_descriptor_is_level_triggered(void **state)
     }
     assert_int_equal(events, 20 + 1 + 1 + 1);
     assert_int_equal(dray_process(dray, &err), 0);
-    assert_false(readable(dray, 50));
+    if (readable(dray, 100)) { // the broker is still to be told what was read
+        assert_int_equal(dray_process(dray, &err), 0);
+    }
+    assert_false(readable(dray, 100));
     assert_int_equal(dray_next(dray, &event, &err), 0);
     assert_int_equal(dray_wait(dray, 10, &err), 0);
     dray_close(dray);

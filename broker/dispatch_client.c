@@ -65,6 +65,8 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     event->u.submit.priority = submit->priority;
     event->u.submit.failures_max = submit->failures_max;
     event->u.submit.name = submit->name;
+    event->u.submit.note = submit->note.data;
+    event->u.submit.note_size = submit->has_note ? submit->note.len : 0;
     return 0;
 }
 

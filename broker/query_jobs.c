@@ -239,6 +239,14 @@ Dray__Attached *query_attached(struct broker *broker, uint32_t tag, const struct
     out->has_job = out->has_state = true;
     out->job = job->job;
     out->state = (Dray__JobState)job->state;
+    if (job->note_size > 0) {
+        out->note.len = job->note_size;
+        out->note.data = arena_copy(arena, job->note, job->note_size); // the answer outlives the scheduler's step
+        if (out->note.data == NULL) {
+            return NULL;
+        }
+        out->has_note = true;
+    }
     for (uint32_t i = 0; i < job->layers; i++) {
         struct sched_layer layer;
 

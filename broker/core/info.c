@@ -48,6 +48,8 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
         .failed = job->failed,
         .priority = job->priority,
         .name = job->name,
+        .note = job->note,
+        .note_size = job->note_size,
         .submitted_us = job->submitted_us,
         .bytes = held_bytes(job),
         .code = job->code,

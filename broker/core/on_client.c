@@ -117,6 +117,11 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
         job->name = arena_strdup(&job->arena, event->u.submit.name);
         rc = job->name == NULL ? error_no_memory(err) : 0;
     }
+    if (rc == 0 && event->u.submit.note_size > 0) {
+        job->note = arena_copy(&job->arena, event->u.submit.note, event->u.submit.note_size);
+        job->note_size = event->u.submit.note_size;
+        rc = job->note == NULL ? error_no_memory(err) : 0;
+    }
     if (rc == 0) {
         rc = graph != NULL ? growth_prepare(&growth, job, graph, event->u.submit.arena, err)
                            : growth_open(job, err);

@@ -137,6 +137,8 @@ struct sched_event {
             int32_t priority;
             uint32_t failures_max; // tasks that may fail for good before the job does
             const char *name;      // for people; NULL: none
+            const void *note;      // opaque, kept with the job
+            size_t note_size;
         } submit;
         struct {
             uint32_t client, job, first_layer;
@@ -250,6 +252,8 @@ struct sched_job {
     uint64_t tasks, done, failed;
     int32_t priority;
     const char *name;
+    const void *note; // of its submission
+    size_t note_size;
     uint64_t submitted_us;
     uint64_t bytes; // of partitions that are held
     char waiting[256]; // why nothing of it runs; "" when something does

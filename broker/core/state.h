@@ -141,6 +141,8 @@ struct job {
     bool any_wanted;
     uint32_t kept;        // under so many names, whatever becomes of clients
     char *name;           // NULL: none
+    const void *note;     // of SUBMIT
+    size_t note_size;
     uint64_t submitted_us;
     bool hidden;          // given up by its client, but other jobs need partitions of it
     uint32_t users;       // edges from other jobs

@@ -21,6 +21,8 @@ struct state {
 
 static void tell_failure(struct state *state, const struct dray_event *event)
 {
+    const struct job_view *view = state->follow->view;
+    const char *reason = job_view_reason(view, event->layer, event->index, event->error.text);
     char label[JOB_LABEL_MAX];
 
     state->follow->failed++;
@@ -28,8 +30,12 @@ static void tell_failure(struct state *state, const struct dray_event *event)
         return;
     }
     progress_clear(state->follow->progress);
-    job_view_label(state->follow->view, event->layer, event->index, label);
-    complain_text("%s failed: %s", label, event->error.text);
+    job_view_label(view, event->layer, event->index, label);
+    if (reason != NULL) {
+        complain_text("%s failed %s", label, reason);
+    } else {
+        complain_text("%s failed: %s", label, event->error.text);
+    }
 }
 
 static void tell_progress(struct state *state, const struct dray_event *event)

@@ -169,6 +169,20 @@ void job_view_label(const struct job_view *view, uint32_t layer, uint32_t index,
     }
 }
 
+const char *job_view_reason(const struct job_view *view, uint32_t layer, uint32_t index, const char *text)
+{
+    const struct job_view_layer *at = layer < view->layers ? &view->layer[layer] : NULL;
+    char begin[JOB_LABEL_MAX + 32];
+    size_t size;
+
+    if (at == NULL || at->name == NULL) {
+        return NULL;
+    }
+    size = (size_t)snprintf(begin, sizeof(begin), "%.*s, task %u ", JOB_LABEL_MAX - 1, at->name, index);
+    return strncmp(text, begin, size) == 0 && strncmp(text + size, "on worker ", 10) == 0 ? text + size
+                                                                                          : NULL;
+}
+
 static int find_layer(const struct job_view *view, const char *name, uint32_t *out)
 {
     int64_t number;
@@ -249,6 +263,12 @@ static int add_indices(const struct job_view *view, uint32_t layer, const char *
         rc = add_range(arena, ranges, layer, place, 1, err);
     }
     return rc;
+}
+
+int job_view_add_layer(const struct job_view *view, uint32_t layer, struct arena *arena,
+                       struct job_ranges *ranges, struct error *err)
+{
+    return add_range(arena, ranges, layer, 0, view->layer[layer].tasks, err);
 }
 
 int job_view_select(const struct job_view *view, const char *text, struct arena *arena,

@@ -39,6 +39,9 @@ int job_view_note(const struct job_file *file, struct arena *arena, struct dray_
 
 // "resize.17", of at most JOB_LABEL_MAX bytes.
 void job_view_label(const struct job_view *view, uint32_t layer, uint32_t index, char out[JOB_LABEL_MAX]);
+// What the broker says of a failed task begins with the task, by its index: what comes after that, which begins with
+// "on worker"; NULL: the text is another one.
+const char *job_view_reason(const struct job_view *view, uint32_t layer, uint32_t index, const char *text);
 // "resize", "resize.17", "resize.3..9", "4.0" as ranges, in order; appended in the arena.  -ENOENT: there is
 // no such task.
 struct job_ranges {
@@ -47,5 +50,8 @@ struct job_ranges {
 };
 int job_view_select(const struct job_view *view, const char *text, struct arena *arena,
                     struct job_ranges *ranges, struct error *err);
+// All tasks of a layer.
+int job_view_add_layer(const struct job_view *view, uint32_t layer, struct arena *arena,
+                       struct job_ranges *ranges, struct error *err);
 
 #endif

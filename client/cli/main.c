@@ -17,7 +17,15 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"run", run_main, "run an expression or a script and print its value"},
-    {"submit", submit_main, "run the tasks of a file"},
+    {"submit", submit_main, "run the tasks of a file, and print their results"},
+    {"jobs", jobs_main, "list the jobs of a cluster"},
+    {"job", job_main, "tell of one: how far it is, what it waits for, what failed and why"},
+    {"wait", wait_main, "wait for the end of jobs"},
+    {"result", result_main, "print the results of a job, or of some of its tasks"},
+    {"cancel", cancel_main, "stop a job or tasks of it, or let go of what it made"},
+    {"keep", keep_main, "keep a job and its results under a name"},
+    {"unkeep", unkeep_main, "take such a name back"},
+    {"kept", kept_main, "list these names"},
     {"workers", workers_main, "list the workers of a cluster"},
     {"cluster", workers_main, NULL}, // another name
     {"version", version_main, "print the version"},

@@ -1,5 +1,6 @@
 #include "client/cli/progress.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -54,6 +55,20 @@ static void scaled(double value, const char *unit, char *out, size_t size)
              : value < 99.95 ? 1
                              : 0,
              value, prefixes[i], i == 0 && unit[0] == ' ' ? unit + 1 : unit);
+}
+
+int progress_mode_parse(const char *name, enum progress_mode *out, struct error *err)
+{
+    static const char *const names[] = {
+        [PROGRESS_AUTO] = "auto", [PROGRESS_NEVER] = "never", [PROGRESS_ALWAYS] = "always"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum progress_mode)i;
+            return 0;
+        }
+    }
+    return error_set(err, EINVAL, "\"%s\" is not one of auto, never, always", name);
 }
 
 void progress_format(const struct query_progress *now, double seconds, unsigned columns, char *out,

@@ -8,6 +8,8 @@
 
 enum progress_mode { PROGRESS_AUTO, PROGRESS_NEVER, PROGRESS_ALWAYS };
 
+int progress_mode_parse(const char *name, enum progress_mode *out, struct error *err);
+
 struct progress;
 
 // On standard error.  AUTO: only when that is a terminal.  NULL: no memory (and

@@ -82,19 +82,6 @@ static void local_option(struct arguments *arguments, struct argp_state *state, 
     }
 }
 
-static void parse_progress(struct arguments *arguments, struct argp_state *state, const char *value)
-{
-    if (strcmp(value, "auto") == 0) {
-        arguments->progress = PROGRESS_AUTO;
-    } else if (strcmp(value, "never") == 0) {
-        arguments->progress = PROGRESS_NEVER;
-    } else if (strcmp(value, "always") == 0) {
-        arguments->progress = PROGRESS_ALWAYS;
-    } else {
-        argp_error(state, "--progress: \"%s\" is not one of auto, never, always", value);
-    }
-}
-
 static void check_together(struct arguments *arguments, struct argp_state *state)
 {
     const char *environment = getenv("DRAY_BROKER");
@@ -157,7 +144,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         }
         return 0;
     case OPTION_PROGRESS:
-        parse_progress(arguments, state, value);
+        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
+            argp_error(state, "--progress: %s", err.text);
+        }
         return 0;
     case 'q':
         arguments->quiet = true;

@@ -90,6 +90,9 @@ int signals_init(struct error *err)
     static const int requests[] = {SIGINT, SIGTERM, SIGHUP};
     struct sigaction before;
 
+    if (event_fd >= 0) {
+        return 0;
+    }
     event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (event_fd < 0) {
         return error_set(err, errno, "cannot make a file descriptor: %s", strerror(errno));

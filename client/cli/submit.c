@@ -10,6 +10,7 @@
 #include "client/cli/job_follow.h"
 #include "client/cli/job_source.h"
 #include "client/cli/job_view.h"
+#include "client/cli/job_wait.h"
 #include "client/cli/local_cluster.h"
 #include "client/cli/progress.h"
 #include "client/cli/result_sink.h"
@@ -73,10 +74,13 @@ static const struct argp_option OPTIONS[] = {
     {"plugin", OPTION_PLUGIN, "FILE", 0,
      "Shared object with functions that the tasks call, for each of its workers (may be given several times)",
      1},
-    {"wait", OPTION_WAIT, NULL, 0, "Wait for the end and say how it went, but print no results", 2},
+    {"wait", OPTION_WAIT, NULL, 0,
+     "Print the job's number, wait for its end and say how it went; its results stay, as with --detach. On a "
+     "local cluster: only say how it went",
+     2},
     {"detach", OPTION_DETACH, NULL, 0,
-     "Print the job's number and leave: it goes on, and its results stay until `dray cancel` or the broker's "
-     "end",
+     "Print the job's number and leave: it goes on, and its results stay for `dray result` until "
+     "`dray cancel` or the broker's end",
      2},
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "Check the file, print its layers of tasks, and run nothing", 2},
     {"name", OPTION_NAME, "NAME", 0, "Name of the job, instead of the file's", 3},
@@ -89,19 +93,6 @@ static const struct argp_option OPTIONS[] = {
     {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 5},
     {0},
 };
-
-static void parse_progress(struct arguments *arguments, struct argp_state *state, const char *value)
-{
-    if (strcmp(value, "auto") == 0) {
-        arguments->progress = PROGRESS_AUTO;
-    } else if (strcmp(value, "never") == 0) {
-        arguments->progress = PROGRESS_NEVER;
-    } else if (strcmp(value, "always") == 0) {
-        arguments->progress = PROGRESS_ALWAYS;
-    } else {
-        argp_error(state, "--progress: \"%s\" is not one of auto, never, always", value);
-    }
-}
 
 static void parse_local(int key, struct arguments *arguments, struct argp_state *state, const char *value)
 {
@@ -224,7 +215,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         }
         return 0;
     case OPTION_PROGRESS:
-        parse_progress(arguments, state, value);
+        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
+            argp_error(state, "--progress: %s", err.text);
+        }
         return 0;
     case 'q':
         arguments->quiet = true;
@@ -286,13 +279,19 @@ static int convert(struct submit *submit, struct error *err)
     return rc;
 }
 
+// The job does not need this client, and its results are for others.
+static bool stays(const struct arguments *arguments)
+{
+    return arguments->broker != NULL && (arguments->detach || arguments->wait);
+}
+
 static int pack(struct submit *submit, struct error *err)
 {
     const Dray__Graph *graph = submit->job.graph;
     uint8_t *bytes;
 
     // Results that nobody is to read are not sent here.
-    for (uint32_t i = 0; submit->arguments->wait && i < submit->job.tasks; i++) {
+    for (uint32_t i = 0; submit->arguments->wait && !stays(submit->arguments) && i < submit->job.tasks; i++) {
         graph->layer[i]->has_wanted = graph->layer[i]->wanted = false;
         submit->job.task[i].wanted = false;
     }
@@ -337,7 +336,7 @@ static int push(struct submit *submit, uint32_t *job, struct error *err)
     const struct dray_submit_options options = {
         .size = sizeof(options),
         .priority = submit->job.priority,
-        .detached = submit->arguments->detach,
+        .detached = stays(submit->arguments),
         .ordered = 1,
         .failures_max = submit->job.failures_max,
         .name = submit->job.name,
@@ -436,6 +435,38 @@ static int follow_job(struct submit *submit)
     return outcome == JOB_DONE ? STATUS_OK : STATUS_JOB;
 }
 
+// Its results stay where they are: another connection looks how it goes.
+static int wait_for_job(struct submit *submit, uint32_t job)
+{
+    struct session session;
+    struct job_wait wait = {
+        .session = &session, .progress = submit->progress, .quiet = submit->arguments->quiet};
+    struct error err = {0};
+    bool good = false;
+    int status;
+    int rc;
+
+    dray_close(submit->dray);
+    submit->dray = NULL;
+    rc = session_open(&session, submit->arguments->broker, &err);
+    rc = rc == 0 ? job_wait_run(&wait, job, &good, &err) : rc;
+    status = session_status(rc, &err);
+    if (status > STATUS_SIGNAL && !submit->arguments->quiet) {
+        complain_text("job %u goes on; `dray cancel %u` ends it", job, job);
+    }
+    session_close(&session);
+    return status != STATUS_OK ? status : good ? STATUS_OK : STATUS_JOB;
+}
+
+static int leave_job(struct submit *submit, uint32_t job)
+{
+    int status;
+
+    printf("%u\n", job);
+    status = session_finish_stdout();
+    return status == STATUS_OK && submit->arguments->wait ? wait_for_job(submit, job) : status;
+}
+
 static int run_job(struct submit *submit)
 {
     struct error err = {0};
@@ -448,7 +479,7 @@ static int run_job(struct submit *submit)
         return STATUS_JOB;
     }
     // What cannot be written is found out before anything runs.
-    if (!submit->arguments->detach && open_sink(submit, &err) != 0) {
+    if (!stays(submit->arguments) && open_sink(submit, &err) != 0) {
         return output_status(&err);
     }
     rc = signals_init(&err);
@@ -465,11 +496,7 @@ static int run_job(struct submit *submit)
         return broker_status(submit, &err);
     }
     submit->view.job = job;
-    if (submit->arguments->detach) {
-        printf("%u\n", job);
-        return session_finish_stdout();
-    }
-    return follow_job(submit);
+    return stays(submit->arguments) ? leave_job(submit, job) : follow_job(submit);
 }
 
 int submit_main(int argc, char **argv)

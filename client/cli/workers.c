@@ -1,19 +1,20 @@
 #include <argp.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "client/cli/command.h"
-#include "client/cli/signals.h"
-#include "client/lib/client.h"
+#include "client/cli/listing.h"
+#include "client/cli/session.h"
 
 struct arguments {
     const char *broker;
+    enum listing_format format;
 };
 
 static const struct argp_option OPTIONS[] = {
-    {"broker", 'b', "ENDPOINT", 0, "The broker at tcp://HOST:PORT or ipc://PATH (default: $DRAY_BROKER)", 0},
+    {"format", 'f', "FORMAT", 0, "table (the default) or json", 1},
     {0},
 };
 
@@ -23,101 +24,118 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     struct error err = {0};
 
     switch (key) {
-    case 'b':
-        arguments->broker = value;
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->broker;
+        return 0;
+    case 'f':
+        if (listing_format_parse(value, &arguments->format, &err) != 0) {
+            argp_error(state, "--format: %s", err.text);
+        }
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "\"%s\" is one argument too many", value);
-        return 0;
-    case ARGP_KEY_END:
-        if (arguments->broker == NULL) {
-            arguments->broker = getenv("DRAY_BROKER");
-        }
-        if (arguments->broker == NULL || arguments->broker[0] == '\0') {
-            argp_error(state, "which cluster? Give --broker, or set DRAY_BROKER");
-        }
-        if (endpoint_check(arguments->broker, &err) != 0) {
-            argp_error(state, "%s", err.text);
-        }
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
+static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
     .options = OPTIONS,
     .parser = parse_option,
+    .children = CHILDREN,
     .doc = "List the workers of a cluster.\v" STATUS_HELP,
 };
 
-static void print_size(uint64_t bytes, char out[24])
-{
-    static const char *const unit[] = {"B", "K", "M", "G", "T"};
-    double value = (double)bytes;
-    size_t i = 0;
+static const struct listing_column COLUMNS[] = {
+    {"name", "name", false, true},        {"threads", "threads", true, false},
+    {"memory", "memory", true, false},    {"in use", "memory_used", true, false},
+    {"rss", "rss", true, false},          {"running", "running", true, false},
+    {"queued", "queued", true, false},    {"partitions", "partitions", true, false},
+    {"files", "own_files", false, false}, {"resources", "resources", false, true},
+    {"labels", "labels", false, true},
+};
 
-    while (value >= 1023.5 && i + 1 < sizeof(unit) / sizeof(unit[0])) {
-        value /= 1024;
-        i++;
-    }
-    snprintf(out, 24, i == 0 || value >= 99.95 ? "%.0f%s" : "%.1f%s", value, unit[i]);
+static void add_size(struct listing *listing, uint64_t bytes)
+{
+    char shown[24];
+
+    listing_size(bytes, shown);
+    listing_number(listing, (double)bytes, shown);
 }
 
-static int print_cluster(const Dray__Cluster *cluster)
+static int add_resources(struct listing *listing, const Dray__WorkerInfo *worker, struct arena *arena)
 {
-    int width = (int)strlen("name");
+    char **text = arena_array(arena, worker->n_resource + 1, sizeof(*text));
 
-    for (size_t i = 0; i < cluster->n_worker; i++) {
-        int size = (int)strnlen(cluster->worker[i]->name, 60);
-
-        width = size > width ? size : width;
+    for (size_t i = 0; text != NULL && i < worker->n_resource; i++) {
+        text[i] = arena_printf(arena, "%s=%u", worker->resource[i]->name, worker->resource[i]->amount);
+        if (text[i] == NULL) {
+            text = NULL;
+        }
     }
-    printf("%-*s  threads    memory  in use       rss  running  queued  partitions  files\n", width, "name");
-    for (size_t i = 0; i < cluster->n_worker; i++) {
-        const Dray__WorkerInfo *worker = cluster->worker[i];
-        char memory[24], used[24], rss[24];
-
-        print_size(worker->memory, memory);
-        print_size(worker->memory_used, used);
-        print_size(worker->rss, rss);
-        printf("%-*s  %7u  %8s  %6s  %8s  %7u  %6u  %10" PRIu64 "  %s\n", width, worker->name,
-               worker->threads, memory, used, rss, worker->running, worker->queued, worker->partitions,
-               worker->data_dirs ? "its own" : "shared");
+    if (text == NULL) {
+        return -ENOMEM;
     }
-    printf("%zu worker%s, %u job%s, %u client%s\n", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
-           cluster->jobs, cluster->jobs == 1 ? "" : "s", cluster->clients, cluster->clients == 1 ? "" : "s");
-    return fflush(stdout) != 0 || stdout_was_closed() ? STATUS_OUTPUT : STATUS_OK;
+    listing_texts(listing, text, worker->n_resource);
+    return 0;
+}
+
+static int add_worker(struct listing *listing, const Dray__WorkerInfo *worker, struct arena *arena)
+{
+    int rc;
+
+    listing_text(listing, worker->name);
+    listing_number(listing, worker->threads, NULL);
+    add_size(listing, worker->memory);
+    add_size(listing, worker->memory_used);
+    add_size(listing, worker->rss);
+    listing_number(listing, worker->running, NULL);
+    listing_number(listing, worker->queued, NULL);
+    listing_number(listing, (double)worker->partitions, NULL);
+    listing_bool(listing, worker->data_dirs, worker->data_dirs ? "its own" : "shared");
+    rc = add_resources(listing, worker, arena);
+    listing_texts(listing, worker->label, worker->n_label);
+    return rc;
+}
+
+static int print_cluster(const Dray__Cluster *cluster, enum listing_format format, struct arena *arena,
+                         struct error *err)
+{
+    struct listing *listing = listing_create(COLUMNS, sizeof(COLUMNS) / sizeof(COLUMNS[0]));
+    int rc = listing == NULL ? -ENOMEM : 0;
+
+    for (size_t i = 0; rc == 0 && i < cluster->n_worker; i++) {
+        rc = add_worker(listing, cluster->worker[i], arena);
+    }
+    rc = rc == 0 ? listing_print(listing, format, listing_terminal(stdout), stdout, err)
+                 : error_no_memory(err);
+    listing_destroy(listing);
+    if (rc == 0 && format == LISTING_JSON) {
+        putchar('\n');
+    } else if (rc == 0) {
+        printf("%zu worker%s, %u job%s, %u client%s\n", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
+               cluster->jobs, cluster->jobs == 1 ? "" : "s", cluster->clients,
+               cluster->clients == 1 ? "" : "s");
+    }
+    return rc;
 }
 
 int workers_main(int argc, char **argv)
 {
-    const struct dray_options options = {.size = sizeof(options)};
     struct arguments arguments = {0};
     const Dray__Cluster *cluster;
+    struct session session;
     struct error err = {0};
-    struct arena arena;
-    dray_t *dray = NULL;
-    int status = STATUS_BROKER;
+    int status;
     int rc;
 
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
-    arena_init(&arena, 0);
-    rc = signals_init(&err);
-    if (rc == 0) {
-        rc = client_connect(arguments.broker, &options, signals_fd(), &dray, &err);
-    }
-    if (rc == 0) {
-        rc = client_cluster(dray, &arena, &cluster, &err);
-    }
-    if (rc == 0) {
-        status = print_cluster(cluster);
-    } else if (signals_caught() != 0) {
-        status = STATUS_SIGNAL + signals_caught();
-    } else {
-        complain(&err);
-    }
-    dray_close(dray);
-    arena_fini(&arena);
-    return status;
+    rc = session_open(&session, arguments.broker, &err);
+    rc = rc == 0 ? client_cluster(session.dray, &session.arena, &cluster, &err) : rc;
+    rc = rc == 0 ? print_cluster(cluster, arguments.format, &session.arena, &err) : rc;
+    status = session_status(rc, &err);
+    session_close(&session);
+    return status != STATUS_OK ? status : session_finish_stdout();
 }

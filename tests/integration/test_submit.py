@@ -1,7 +1,7 @@
 """dray submit and the commands about jobs, from end to end."""
+import json
 import os
 import signal
-import subprocess
 import unittest
 
 from dray import BIN, SLOW, Cluster, TestCase, environment, run, start, wait_for
@@ -76,7 +76,7 @@ class Submit(TestCase):
         done = run("submit", self.write(text.format(2)))
         self.assertEqual((done.returncode, done.stdout), (1, b"10\n12\n13\n15\n"), done.stderr)
         for element in (11, 14):
-            self.assertIn(b"a.%d failed: " % element, done.stderr)
+            self.assertIn(b"a.%d failed on worker " % element, done.stderr)
             self.assertIn(b"exit code 1; standard error ends with:\nbad %d\n" % element, done.stderr)
         done = run("submit", "-o", self.path("out"), self.write(text.format(1)))
         self.assertEqual(done.returncode, 1)
@@ -93,6 +93,177 @@ class Submit(TestCase):
         _, err = process.communicate(timeout=10 * SLOW)
         self.assertEqual((process.returncode, err), (130, b""))
         wait_for(lambda: not os.path.exists(f"/proc/{pid}"), 5, "the command's end")
+
+
+
+FAILING = """
+allow_failures: all
+tasks:
+  a: {array: 10..15, shell: 'echo {index}; echo bad {index} >&2; exit $(( {index} % 3 == 2 ))'}
+  b: {data: "b\\n"}
+"""
+SLEEPING = """
+name: sleepers
+allow_failures: all
+tasks:
+  s: {array: 1..9, shell: "exec sleep 100"}
+  e: {command: [echo, hi], priority: 1}
+"""
+
+
+class Jobs(TestCase):
+    """On a broker that stays: each command is a client of its own."""
+
+    def setUp(self):
+        super().setUp()
+        self.cluster = Cluster(workers=1)
+        self.addCleanup(self.cluster.close)
+        self.env = environment(DRAY_BROKER=self.cluster.endpoint)
+
+    def dray(self, *args, **options):
+        return run(*args, env=self.env, **options)
+
+    def submit(self, text, *options):
+        out = self.ok(self.dray("submit", "--detach", *options, "-", input=text.encode()))
+        self.assertRegex(out, r"^\d+\n$")
+        return out.strip()
+
+    def info(self, job):
+        return json.loads(self.ok(self.dray("job", job, "--format", "json")))
+
+    def test_detached(self):
+        job = self.submit(WORDS, "--name", "other", "--priority", "3")
+        done = self.dray("wait", job)
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (0, b"", f"dray: job {job}: 7 tasks done, 0 failed\n".encode()))
+        for _ in range(2):  # they stay
+            self.assertEqual(self.ok(self.dray("result", job)), "1000\n1\n2\n")
+        self.assertEqual(self.ok(self.dray("result", job, "first")), "1\n2\n")
+        self.fails(self.dray("result", job, "part.2"), 2, "no result", "result: true")
+        self.fails(self.dray("result", job, "fist"), 2, "did you mean 'first'?")
+        info = self.info(job)
+        self.assertEqual([info[k] for k in ("name", "state", "tasks", "done", "failed", "priority", "detached")],
+                         ["other", "done", 7, 7, 0, 3, True])
+        self.assertEqual([(x["task"], x["tasks"]) for x in info["layers"]],
+                         [("numbers", 1), ("part", 4), ("total", 1), ("first", 1)])
+        listed = json.loads(self.ok(self.dray("jobs", "-f", "json")))
+        self.assertEqual([(x["job"], x["state"]) for x in listed], [(int(job), "done")])
+        self.ok(self.dray("cancel", job))  # over: its results go
+        self.assertEqual(json.loads(self.ok(self.dray("jobs", "-f", "json"))), [])
+        self.fails(self.dray("result", job), 2, "no job " + job)
+
+    def test_wait_option(self):
+        done = self.dray("submit", "--wait", "-", input=WORDS.encode())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        job = done.stdout.decode().strip()
+        self.assertEqual(done.stderr, f"dray: job {job}: 7 tasks done, 0 failed\n".encode())
+        self.assertEqual(self.ok(self.dray("result", job, "total")), "1000\n")
+
+    def test_attached(self):
+        """A job that was not told to stay goes with its client."""
+        self.assertEqual(self.ok(self.dray("submit", "-", input=WORDS.encode())), "1000\n1\n2\n")
+        process = start("submit", "-", env=self.env, stdin=-1)
+        process.stdin.write(SLEEPING.encode())
+        process.stdin.close()
+        listed = wait_for(lambda: json.loads(self.dray("jobs", "-f", "json").stdout), 10, "the job")
+        job = str(listed[0]["job"])
+        self.fails(self.dray("result", job), 2, "go to client", "--detach")
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(10 * SLOW), 143)
+        process.stdout.close()
+        process.stderr.close()
+        wait_for(lambda: json.loads(self.dray("jobs", "-f", "json").stdout) == [], 10, "the job's end")
+
+    def test_failures(self):
+        job = self.submit(FAILING)
+        self.assertEqual(self.dray("wait", "-q", job).returncode, 1)
+        done = self.dray("result", job)
+        self.assertEqual((done.returncode, done.stdout), (1, b"10\n12\n13\n15\nb\n"), done.stderr)
+        self.assertEqual(self.ok(self.dray("result", job, "a.12..13", "a.10", "b")), "10\n12\n13\nb\n")
+        done = self.dray("result", job, "a.14")
+        self.assertEqual((done.returncode, done.stdout), (1, b""))
+        self.assertIn(b"a.14 failed on worker ", done.stderr)
+        self.fails(self.dray("result", job, "a.16"), 2, "no element 16")
+        out = self.ok(self.dray("job", job))
+        self.assertRegex(out, r"a\.11 on worker \S+: command .*exit code 1; standard error ends with:\n    bad 11\n")
+        failures = self.info(job)["failures"]
+        self.assertEqual([x["task"] for x in failures], ["a.11", "a.14"])
+        self.assertTrue(all(x["worker"] and "bad" in x["error"] for x in failures))
+        # A job that allows none.
+        job = self.submit(FAILING.replace("all\n", "0\n", 1))
+        done = self.dray("wait", job)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn(f"job {job} failed: ".encode(), done.stderr)
+        self.assertIn(f"job {job} failed: ", self.fails(self.dray("result", job), 1))
+        self.assertEqual(self.info(job)["state"], "failed")
+
+    def test_cancel(self):
+        job = self.submit(SLEEPING)
+        wait_for(lambda: sum(x["assigned"] for x in self.info(job)["layers"]) > 0, 10, "a task at a worker")
+        waiting = start("wait", job, env=self.env)
+        self.ok(self.dray("cancel", job, "s.1..8"))
+        wait_for(lambda: self.info(job)["failed"] == 8, 10, lambda: self.info(job))
+        self.assertEqual(self.ok(self.dray("result", job, "e")), "hi\n")
+        self.fails(self.dray("cancel", job, "s.10"), 2, "no element 10")
+        self.ok(self.dray("cancel", job))
+        self.assertEqual(self.info(job)["state"], "cancelled")
+        _, err = waiting.communicate(timeout=10 * SLOW)
+        self.assertEqual((waiting.returncode, f"job {job} was cancelled" in err.decode()), (1, True), err)
+        self.fails(self.dray("cancel", job, "s.1"), 2, "is over (cancelled)")
+        # The worker is free again, at once.
+        self.assertEqual(self.ok(self.dray("submit", "-", input=b"tasks: {a: {command: [echo, free]}}")), "free\n")
+
+    def test_kept(self):
+        job = self.submit(WORDS)
+        self.ok(self.dray("keep", job, "my words"))
+        self.ok(self.dray("keep", "my words", "more"))
+        self.dray("wait", "more")
+        listed = json.loads(self.ok(self.dray("kept", "-f", "json")))
+        self.assertEqual(sorted((x["name"], x["job"], x["state"]) for x in listed),
+                         [("more", int(job), "done"), ("my words", int(job), "done")])
+        self.assertEqual(self.ok(self.dray("result", "my words", "total")), "1000\n")
+        self.fails(self.dray("cancel", job), 2, "dray unkeep")
+        other = self.submit(WORDS)
+        self.fails(self.dray("keep", other, "more"), 2, "more")
+        self.ok(self.dray("unkeep", "more"))
+        self.ok(self.dray("unkeep", "my words"))
+        self.fails(self.dray("unkeep", "more"), 2, 'no job is kept as "more"')
+        self.fails(self.dray("result", "more"), 2)
+        self.ok(self.dray("cancel", job))
+
+    def test_interrupted_wait(self):
+        process = start("submit", "--wait", "-", env=self.env, stdin=-1)
+        process.stdin.write(SLEEPING.encode())
+        process.stdin.close()
+        job = process.stdout.readline().decode().strip()
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(process.wait(10 * SLOW), 130)
+        self.assertIn(f"job {job} goes on".encode(), process.stderr.read())
+        process.stdout.close()
+        process.stderr.close()
+        self.assertEqual(self.info(job)["state"], "running")
+        self.ok(self.dray("cancel", job))
+
+    def test_many_results(self):
+        job = self.submit("tasks: {a: {array: 0..19999, count: }, b: {shell: 'head -c 3000000 /dev/zero'}}")
+        self.dray("wait", "-q", job)
+        self.ok(self.dray("result", job, "-o", self.path("out")))
+        self.assertEqual(os.path.getsize(self.path("out")), 20000 * 8 + 3000000)
+
+    def test_no_broker_no_job(self):
+        self.fails(run("jobs"), 2, "DRAY_BROKER")
+        nobody = ["--broker", f"ipc://{self.dir}/nobody"]
+        asked = [start(*command, *nobody) for command in (["jobs"], ["job", "1"], ["wait", "1"], ["result", "1"], ["kept"],
+                                                          ["cancel", "1"], ["keep", "1", "x"], ["unkeep", "x"], ["workers"])]
+        for process in asked:
+            _, err = process.communicate(timeout=30 * SLOW)
+            self.assertEqual((process.returncode, b"nobody" in err), (3, True), err)
+        for command in (["job", "1"], ["wait", "1"], ["result", "1"], ["cancel", "1"], ["keep", "1", "x"], ["job", "99999999999"]):
+            self.fails(self.dray(*command), 2, "job")
+        for command in (["job"], ["wait"], ["result"], ["cancel"], ["keep", "1"], ["unkeep"], ["jobs", "1"],
+                        ["kept", "-f", "csv"], ["job", "1", "2"]):
+            self.assertEqual(self.dray(*command).returncode, 2, command)
+            self.assertIn(b"Usage", run("help", command[0]).stdout)
 
 
 if __name__ == "__main__":

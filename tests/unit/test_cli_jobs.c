@@ -1,6 +1,6 @@
 // What the commands about jobs consist of, as far as it needs no cluster: job_source.h, job_view.h,
-// listing.h, result_sink.h.  session.h, job_follow.h and job_wait.h are tested with real processes in
-// tests/integration.
+// listing.h, result_sink.h, job_report.h.  session.h, job_follow.h and job_wait.h are tested with real
+// processes in tests/integration.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client/cli/job_report.h"
 #include "client/cli/job_source.h"
 #include "client/cli/job_view.h"
 #include "client/cli/listing.h"
@@ -314,6 +315,10 @@ static void test_view(void **state)
     attach_view(&arena, &job, &attached);
     check_names(&attached, &arena);
     assert_false(attached.layer[1].wanted);
+    assert_string_equal(job_view_reason(&own, 1, 2, "many, task 2 on worker w: x"), "on worker w: x");
+    assert_null(job_view_reason(&own, 1, 3, "many, task 2 on worker w: x"));
+    assert_null(job_view_reason(&own, 9, 2, "many, task 2 on worker w: x"));
+    assert_null(job_view_reason(&own, 1, 2, "cancelled"));
     arena_fini(&arena);
 }
 
@@ -485,6 +490,70 @@ static void test_sink_broken(void **state)
     folder_close(&test.folder);
 }
 
+// ---- reports -----------------------------------------------------------------------------------------
+
+static void test_report(void **state)
+{
+    uint32_t in[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+    Dray__LayerInfo layer = DRAY__LAYER_INFO__INIT, *layers = &layer;
+    Dray__TaskFailure failure = DRAY__TASK_FAILURE__INIT, *failures = &failure;
+    Dray__Failure why = DRAY__FAILURE__INIT;
+    Dray__JobInfo info = DRAY__JOB_INFO__INIT, *infos = &info;
+    Dray__Jobs jobs = DRAY__JOBS__INIT;
+    struct job_view_layer shown = {
+        .name = (char[]){"lay"}, .tasks = 36, .is_array = true, .indices = {36, 0, 1, NULL, NULL}};
+    const struct job_view view = {.job = 4, .layer = &shown, .layers = 1};
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+
+    (void)state;
+    layer.name = shown.name == NULL ? NULL : (char[]){"lay"};
+    layer.tasks = 36;
+    layer.in_state = in;
+    layer.n_in_state = 8;
+    why.code = 5;
+    why.text = (char[]){"lay, task 3 on worker w1: it broke\nbadly"};
+    failure.index = 3;
+    failure.why = &why;
+    failure.worker = (char[]){"w1"};
+    info.job = 4;
+    info.state = DRAY__JOB_STATE__RUNNING;
+    info.tasks = 36;
+    info.done = 11;
+    info.has_failed = true;
+    info.failed = 7;
+    info.age_us = 1500000;
+    info.waiting = (char[]){"no worker has gpu"};
+    info.n_layer = info.n_failure = 1;
+    info.layer = &layers;
+    info.failure = &failures;
+    jobs.n_job = 1;
+    jobs.job = &infos;
+    assert_int_equal(job_report_one(&info, &view, LISTING_TABLE, 0, out, NULL), 0);
+    assert_int_equal(job_report_all(&jobs, LISTING_TABLE, 40, out, NULL), 0);
+    fclose(out);
+    assert_string_equal(
+        text, "job 4: running\n"
+              "  tasks     36: 11 done, 4 at workers, 7 failed\n"
+              "  waiting   no worker has gpu\n"
+              "  age       1.5s\n"
+              "  priority  0\n"
+              "  client    none\n"
+              "  results   0B\n"
+              "\n"
+              "task  tasks  waiting  ready  to retry  at workers  done  failed\n"
+              "lay      36        3      3         8           4    11       7\n"
+              "\n"
+              "lay.3 on worker w1: it broke\n"
+              "    badly\n"
+              "... and 6 more\n"
+              "job  name  state    tasks  done  failed  priority   age  results  client  kept as  why\n"
+              "  4        running     36    11       7         0  1.5s       0B                   no wo...\n"
+              "1 job\n");
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -492,7 +561,7 @@ int main(void)
         cmocka_unit_test(test_source),         cmocka_unit_test(test_view),
         cmocka_unit_test(test_view_of_others), cmocka_unit_test(test_sink_file),
         cmocka_unit_test(test_sink_abandoned), cmocka_unit_test(test_sink_directory),
-        cmocka_unit_test(test_sink_broken),
+        cmocka_unit_test(test_sink_broken),    cmocka_unit_test(test_report),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,105 @@
+#include "client/cli/job_wait.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#include "client/cli/command.h"
+
+enum { FIRST_MS = 5, LONGEST_MS = 250 };
+
+const char *job_state_name(Dray__JobState state)
+{
+    switch (state) {
+    case DRAY__JOB_STATE__QUEUED:
+        return "queued";
+    case DRAY__JOB_STATE__RUNNING:
+        return "running";
+    case DRAY__JOB_STATE__DONE:
+        return "done";
+    case DRAY__JOB_STATE__FAILED:
+        return "failed";
+    case DRAY__JOB_STATE__CANCELLED:
+        return "cancelled";
+    default:
+        return "unknown";
+    }
+}
+
+static void tell_end(const struct job_wait *wait, const Dray__JobInfo *info)
+{
+    if (info->why != NULL) {
+        complain_text("job %u %s: %s", info->job,
+                      info->state == DRAY__JOB_STATE__CANCELLED ? "was cancelled" : "failed",
+                      info->why->text);
+    } else if (!wait->quiet || info->failed > 0) {
+        complain_text("job %u: %" PRIu64 " task%s done, %" PRIu64 " failed", info->job, info->done,
+                      info->done == 1 ? "" : "s", info->failed);
+    }
+}
+
+static void tell_progress(const struct job_wait *wait, const Dray__JobInfo *info, bool *told)
+{
+    const struct query_progress now = {.tasks = info->tasks,
+                                       .done = info->done,
+                                       .failed = info->failed,
+                                       .workers = 0,
+                                       .waiting = info->waiting};
+
+    progress_show(wait->progress, &now);
+    if (info->waiting != NULL && !*told && !wait->quiet && !progress_is_on(wait->progress)) {
+        complain_text("job %u is waiting: %s", info->job, info->waiting);
+        *told = true;
+    }
+}
+
+// What comes meanwhile is of no interest here.
+static int pause_for(dray_t *dray, int ms, struct error *err)
+{
+    struct dray_error error;
+    struct dray_event event;
+    int rc = client_wait(dray, ms, err);
+
+    while (rc > 0 && dray_next(dray, &event, &error) == 1) {
+    }
+    return rc < 0 ? rc : 0;
+}
+
+int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct error *err)
+{
+    const Dray__Jobs *jobs;
+    struct arena arena;
+    bool told = false;
+    int ms = FIRST_MS;
+    int rc;
+
+    arena_init(&arena, 0);
+    for (;;) {
+        const Dray__JobInfo *info;
+
+        arena_reset(&arena);
+        rc = client_jobs(wait->session->dray, job, &arena, &jobs, err);
+        if (rc == 0 && jobs->n_job != 1) {
+            rc = error_set(err, EPROTO, "the broker answered the question about job %u with %zu", job,
+                           jobs->n_job);
+        }
+        if (rc != 0) {
+            break;
+        }
+        info = jobs->job[0];
+        if (info->state > DRAY__JOB_STATE__RUNNING) {
+            progress_clear(wait->progress);
+            tell_end(wait, info);
+            *good = info->state == DRAY__JOB_STATE__DONE && info->failed == 0;
+            break;
+        }
+        tell_progress(wait, info, &told);
+        rc = pause_for(wait->session->dray, ms, err);
+        if (rc != 0) {
+            break;
+        }
+        ms = ms * 2 < LONGEST_MS ? ms * 2 : LONGEST_MS;
+    }
+    progress_clear(wait->progress);
+    arena_fini(&arena);
+    return rc;
+}

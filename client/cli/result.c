@@ -1,0 +1,242 @@
+#include <argp.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "client/cli/command.h"
+#include "client/cli/job_follow.h"
+#include "client/cli/job_view.h"
+#include "client/cli/result_sink.h"
+#include "client/cli/session.h"
+#include "client/cli/signals.h"
+
+enum { OPTION_PROGRESS = 0x100, CHECK_MS = 50, CHECKS_MAX = 20 };
+
+struct arguments {
+    const char *broker;
+    struct result_sink_options results;
+    enum progress_mode progress;
+    bool quiet;
+    const char *job;
+    char **task;
+    int tasks;
+};
+
+static const struct argp_option OPTIONS[] = {
+    {"output", 'o', "FILE", 0, "Write the results there, one after another, whole or not at all", 1},
+    {"directory", 'd', "DIR", 0, "Write each result into a file of its own there: DIR/TASK or DIR/TASK.INDEX",
+     1},
+    {"format", 'f', "FORMAT", 0, "Of results that are tables: table (the default), csv or json", 1},
+    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 2},
+    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 2},
+    {0},
+};
+
+static error_t parse_option(int key, char *value, struct argp_state *state)
+{
+    struct arguments *arguments = state->input;
+    struct error err = {0};
+
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->broker;
+        return 0;
+    case 'o':
+        arguments->results.output = value;
+        return 0;
+    case 'd':
+        arguments->results.directory = value;
+        return 0;
+    case 'f':
+        if (print_format_parse(value, &arguments->results.format, &err) != 0) {
+            argp_error(state, "--format: %s", err.text);
+        }
+        return 0;
+    case OPTION_PROGRESS:
+        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
+            argp_error(state, "--progress: %s", err.text);
+        }
+        return 0;
+    case 'q':
+        arguments->quiet = true;
+        return 0;
+    case ARGP_KEY_ARGS:
+        arguments->job = state->argv[state->next];
+        arguments->task = state->argv + state->next + 1;
+        arguments->tasks = state->argc - state->next - 1;
+        return 0;
+    case ARGP_KEY_NO_ARGS:
+        argp_error(state, "which job? Give its number, or the name under which it is kept");
+        return 0;
+    case ARGP_KEY_END:
+        if (arguments->results.output != NULL && arguments->results.directory != NULL) {
+            argp_error(state, "--output or --directory, not both");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp ARGP = {
+    .options = OPTIONS,
+    .parser = parse_option,
+    .children = CHILDREN,
+    .args_doc = "JOB [TASK...]",
+    .doc = "Print the results of a job, or of some of its tasks, waiting for those that are not there yet."
+           "\vTASK is NAME, NAME.INDEX or NAME.FIRST..LAST. Results come in the order of the tasks and their "
+           "indices, and stay on the cluster. JOB was submitted with --detach or --wait, or is "
+           "kept.\n\n" STATUS_HELP,
+};
+
+struct request {
+    const struct arguments *arguments;
+    struct session session;
+    struct job_view view;
+    struct job_ranges ranges;
+    struct result_sink *sink;
+    struct progress *progress;
+};
+
+// A job's results go to one client.  One that is just leaving is given the time for it.
+static int check_free(struct request *request, uint32_t job, struct error *err)
+{
+    for (int i = 0;; i++) {
+        const Dray__JobInfo *info;
+        const Dray__Jobs *jobs;
+        int rc = client_jobs(request->session.dray, job, &request->session.arena, &jobs, err);
+
+        if (rc != 0 || jobs->n_job != 1) {
+            return rc != 0 ? rc : error_set(err, ENOENT, "there is no job %u", job);
+        }
+        info = jobs->job[0];
+        if (info->client == NULL || info->n_kept > 0) {
+            return 0;
+        }
+        if (i == CHECKS_MAX) {
+            return error_set(err, EINVAL, "the results of job %u go to client %s as long as that is there%s",
+                             job, info->client,
+                             info->detached ? "" : ": submit it with --detach, or keep it (dray keep)");
+        }
+        rc = client_wait(request->session.dray, CHECK_MS, err);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+static int select_tasks(struct request *request, struct error *err)
+{
+    const struct arguments *arguments = request->arguments;
+    struct arena *arena = &request->session.arena;
+    const struct job_view *view = &request->view;
+    int rc = 0;
+
+    for (int i = 0; i < arguments->tasks && rc == 0; i++) {
+        rc = job_view_select(view, arguments->task[i], arena, &request->ranges, err);
+    }
+    for (uint32_t l = 0; l < view->layers && rc == 0 && arguments->tasks == 0; l++) {
+        rc = view->layer[l].wanted ? job_view_add_layer(view, l, arena, &request->ranges, err) : 0;
+    }
+    for (size_t i = 0; i < request->ranges.count && rc == 0; i++) {
+        const struct job_view_layer *layer = &view->layer[request->ranges.range[i].layer];
+
+        if (!layer->wanted) {
+            return error_set(err, EINVAL,
+                             "'%s' is no result of job %u: what it made went to the tasks that need it "
+                             "(result: true in the file makes it one)",
+                             layer->name != NULL ? layer->name : "this task", view->job);
+        }
+    }
+    return rc;
+}
+
+static int attach(struct request *request, struct error *err)
+{
+    struct client_attach how = {.ordered = true, .look = true};
+    struct arena *arena = &request->session.arena;
+    const Dray__Attached *attached;
+    int rc = session_job(&request->session, request->arguments->job, &how.job, err);
+
+    // What is wrong with the question is found out before the job is taken over.
+    rc = rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
+    rc = rc == 0 ? job_view_from_attached(attached, arena, &request->view, err) : rc;
+    if (rc == 0 && (request->view.layers > 0 || attached->state <= DRAY__JOB_STATE__DONE)) {
+        rc = select_tasks(request, err);
+    }
+    rc = rc == 0 ? check_free(request, how.job, err) : rc;
+    how.look = false;
+    return rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
+}
+
+static int output_status(const struct error *err)
+{
+    if (err->code == EPIPE) {
+        return STATUS_SIGNAL + SIGPIPE;
+    }
+    complain(err);
+    return STATUS_OUTPUT;
+}
+
+static int follow(struct request *request)
+{
+    struct job_follow follow = {.dray = request->session.dray,
+                                .view = &request->view,
+                                .sink = request->sink,
+                                .progress = request->progress,
+                                .quiet = request->arguments->quiet,
+                                .until_there = request->ranges.count > 0};
+    struct error err = {0}, more = {0};
+    enum job_outcome outcome = job_follow_run(&follow, &err);
+    uint64_t left = result_sink_left(request->sink);
+
+    if (outcome == JOB_BROKER) {
+        return session_status(-EIO, &err);
+    }
+    if (outcome == JOB_OUTPUT) {
+        return output_status(&err);
+    }
+    if (outcome == JOB_DONE && left > 0) {
+        outcome = JOB_FAILED;
+        error_set(&err, ENODATA,
+                  "%" PRIu64 " of the results are no longer there: they were read and freed, or given up",
+                  left);
+    }
+    // What is there of a job with failures is of use, but a file appears whole or not at all.
+    if ((outcome == JOB_DONE || request->arguments->results.output == NULL) &&
+        result_sink_finish(request->sink, &more) != 0) {
+        return output_status(&more);
+    }
+    if (err.code != 0) {
+        complain(&err);
+    }
+    return outcome == JOB_DONE ? STATUS_OK : STATUS_JOB;
+}
+
+int result_main(int argc, char **argv)
+{
+    struct arguments arguments = {0};
+    struct request request = {.arguments = &arguments};
+    struct error err = {0};
+    int status;
+    int rc;
+
+    argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
+    request.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    rc = session_open(&request.session, arguments.broker, &err);
+    rc = rc == 0 ? attach(&request, &err) : rc;
+    status = session_status(rc, &err);
+    if (status == STATUS_OK) {
+        status =
+            result_sink_create(&arguments.results, &request.view, &request.ranges, &request.sink, &err) != 0
+                ? output_status(&err)
+                : follow(&request);
+    }
+    progress_destroy(request.progress);
+    result_sink_destroy(request.sink);
+    session_close(&request.session);
+    return status;
+}

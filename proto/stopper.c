@@ -14,10 +14,18 @@ static void on_signal(void *arg, short revents)
     struct signalfd_siginfo info;
 
     (void)revents;
-    if (read(stopper->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        log_write(stopper->log, LEVEL_INFO, "%s: stopping", strsignal((int)info.ssi_signo));
-        loop_stop(stopper->loop);
+    if (read(stopper->signals, &info, sizeof(info)) != (ssize_t)sizeof(info)) {
+        return;
     }
+    log_write(stopper->log, LEVEL_INFO, "%s: stopping%s", strsignal((int)info.ssi_signo),
+              stopper->leaving ? " at once" : "");
+    if (!stopper->leaving && stopper->leave != NULL) {
+        stopper->leaving = stopper->leave(stopper->arg);
+        if (stopper->leaving) {
+            return;
+        }
+    }
+    loop_stop(stopper->loop);
 }
 
 static void on_lifeline(void *arg, short revents)

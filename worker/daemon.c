@@ -16,6 +16,7 @@
 #include "worker/encoding.h"
 #include "worker/exchange.h"
 #include "worker/executor.h"
+#include "worker/hello.h"
 #include "worker/layer.h"
 #include "worker/link.h"
 #include "worker/report.h"
@@ -26,8 +27,9 @@ enum {
     TICK_MS = 50,
     FETCHES_MAX = 8,
     SOURCES_INTERVAL_MS = 3000,
-    HERE_MAX = 4096,  // instant tasks that the loop runs itself
-    STEPS_MAX = 1000, // of the agent for one message; more is a bug of ours
+    HERE_MAX = 4096,      // instant tasks that the loop runs itself
+    HANDOVER_US = 300000, // what was made last is there for so long when its worker leaves
+    STEPS_MAX = 1000,     // of the agent for one message; more is a bug of ours
 };
 
 // Another worker's exchange, as the broker told.
@@ -44,7 +46,7 @@ struct daemon {
     uint64_t broker_incarnation; // of the last broker; 0: none yet
     uint64_t epoch;              // counts brokers: work for an earlier one is of no interest
     Dray__Hello hello;
-    char *endpoints[1];
+    struct arena hello_arena;
 
     struct budget *budget;
     struct store *store;
@@ -65,6 +67,10 @@ struct daemon {
     size_t events, events_max;
     struct arena arena;
     bool stepping;
+
+    bool leaving;
+    uint64_t leave_us; // no longer than that
+    uint64_t idle_us;  // since when nothing runs; 0: something does
 
     int outcome;
     struct error why;
@@ -582,6 +588,10 @@ static void on_down(void *arg)
 
     forget_neighbours(daemon);
     report_clear(daemon->report);
+    if (daemon->leaving) {
+        loop_stop(daemon->loop); // nobody waits for what runs
+        return;
+    }
     add_event(daemon, AGENT_DISCONNECTED);
     step_alone(daemon);
 }
@@ -750,6 +760,26 @@ static void on_tick(void *arg)
     link_tick(daemon->link);
     add_event(daemon, AGENT_TICK);
     step_alone(daemon);
+    if (daemon->leaving && monotonic_us() > daemon->leave_us) {
+        log_write(daemon->options.log, LEVEL_WARNING, "%.3g s are over: ending what still runs",
+                  daemon->options.grace_ms / 1000.0);
+        loop_stop(daemon->loop);
+    }
+}
+
+// Leaving: nothing runs, and what was made has gone to those who want it, or they had their time.
+static bool has_left(struct daemon *daemon)
+{
+    struct agent_counts counts;
+
+    agent_counts(daemon->agent, &counts);
+    if (counts.running > 0) {
+        return false;
+    }
+    if (daemon->idle_us == 0) {
+        daemon->idle_us = monotonic_us();
+    }
+    return counts.partitions == 0 || monotonic_us() - daemon->idle_us > HANDOVER_US;
 }
 
 static void on_turn(void *arg)
@@ -759,6 +789,24 @@ static void on_turn(void *arg)
     if (link_is_up(daemon->link)) {
         report_send(daemon->report, daemon->link, daemon->store, &daemon->layers);
     }
+    if (daemon->leaving && has_left(daemon)) {
+        loop_stop(daemon->loop);
+    }
+}
+
+bool daemon_leave(struct daemon *daemon)
+{
+    Dray__Leaving message = DRAY__LEAVING__INIT;
+
+    if (daemon->options.grace_ms == 0 || has_left(daemon) ||
+        !link_send(daemon->link, FRAME_LEAVING, &message.base, NULL, 0)) {
+        return false;
+    }
+    daemon->leaving = true;
+    daemon->leave_us = monotonic_us() + (uint64_t)daemon->options.grace_ms * 1000;
+    add_event(daemon, AGENT_LEAVING);
+    step_alone(daemon);
+    return true;
 }
 
 // ---- start and end ----------------------------------------------------------------
@@ -804,25 +852,10 @@ static int open_link(struct daemon *daemon, struct error *err)
         .log = daemon->options.log,
     };
     const struct link_handler handler = {daemon, on_up, on_message, on_down, on_heartbeat, on_over};
-    Dray__Hello *hello = &daemon->hello;
 
-    dray__hello__init(hello);
-    hello->role = DRAY__ROLE__WORKER;
-    hello->protocol = FRAME_PROTOCOL;
-    hello->version = (char *)DRAY_VERSION;
-    hello->incarnation = daemon->incarnation;
-    hello->name = (char *)(uintptr_t)daemon->options.name; // these are only read
-    hello->has_threads = hello->has_memory = true;
-    hello->threads = daemon->options.threads;
-    hello->memory = daemon->options.memory;
-    daemon->endpoints[0] = (char *)(uintptr_t)exchange_endpoint(daemon->exchange);
-    hello->endpoint = daemon->endpoints;
-    hello->n_endpoint = 1;
-    if (daemon->options.data_dir != NULL) {
-        hello->data_dir = (char **)(uintptr_t)daemon->options.data_dir;
-        while (daemon->options.data_dir[hello->n_data_dir] != NULL) {
-            hello->n_data_dir++;
-        }
+    if (hello_make(&daemon->options, daemon->incarnation, exchange_endpoint(daemon->exchange),
+                   &daemon->hello_arena, &daemon->hello) != 0) {
+        return error_no_memory(err);
     }
     return link_create(daemon->loop, &options, &handler, &daemon->link, err);
 }
@@ -880,6 +913,7 @@ int daemon_create(const struct daemon_options *options, struct loop *loop, struc
     daemon->options = *options;
     daemon->loop = loop;
     arena_init(&daemon->arena, 0);
+    arena_init(&daemon->hello_arena, 0);
     agent_actions_init(&daemon->actions);
     if (getrandom(&daemon->incarnation, sizeof(daemon->incarnation), 0) !=
         (ssize_t)sizeof(daemon->incarnation)) {
@@ -923,6 +957,7 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
     store_destroy(daemon->store);
     budget_destroy(daemon->budget);
     arena_fini(&daemon->arena);
+    arena_fini(&daemon->hello_arena);
     free(daemon->event);
     free(daemon);
     return true;

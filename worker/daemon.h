@@ -14,6 +14,11 @@
 
 struct daemon;
 
+struct daemon_resource {
+    const char *name;
+    uint32_t amount;
+};
+
 struct daemon_options {
     const char *broker;
     const char *listen; // of the exchange; NULL: chosen to go with the broker's address
@@ -24,6 +29,12 @@ struct daemon_options {
     const struct plugins *plugins; // NULL: none
     const char *scratch;           // folder below which commands get theirs; NULL: /tmp
     unsigned reconnect_ms;
+    unsigned grace_ms; // daemon_leave waits so long for what runs
+    // What tasks may ask for.
+    const char *const *label;
+    size_t labels;
+    const struct daemon_resource *resource;
+    size_t resources;
     const struct log *log;
 };
 
@@ -32,6 +43,9 @@ int daemon_create(const struct daemon_options *options, struct loop *loop, struc
 // Says goodbye (if it shall) and stops its threads.  False: one of them is stuck; nothing can be freed, end
 // the process.
 bool daemon_destroy(struct daemon *daemon, bool goodbye);
+// Gives back what has not started, lets what runs come to its end, then stops the loop.  False: there is
+// nothing to wait for.
+bool daemon_leave(struct daemon *daemon);
 // After the loop has stopped: 0, or why the worker cannot go on.
 int daemon_outcome(const struct daemon *daemon, struct error *err);
 

@@ -17,6 +17,9 @@ enum {
     EXIT_USAGE = 2,
     DATA_DIRS_MAX = 64,
     PLUGINS_MAX = 64,
+    LABELS_MAX = 64,
+    RESOURCES_MAX = 64,
+    NAME_MAX_BYTES = 100,
     THREADS_MAX = 1024,
     MEMORY_MIN = 16 << 20,
     OPTION_MEMORY = 'm',
@@ -30,6 +33,9 @@ enum {
     OPTION_RECONNECT,
     OPTION_WAIT,
     OPTION_PLUGIN_MEMORY,
+    OPTION_LABEL,
+    OPTION_RESOURCES,
+    OPTION_GRACE,
 };
 
 struct arguments {
@@ -44,7 +50,12 @@ struct arguments {
     size_t plugins;
     uint64_t plugin_memory; // 0: as `memory`
     const char *scratch;
+    const char *label[LABELS_MAX];
+    size_t labels;
+    struct daemon_resource resource[RESOURCES_MAX];
+    size_t resources;
     unsigned reconnect_ms;
+    unsigned grace_ms;
     int lifeline;
     struct log log;
 };
@@ -72,6 +83,14 @@ static const struct argp_option OPTIONS[] = {
     {"plugin-memory", OPTION_PLUGIN_MEMORY, "SIZE", 0, "What each process of a plugin may take (as --memory)",
      0},
     {"scratch", OPTION_SCRATCH, "DIR", 0, "Commands get their working folders below it (TMPDIR, or /tmp)", 0},
+    {"label", OPTION_LABEL, "LABEL", 0,
+     "Tasks may ask for workers that have it (may be given several times; each plugin is the label "
+     "plugin:NAME)",
+     0},
+    {"resources", OPTION_RESOURCES, "NAME=N,...", 0,
+     "What tasks may ask for that there is only so much of, as gpu=2,licence=1 (may be given several times)",
+     0},
+    {"grace", OPTION_GRACE, "SECONDS", 0, "Asked to stop: wait so long for tasks that run (10)", 0},
     {"reconnect", OPTION_RECONNECT, "SECONDS", 0, "Without a broker for so long: give up (60)", 0},
     {"wait", OPTION_WAIT, "SECONDS", OPTION_HIDDEN, "The same", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
@@ -136,6 +155,49 @@ static unsigned parse_seconds(const char *text, const char *option, struct argp_
     return (unsigned)(seconds * 1000);
 }
 
+static void add_label(struct arguments *arguments, const char *value, struct argp_state *state)
+{
+    if (value[0] == '\0' || strlen(value) > NAME_MAX_BYTES) {
+        argp_error(state, "--label has 1 to %d characters", NAME_MAX_BYTES);
+    }
+    if (arguments->labels == LABELS_MAX) {
+        argp_error(state, "--label may be given %d times at most", LABELS_MAX);
+    }
+    arguments->label[arguments->labels++] = value;
+}
+
+// One NAME=N, which is cut at the =.
+static void add_resource(struct arguments *arguments, char *item, struct argp_state *state)
+{
+    char *equals = strchr(item, '=');
+    struct daemon_resource *resource = &arguments->resource[arguments->resources];
+
+    if (equals == NULL || equals == item || equals - item > NAME_MAX_BYTES) {
+        argp_error(state, "--resources are names and numbers as gpu=2,licence=1, not \"%s\"", item);
+    }
+    *equals = '\0';
+    for (size_t i = 0; i < arguments->resources; i++) {
+        if (strcmp(arguments->resource[i].name, item) == 0) {
+            argp_error(state, "--resources has \"%s\" twice", item);
+        }
+    }
+    if (arguments->resources == RESOURCES_MAX) {
+        argp_error(state, "--resources has more than %d names", RESOURCES_MAX);
+    }
+    resource->name = item;
+    resource->amount = (uint32_t)parse_whole(equals + 1, "resources NAME", 1, INT32_MAX, state);
+    arguments->resources++;
+}
+
+static void add_resources(struct arguments *arguments, char *value, struct argp_state *state)
+{
+    char *rest = value;
+
+    for (char *item; (item = strsep(&rest, ",")) != NULL;) {
+        add_resource(arguments, item, state);
+    }
+}
+
 static void check_broker(const struct arguments *arguments, struct argp_state *state)
 {
     if (arguments->broker == NULL) {
@@ -189,6 +251,15 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_WAIT:
         arguments->reconnect_ms = parse_seconds(value, "reconnect", state);
         return 0;
+    case OPTION_LABEL:
+        add_label(arguments, value, state);
+        return 0;
+    case OPTION_RESOURCES:
+        add_resources(arguments, value, state);
+        return 0;
+    case OPTION_GRACE:
+        arguments->grace_ms = parse_seconds(value, "grace", state);
+        return 0;
     case OPTION_LIFELINE:
         arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
         if (fcntl(arguments->lifeline, F_GETFD) < 0) {
@@ -220,7 +291,9 @@ static const struct argp ARGP = {
     .parser = parse_option,
     .args_doc = "BROKER",
     .doc = "Dray's worker: runs tasks for the broker at BROKER, tcp://HOST:PORT or ipc://PATH.\v"
-           "SIGTERM and SIGINT: says goodbye and exits.\n"
+           "SIGTERM and SIGINT: gives back what has not started, finishes what runs (for --grace), says "
+           "goodbye and "
+           "exits; at the second one at once.\n"
            "Exit codes: 0 asked to stop, by a signal or the broker; 1 could not start or go on; 2 wrong "
            "options; "
            "3 the broker was away for too long or refused.",
@@ -260,6 +333,11 @@ static uint64_t choose_memory(void)
 
 // ---- run --------------------------------------------------------------------------
 
+static bool leave(void *arg)
+{
+    return daemon_leave(arg);
+}
+
 static int work_until_stopped(const struct arguments *arguments, const struct plugins *plugins,
                               struct stopper *stopper, struct error *err)
 {
@@ -273,6 +351,11 @@ static int work_until_stopped(const struct arguments *arguments, const struct pl
         .plugins = plugins,
         .scratch = arguments->scratch,
         .reconnect_ms = arguments->reconnect_ms,
+        .grace_ms = arguments->grace_ms,
+        .label = arguments->label,
+        .labels = arguments->labels,
+        .resource = arguments->resource,
+        .resources = arguments->resources,
         .log = &arguments->log,
     };
     struct daemon *daemon = NULL;
@@ -281,6 +364,8 @@ static int work_until_stopped(const struct arguments *arguments, const struct pl
     int code = rc == -EINVAL ? EXIT_USAGE : EXIT_FAILURE;
 
     if (rc == 0) {
+        stopper->leave = leave;
+        stopper->arg = daemon;
         rc = loop_run(stopper->loop);
         if (rc != 0) {
             error_set(err, -rc, "cannot wait for messages: %s", strerror(-rc));
@@ -343,6 +428,7 @@ int main(int argc, char **argv)
 {
     struct arguments arguments = {
         .reconnect_ms = 60000,
+        .grace_ms = 10000,
         .lifeline = -1,
         .log = {.program = "dray-worker", .level = LEVEL_INFO},
     };

@@ -100,6 +100,77 @@ class ChildrenTest(cluster.ClusterTest):
             time.sleep(0.02)
 
 
+class Leaving(ChildrenTest):
+    def slow_job(self, tasks, seconds, **fields):
+        client = wire.Peer(self.endpoint)
+        _, accepted = client.submit([dict(
+            tasks=tasks, op=shell(f"echo $$ >> {self.folder}/ran; sleep {seconds}; echo {{index}}"), wanted=True,
+            **fields)])
+        client.job = accepted["job"]
+        return client
+
+    def wait_started(self, count):
+        end = time.monotonic() + 10 * cluster.SLOW
+        while not (self.folder / "ran").exists() or len((self.folder / "ran").read_text().split()) < count:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def test_what_runs_is_finished(self):
+        """Another worker does what had not started; nothing is run twice."""
+        leaver = self.start_worker("--name", "leaver")
+        client = self.slow_job(6, 0.5)
+        self.wait_started(1)
+        leaver.signal(signal.SIGTERM)
+        self.start_worker("--name", "stayer")
+        self.assertEqual(leaver.wait_exit(), 0, leaver.text)
+        got = set()
+        while True:
+            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=20 * cluster.SLOW)
+            if kind == "JOB_ENDED":
+                break
+            got.add(wire.unwrap_payload(payload[0])[16:])
+            client.say("FREE", job=client.job, run=[dict(job=client.job, layer=0, first=[message["index"]], count=[1])])
+        self.assertEqual(message["state"], 3, message)
+        self.assertEqual(got, {f"{i}\n".encode() for i in range(6)})
+        self.assertEqual(len((self.folder / "ran").read_text().split()), 6)
+        client.close()
+
+    def test_no_longer_than_its_grace(self):
+        worker = self.start_worker("--grace", "0.5")
+        client = self.slow_job(1, 77)
+        self.wait_started(1)
+        begin = time.monotonic()
+        worker.signal(signal.SIGTERM)
+        self.assertEqual(worker.wait_exit(), 0, worker.text)
+        self.assertGreater(time.monotonic() - begin, 0.4)
+        self.assertLess(time.monotonic() - begin, 5 * cluster.SLOW)
+        worker.wait_text("ending what still runs")
+        client.close()
+
+    def test_second_signal(self):
+        worker = self.start_worker("--grace", "60")
+        client = self.slow_job(1, 77)
+        self.wait_started(1)
+        worker.signal(signal.SIGTERM)
+        worker.wait_text("stopping")
+        time.sleep(0.2)
+        self.assertIsNone(worker.child.poll(), worker.text)
+        worker.signal(signal.SIGTERM)
+        self.assertEqual(worker.wait_exit(5), 0, worker.text)
+        client.close()
+
+    def test_labels(self):
+        """What tasks may ask for is told."""
+        self.start_worker("--label", "big", "--label", "fast", "--resources", "licence=1,gpu=2")
+        client = wire.Peer(self.endpoint)
+        client.say("CLUSTER_QUERY", tag=1)
+        _, message, _ = client.hear_kind("CLUSTER")
+        worker = message["worker"][0]
+        self.assertEqual(worker["label"], ["big", "fast", "plugin:hostile"])
+        self.assertEqual([(r["name"], r["amount"]) for r in worker["resource"]], [("licence", 1), ("gpu", 2)])
+        client.close()
+
+
 class Children(ChildrenTest):
     def test_commands(self):
         self.start_worker("--threads", "2")

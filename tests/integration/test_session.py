@@ -219,6 +219,11 @@ class Options(cluster.ClusterTest):
                      [broker, "--listen", "tcp://127.0.0.1:99999"], [broker, "--ready-fd", "99"],
                      [broker, "--lifeline", "99"], [worker, "tcp://127.0.0.1:1", "--lifeline", "99"],
                      [worker, "tcp://127.0.0.1:99999"], [worker, "tcp://127.0.0.1:1", "--listen", "nowhere"],
+                     [worker, "tcp://127.0.0.1:1", "--label", ""],
+                     [worker, "tcp://127.0.0.1:1", "--resources", "gpu"],
+                     [worker, "tcp://127.0.0.1:1", "--resources", "gpu=0"],
+                     [worker, "tcp://127.0.0.1:1", "--resources", "gpu=1,gpu=2"],
+                     [worker, "tcp://127.0.0.1:1", "--grace", "-1"],
                      [worker, "tcp://127.0.0.1:1", "--memory", "16.5MB"]):  # 16,500,000 bytes are not 16 MiB
             code, text = self.run_one(*argv)
             self.assertEqual(code, 2, (argv, text))

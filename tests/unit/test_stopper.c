@@ -26,6 +26,40 @@ static void test_signal(void **state)
     stopper_fini(&stopper);
 }
 
+static bool leave(void *arg)
+{
+    ++*(int *)arg;
+    kill(getpid(), SIGTERM);
+    return true;
+}
+
+static bool stay(void *arg)
+{
+    ++*(int *)arg;
+    return false;
+}
+
+// The first signal asks to leave, the second ends it; who has nothing to do ends at the first.
+static void test_leave(void **state)
+{
+    const struct log log = {.program = "test", .level = LEVEL_WARNING};
+    struct stopper stopper;
+    int asked = 0;
+
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        asked = 0;
+        assert_int_equal(stopper_init(&stopper, &log, -1, NULL), 0);
+        stopper.leave = k == 0 ? leave : stay;
+        stopper.arg = &asked;
+        assert_int_equal(kill(getpid(), SIGTERM), 0);
+        assert_int_equal(loop_run(stopper.loop), 0);
+        assert_int_equal(asked, 1);
+        assert_int_equal(stopper.leaving, k == 0);
+        stopper_fini(&stopper);
+    }
+}
+
 static void test_lifeline(void **state)
 {
     const struct log log = {.program = "test", .level = LEVEL_WARNING};
@@ -66,6 +100,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_thread),
         cmocka_unit_test(test_signal),
+        cmocka_unit_test(test_leave),
         cmocka_unit_test(test_lifeline),
     };
 

@@ -1,4 +1,4 @@
-// worker/child/command.c, worker/host/spawner.c: commands, well-behaved and not.
+// worker/child/command.c, worker/child/capture.c, worker/host/spawner.c: commands, well-behaved and not.
 #include "tests/unit/children_fixture.h"
 
 #include <sys/resource.h>

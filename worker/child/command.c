@@ -13,23 +13,16 @@
 #include <unistd.h>
 
 #include "proto/template.h"
+#include "worker/child/capture.h"
 #include "worker/child/children_state.h"
 #include "worker/child/scratch.h"
 
 enum {
     START_SECONDS = 60,
-    PIPE_BYTES = 1 << 20,  // of an output that turns out to be large
-    STEP_BYTES = 16 << 20, // by which a large output grows
     MESSAGE_ARGV = 100,
+    QUIET_MS = 3,
 };
 #define NS_PER_MS UINT64_C(1000000)
-
-// What a command has written, counted as it comes.
-struct capture {
-    uint8_t *data;
-    size_t size, room;
-    bool widened;
-};
 
 // One command.
 struct job {
@@ -507,124 +500,6 @@ static void feed(struct job *job)
     close_fd(&job->in);
 }
 
-// ---- standard output --------------------------------------------------------------------------
-
-static int capture_reserve(struct job *job, size_t need, struct error *err)
-{
-    struct capture *c = &job->capture;
-    size_t room = c->room < STEP_BYTES ? c->room * 2 : c->room + STEP_BYTES;
-    uint8_t *data;
-    int rc;
-
-    if (need <= c->room) {
-        return 0;
-    }
-    room = room < need ? need : room;
-    room = (room + READ_BYTES - 1) / READ_BYTES * READ_BYTES;
-    rc = children_take(job->children, room - c->room, "its standard output", err);
-    if (rc != 0) {
-        return rc;
-    }
-    data = realloc(c->data, room);
-    if (data == NULL) {
-        children_give(job->children, room - c->room);
-        return error_no_memory(err);
-    }
-    c->data = data;
-    c->room = room;
-    return 0;
-}
-
-static int capture_add(struct job *job, const void *data, size_t size, struct error *err)
-{
-    struct capture *c = &job->capture;
-    int rc = capture_reserve(job, c->size + size, err);
-
-    if (rc == 0) {
-        memcpy(c->data + c->size, data, size);
-        c->size += size;
-    }
-    return rc;
-}
-
-// All that is there now.  1: more may come; 0: its end; -ENOMEM: it does not fit.
-static int read_output(struct job *job, struct error *err)
-{
-    struct capture *c = &job->capture;
-
-    for (;;) {
-        bool direct = c->room - c->size >= READ_BYTES;
-        ssize_t n = direct ? read(job->out, c->data + c->size, c->room - c->size)
-                           : read(job->out, job->children->some, READ_BYTES);
-
-        if (n == 0) {
-            return 0;
-        }
-        if (n < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return errno == EAGAIN ? 1 : 0;
-        }
-        if (direct) {
-            c->size += (size_t)n;
-        } else {
-            int rc = capture_add(job, job->children->some, (size_t)n, err);
-
-            if (rc != 0) {
-                return rc;
-            }
-        }
-        if (n == READ_BYTES && !c->widened) {
-            fcntl(job->out, F_SETPIPE_SZ, PIPE_BYTES);
-            c->widened = true;
-        }
-    }
-}
-
-static void capture_drop(struct job *job)
-{
-    free(job->capture.data);
-    children_give(job->children, job->capture.room);
-    job->capture = (struct capture){0};
-}
-
-// Cut to size and padded with zeros, as buffer_create does.
-static int capture_finish(struct job *job, struct buffer **out, struct error *err)
-{
-    struct capture *c = &job->capture;
-    size_t padded = c->size == 0 ? CHANNEL_ALIGN : channel_pad(c->size);
-    struct buffer *buffer;
-    uint8_t *data;
-
-    // Small ones are moved to where they begin at a multiple of 64.
-    if (c->size <= READ_BYTES) {
-        buffer = buffer_create(c->size, &data);
-        if (buffer == NULL) {
-            return error_no_memory(err);
-        }
-        if (c->size > 0) {
-            memcpy(data, c->data, c->size);
-        }
-        free(c->data);
-    } else {
-        data = realloc(c->data, padded);
-        if (data == NULL) {
-            return error_no_memory(err);
-        }
-        c->data = data;
-        memset(data + c->size, 0, padded - c->size);
-        buffer = buffer_wrap(data, c->size, free, data);
-        if (buffer == NULL) {
-            return error_no_memory(err);
-        }
-    }
-    children_give(job->children, c->room > padded ? c->room - padded : 0);
-    *c = (struct capture){0};
-    *out = buffer;
-    return 0;
-}
-
 // ---- while it runs ----------------------------------------------------------------------------
 
 static void send_signal(struct job *job, int number)
@@ -658,11 +533,15 @@ static void look_at_time(struct job *job, uint64_t deadline)
     }
 }
 
-static int poll_ms(const struct job *job, uint64_t deadline)
+// quiet_ns: nobody looks at its output until then.
+static int poll_ms(const struct job *job, uint64_t deadline, uint64_t quiet_ns)
 {
     uint64_t at = job->ending == 0 ? deadline : job->killed ? 0 : job->kill_ns;
     uint64_t now;
 
+    if (quiet_ns != 0 && (at == 0 || at > quiet_ns)) {
+        at = quiet_ns;
+    }
     if (at == 0) {
         return -1;
     }
@@ -677,7 +556,7 @@ static int poll_ms(const struct job *job, uint64_t deadline)
 static void drain(struct job *job)
 {
     if (job->out >= 0) {
-        int rc = read_output(job, &job->why);
+        int rc = capture_read(&job->capture, job->children, job->out, &job->why);
 
         if (rc < 0) {
             end_command(job, ENOMEM, true);
@@ -698,23 +577,28 @@ static int wait_for_exit(struct job *job, uint64_t deadline)
 {
     struct children *children = job->children;
     struct process *spawner = &children->spawner;
+    // What a short command writes fits into its pipes and is read at its end: one wake-up instead of three.
+    uint64_t quiet_ns = process_now_ns() + QUIET_MS * NS_PER_MS;
 
     for (;;) {
         struct pollfd fds[PLACES] = {
             [AT_SOCKET] = {.fd = spawner->socket, .events = POLLIN},
             [AT_PROCESS] = {.fd = spawner->pidfd, .events = POLLIN},
             [AT_WAKE] = {.fd = children->wake, .events = POLLIN},
-            [AT_OUT] = {.fd = job->out, .events = POLLIN},
-            [AT_ERR] = {.fd = job->err, .events = POLLIN},
+            [AT_OUT] = {.fd = quiet_ns != 0 ? -1 : job->out, .events = POLLIN},
+            [AT_ERR] = {.fd = quiet_ns != 0 ? -1 : job->err, .events = POLLIN},
             [AT_IN] = {.fd = job->in, .events = POLLOUT},
         };
         uint64_t count;
-        int n = poll(fds, PLACES, poll_ms(job, deadline));
+        int n = poll(fds, PLACES, poll_ms(job, deadline, quiet_ns));
 
         if (n < 0 && errno != EINTR) {
             return -errno;
         }
         look_at_time(job, deadline);
+        if (quiet_ns != 0 && process_now_ns() >= quiet_ns) {
+            quiet_ns = 0;
+        }
         if (n <= 0) {
             continue;
         }
@@ -898,7 +782,8 @@ static int read_output_file(struct job *job, struct buffer **out, struct error *
 static int take_result(struct job *job, struct error *err)
 {
     struct buffer *buffer = NULL;
-    int rc = job->output != NULL ? read_output_file(job, &buffer, err) : capture_finish(job, &buffer, err);
+    int rc = job->output != NULL ? read_output_file(job, &buffer, err)
+                                 : capture_finish(&job->capture, job->children, &buffer, err);
 
     if (rc == 0) {
         job->task->partition = partition_from_bytes(buffer);
@@ -980,7 +865,7 @@ void command_run(struct children *children, const Dray__Command *command, uint32
     close_fd(&job.out);
     close_fd(&job.err);
     if (job.capture.room > 0) {
-        capture_drop(&job);
+        capture_drop(&job.capture, children);
     }
     if (job.scratch) {
         children->spare = scratch_is_untouched(job.directory);

@@ -35,6 +35,13 @@ class Submit(TestCase):
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (0, b"", b"dray: job 1: 7 tasks done, 0 failed\n"))
 
+    def test_example(self):
+        """As the README tells it."""
+        root = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+        text = read(root, "client/examples/jobs/pi.yaml")
+        self.assertIn(text[text.index("name:"):], read(root, "README.md"))
+        self.assertAlmostEqual(float(self.ok(run("submit", "-", input=text.encode()))), 3.14, places=1)
+
     def test_output(self):
         out = self.path("out")
         self.assertEqual(self.ok(run("submit", "-o", out, self.write(WORDS))), "")

@@ -12,11 +12,13 @@
 
 enum {
     UNFINISHED_MAX = 1000000,
-    SEND_TASKS = 8192,            // so many are sent without being asked
-    SEND_BYTES = 1 << 20,         // or so much
-    MESSAGE_BYTES = 32 << 20,     // of one EXTEND, unless a single layer is larger
+    SEND_TASKS = 8192,        // so many are sent without being asked, more while the cluster has enough to do
+    SEND_TASKS_MAX = 65536,   // but never more
+    SEND_BYTES = 1 << 20,     // or so much
+    MESSAGE_BYTES = 32 << 20, // of one EXTEND, unless a single layer is larger
     UNSENT_MAX = 16 * SEND_TASKS, // then a submit waits
     SEND_NS = 4000000,            // or what is older, when the next one comes
+    SEND_BUSY_NS = 20000000,      // the same while the cluster has enough to do
     RETRY_MS = 5,                 // while the broker takes no messages
     LAYERS_MAX = 16384,           // of a job, before the pool moves on to another one
     MAP_EDGES_MAX = 4 << 20,
@@ -482,17 +484,21 @@ static void count_tasks(struct dray_pool *pool, uint32_t tasks)
     pool->unsent += tasks;
 }
 
-// Sends what is enough or old enough, and takes in what has come meanwhile.
+// Sends what is enough or old enough, and takes in what has come meanwhile.  Where the cluster is behind
+// anyway, larger layers are cheaper for all: tasks that depend on many layers most of all.
 static int send_some(struct dray_pool *pool, struct error *err)
 {
+    size_t sent = pool->unfinished > pool->unsent ? pool->unfinished - pool->unsent : 0;
+    size_t enough = sent / 2 > SEND_TASKS ? sent / 2 : SEND_TASKS;
     uint64_t now = coarse_ns();
     int rc;
 
     if (pool->since_ns == 0) {
         pool->since_ns = now;
     }
-    if (pool->unsent < SEND_TASKS && pool->graph.size + pool->draft.argument.size < SEND_BYTES &&
-        now - pool->since_ns < SEND_NS) {
+    enough = enough < SEND_TASKS_MAX ? enough : SEND_TASKS_MAX;
+    if (pool->unsent < enough && pool->graph.size + pool->draft.argument.size < SEND_BYTES &&
+        now - pool->since_ns < (sent > SEND_TASKS ? SEND_BUSY_NS : SEND_NS)) {
         return 0;
     }
     rc = connection_take_in(pool->dray, false, err);

@@ -213,8 +213,8 @@ static void run_tree(void)
     free(node);
 }
 
-// Random earlier tasks, several of them, of two pools.
-static void run_random(void)
+// Random earlier tasks, several of them, of one or two pools.
+static void random_tasks(size_t several)
 {
     struct dray_future *all = malloc(tasks * sizeof(*all));
     uint64_t *value = calloc(tasks, sizeof(*value)), random = 88172645463325252U;
@@ -240,7 +240,7 @@ static void run_random(void)
             input[inputs] = all[from];
             value[i] += value[from];
         }
-        pool = pools[random >> 40 & 1];
+        pool = pools[(random >> 40) % several];
         all[i] = submit(&count, input, inputs);
         value[i] += 1 + (uint64_t)all[i].index;
     }
@@ -254,6 +254,16 @@ static void run_random(void)
     free(all);
     free(value);
     printf("random: %zu tasks\n", tasks);
+}
+
+static void run_random(void)
+{
+    random_tasks(1);
+}
+
+static void run_pools(void)
+{
+    random_tasks(2);
 }
 
 static int compare(const void *a, const void *b)
@@ -394,8 +404,9 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } all[] = {{"map", run_map},         {"submit", run_submit}, {"chain", run_chain}, {"tree", run_tree},
-               {"random", run_random},   {"cancel", run_cancel}, {"fail", run_fail},   {"keep", run_keep},
+    } all[] = {{"map", run_map},         {"submit", run_submit}, {"chain", run_chain},
+               {"tree", run_tree},       {"random", run_random}, {"pools", run_pools},
+               {"cancel", run_cancel},   {"fail", run_fail},     {"keep", run_keep},
                {"latency", run_latency}, {"kept", run_kept},     {"graph", run_graph}};
     const struct dray_pool_options options = {
         .size = sizeof(options), .name = "test", .unfinished_max = 4000000};

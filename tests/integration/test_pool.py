@@ -22,14 +22,14 @@ class Pool(TestCase):
 
     def test_patterns(self):
         with Cluster(workers=2) as cluster:
-            out = self.pool(cluster, "map", 50000, "submit", 50000, "chain", 3000, "tree", 2048, "random", 5000,
+            out = self.pool(cluster, "map", 50000, "submit", 50000, "chain", 3000, "tree", 2048, "random", 20000, "pools", 5000,
                             "latency", 200)
         for what in ("map", "submit", "chain", "tree", "random", "latency"):
             self.assertRegex(out, rf"(?m)^{what}: ")
 
     def test_one_worker_dies(self):
         with Cluster(workers=3) as cluster:
-            program = subprocess.Popen([PROGRAM, cluster.endpoint, "map", "50000", "random", "10000"],
+            program = subprocess.Popen([PROGRAM, cluster.endpoint, "map", "50000", "pools", "10000"],
                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
             time.sleep(0.05)
             cluster.workers[0].send_signal(signal.SIGKILL)

@@ -297,10 +297,10 @@ static void play_cancel(struct fake *fake, const Dray__Cancel *cancel)
         batch.why = &why;
         results.n_batch = 1;
         results.batch = batches;
-        say(fake, FRAME_RESULTS, &results.base, NULL, 0);
         for (size_t k = 0; k < run->n_first; k++) {
             fake->cancelled += run->count[k];
         }
+        say(fake, FRAME_RESULTS, &results.base, NULL, 0);
     }
 }
 

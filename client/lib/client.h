@@ -36,6 +36,7 @@ struct client_attach {
     const char *kept; // a name, not NULL
     bool look;        // only asks: nothing comes of the job
     bool ordered;     // its results come in index order of their layer
+    bool unfetched;   // without their data, unless they came along: for dray_gather
 };
 // dray_attach, with all that the broker says of the job: state, note, layers.
 int client_attach(dray_t *dray, const struct client_attach *how, struct arena *arena,

@@ -317,6 +317,7 @@ int client_attach(dray_t *dray, const struct client_attach *how, struct arena *a
     dray->awaited.attach = !how->look;
     dray->awaited.options.detached = true; // others may want its results
     dray->awaited.options.ordered = how->ordered;
+    dray->awaited.options.unfetched = how->unfetched;
     rc = inquire(dray, FRAME_ATTACH, &attach.base, FRAME_ATTACHED, arena, &answer, err);
     if (rc == 0) {
         attached = (const Dray__Attached *)answer;

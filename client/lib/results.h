@@ -30,6 +30,7 @@ struct results_job_options {
     bool detached; // others may want the results: do not free them once read
     bool ordered;  // in index order of their layer
     bool open;     // more layers come
+    bool unfetched; // large results are not fetched unasked
     // Of a pool: results stay on the cluster until they are released, large ones are not fetched unasked, and
     // this counts the tasks that have neither a result nor failed.
     size_t *unfinished;

@@ -134,7 +134,8 @@ static struct batch *begin_batch(const struct intake *in, uint32_t ranges)
         in->failure->refs++;
     }
     // Of a pool they are only told of.
-    batch->announced = in->bytes == NULL && in->failure == NULL && in->job->options.unfinished == NULL;
+    batch->announced = in->bytes == NULL && in->failure == NULL && in->job->options.unfinished == NULL &&
+                       !in->job->options.unfetched;
     for (size_t i = 0; !in->alike && i < in->count; i++) {
         batch->sizes[i] = size_at(in, i);
     }

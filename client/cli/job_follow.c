@@ -6,8 +6,9 @@
 #include <string.h>
 
 #include "client/cli/command.h"
+#include "proto/partition.h"
 
-enum { FAILURES_SHOWN = 10 };
+enum { FAILURES_SHOWN = 10, GATHER_MAX = 32 };
 
 struct state {
     struct job_follow *follow;
@@ -19,10 +20,10 @@ struct state {
 
 // ---- telling -------------------------------------------------------------------------------------
 
-static void tell_failure(struct state *state, const struct dray_event *event)
+static void tell_failure(struct state *state, uint32_t layer, uint32_t index, const char *text)
 {
     const struct job_view *view = state->follow->view;
-    const char *reason = job_view_reason(view, event->layer, event->index, event->error.text);
+    const char *reason = job_view_reason(view, layer, index, text);
     char label[JOB_LABEL_MAX];
 
     state->follow->failed++;
@@ -30,11 +31,11 @@ static void tell_failure(struct state *state, const struct dray_event *event)
         return;
     }
     progress_clear(state->follow->progress);
-    job_view_label(view, event->layer, event->index, label);
+    job_view_label(view, layer, index, label);
     if (reason != NULL) {
         complain_text("%s failed %s", label, reason);
     } else {
-        complain_text("%s failed: %s", label, event->error.text);
+        complain_text("%s failed: %s", label, text);
     }
 }
 
@@ -81,7 +82,7 @@ static int take_failure(struct state *state, const struct dray_event *event, str
     struct job_follow *follow = state->follow;
 
     if (!follow->until_there || result_sink_selected(follow->sink, event->layer, event->index)) {
-        tell_failure(state, event);
+        tell_failure(state, event->layer, event->index, event->error.text);
     }
     return result_sink_missing(follow->sink, event->layer, event->index, err);
 }
@@ -171,4 +172,113 @@ enum job_outcome job_follow_run(struct job_follow *follow, struct error *err)
         state.outcome = JOB_FAILED;
     }
     return state.outcome;
+}
+
+// ---- only some ---------------------------------------------------------------------------------------
+
+// As it was encoded: dray_gather gives bytes without their header.
+static struct buffer *encode(const struct dray_bytes *value)
+{
+    struct partition *partition;
+    struct buffer *bytes, *encoded = NULL;
+    uint8_t *data;
+
+    bytes = buffer_create(value->size, &data);
+    if (bytes == NULL) {
+        return NULL;
+    }
+    memcpy(data, value->data, value->size);
+    if (value->size >= PARTITION_HEADER && memcmp(data, "DPT1", 4) == 0 && data[4] == PARTITION_TABLE) {
+        return bytes;
+    }
+    partition = partition_from_bytes(bytes);
+    if (partition != NULL && partition_encode(partition, &encoded, NULL) != 0) {
+        encoded = NULL;
+    }
+    partition_unref(partition);
+    return encoded;
+}
+
+static int put_gathered(struct state *state, const struct dray_future *future,
+                        const struct dray_gathered *gathered, struct error *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < gathered->count && rc == 0; i++) {
+        struct buffer *encoded = encode(&gathered->value[i]);
+
+        rc = encoded == NULL
+                 ? error_no_memory(err)
+                 : result_sink_put(state->follow->sink, future[i].layer, future[i].index, encoded, err);
+        buffer_unref(encoded);
+    }
+    state->outcome = rc != 0 ? JOB_OUTPUT : state->outcome;
+    return rc;
+}
+
+// dray_gather names the task by its numbers first.
+static const char *reason_of(const struct dray_future *future, const char *text)
+{
+    char begin[96];
+    size_t size =
+        (size_t)snprintf(begin, sizeof(begin), "task %u of layer %u of job %u failed: ", future->index,
+                         future->layer, future->job);
+
+    return strncmp(text, begin, size) == 0 ? text + size : text;
+}
+
+// Several at once; when one of them failed, each by itself.
+static int gather(struct state *state, const struct dray_future *future, size_t count, struct error *err)
+{
+    struct job_follow *follow = state->follow;
+    struct dray_gathered gathered = {0};
+    struct dray_error error = {0};
+    int rc = dray_gather(follow->dray, future, count, -1, &gathered, &error);
+
+    if (rc == 0) {
+        rc = put_gathered(state, future, &gathered, err);
+        dray_gathered_free(&gathered);
+        return rc;
+    }
+    if (rc == -EINTR || rc == -ENOTCONN || rc == -ETIMEDOUT) {
+        state->outcome = JOB_BROKER;
+        return error_set(err, error.code, "%s", error.text);
+    }
+    if (count > 1) {
+        rc = 0;
+        for (size_t i = 0; i < count && rc == 0; i++) {
+            rc = gather(state, &future[i], 1, err);
+        }
+        return rc;
+    }
+    tell_failure(state, future->layer, future->index, reason_of(future, error.text));
+    rc = result_sink_missing(follow->sink, future->layer, future->index, err);
+    state->outcome = rc != 0 ? JOB_OUTPUT : state->outcome;
+    return rc;
+}
+
+enum job_outcome job_follow_gather(struct job_follow *follow, const struct job_ranges *ranges,
+                                   struct error *err)
+{
+    struct state state = {.follow = follow, .outcome = JOB_DONE};
+    struct dray_future future[GATHER_MAX];
+    size_t count = 0;
+    int rc = 0;
+
+    for (size_t i = 0; i < ranges->count && rc == 0; i++) {
+        for (uint32_t k = 0; k < ranges->range[i].count && rc == 0; k++) {
+            future[count++] = (struct dray_future){.job = follow->view->job,
+                                                   .layer = ranges->range[i].layer,
+                                                   .index = ranges->range[i].first + k};
+            if (count == GATHER_MAX) {
+                rc = gather(&state, future, count, err);
+                count = 0;
+            }
+        }
+    }
+    rc = rc == 0 && count > 0 ? gather(&state, future, count, err) : rc;
+    if (follow->failed > FAILURES_SHOWN) {
+        complain_text("%" PRIu64 " tasks failed in all", follow->failed);
+    }
+    return rc == 0 && follow->failed > 0 ? JOB_FAILED : state.outcome;
 }

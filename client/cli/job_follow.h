@@ -28,5 +28,9 @@ struct job_follow {
 // Complains about failed tasks as it goes (the first ten) and about all in one line at the end; *err is about
 // the job, the connection or the sink.
 enum job_outcome job_follow_run(struct job_follow *follow, struct error *err);
+// The same for these ranges alone, when they are few of a job that was attached to as `unfetched`: nothing
+// else is fetched.
+enum job_outcome job_follow_gather(struct job_follow *follow, const struct job_ranges *ranges,
+                                   struct error *err);
 
 #endif

@@ -97,6 +97,7 @@ struct request {
     struct session session;
     struct job_view view;
     struct job_ranges ranges;
+    bool few; // of all results
     struct result_sink *sink;
     struct progress *progress;
 };
@@ -154,6 +155,20 @@ static int select_tasks(struct request *request, struct error *err)
     return rc;
 }
 
+// Less than half of what there is.
+static bool is_few(const struct request *request)
+{
+    uint64_t all = 0, wanted = 0;
+
+    for (uint32_t l = 0; l < request->view.layers; l++) {
+        all += request->view.layer[l].wanted ? request->view.layer[l].tasks : 0;
+    }
+    for (size_t i = 0; i < request->ranges.count; i++) {
+        wanted += request->ranges.range[i].count;
+    }
+    return wanted > 0 && wanted < all / 2;
+}
+
 static int attach(struct request *request, struct error *err)
 {
     struct client_attach how = {.ordered = true, .look = true};
@@ -169,6 +184,8 @@ static int attach(struct request *request, struct error *err)
     }
     rc = rc == 0 ? check_free(request, how.job, err) : rc;
     how.look = false;
+    request->few = how.unfetched = rc == 0 && is_few(request);
+    how.ordered = !request->few;
     return rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
 }
 
@@ -190,7 +207,8 @@ static int follow(struct request *request)
                                 .quiet = request->arguments->quiet,
                                 .until_there = request->ranges.count > 0};
     struct error err = {0}, more = {0};
-    enum job_outcome outcome = job_follow_run(&follow, &err);
+    enum job_outcome outcome =
+        request->few ? job_follow_gather(&follow, &request->ranges, &err) : job_follow_run(&follow, &err);
     uint64_t left = result_sink_left(request->sink);
 
     if (outcome == JOB_BROKER) {

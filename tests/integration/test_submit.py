@@ -249,11 +249,25 @@ class Jobs(TestCase):
         process.stdout.close()
         process.stderr.close()
         self.assertEqual(self.info(job)["state"], "running")
+        for what in ([], ["s.3"]):  # all of it, and a task that runs
+            process = start("result", job, *what, env=self.env)
+            wait_for(lambda: self.info(job)["client"], 10, "its client")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=10 * SLOW)
+            self.assertEqual((process.returncode, out, err), (130, b"", b""))
+        process = start("result", job, "s.3", env=self.env)
+        wait_for(lambda: self.info(job)["client"], 10, "its client")
         self.ok(self.dray("cancel", job))
+        out, err = process.communicate(timeout=10 * SLOW)
+        self.assertEqual((process.returncode, out), (1, b""), err)
+        self.assertIn(b"s.3 failed: ", err)
 
     def test_many_results(self):
         job = self.submit("tasks: {a: {array: 0..19999, count: }, b: {shell: 'head -c 3000000 /dev/zero'}}")
         self.dray("wait", "-q", job)
+        # One of them needs none of the others.
+        self.assertEqual(self.dray("result", job, "a.19998").stdout, (19999).to_bytes(8, "little"))
+        self.assertEqual(len(self.dray("result", job, "b").stdout), 3000000)
         self.ok(self.dray("result", job, "-o", self.path("out")))
         self.assertEqual(os.path.getsize(self.path("out")), 20000 * 8 + 3000000)
 

@@ -130,6 +130,7 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
     int rc;
 
     sched_options_default(&sched_options);
+    sched_options.ahead = true;
     broker->sched = sched_create(&sched_options);
     if (broker->sched == NULL) {
         return error_no_memory(err);

@@ -131,7 +131,7 @@ void ahead_expand(struct worker *worker, const struct job *rival)
             from = slot.layer->consumers == NULL ? end : from + 1;
         }
         worker->ahead_from = from;
-        if (from == end) {
+        if (from >= end) { // beyond: the range has lost its end meanwhile
             // The last range may still grow.
             if (worker->queue_ahead + 1 < worker->queue_count) {
                 worker->queue_ahead++;

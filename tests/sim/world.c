@@ -678,6 +678,7 @@ static void begin(struct world *world)
     world->killers = faults && random_percent(random, 10);
     world->chaos_until = faults ? random_below(random, 60000) : 0;
     sched_options_default(&options);
+    options.ahead = world->options.seed % 3 != 0;
     options.queue_depth = world->depth;
     options.attempts_max = world->killers ? 3 : 1000;
     options.progress_us = 2000;

@@ -264,7 +264,8 @@ static bool settle(struct agent *agent, struct block *block, uint32_t cell)
         return true;
     }
     block->unmade &= ~one;
-    if (here && (block->sticky & one) == 0) {
+    // While its own task runs here the store may have either.
+    if (here && ((block->sticky | block->running) & one) == 0) {
         if (!actions_reserve(agent, 1)) {
             return false;
         }
@@ -303,7 +304,7 @@ static bool settle_unneeded(struct agent *agent, struct block *block)
     if (block->in_line) {
         block_leave_line(agent, block, mask);
     }
-    copies = block->held & mask & ~block->own & ~block->sticky;
+    copies = block->held & mask & ~(block->own | block->sticky | block->running);
     if (copies != 0) {
         block->held &= ~copies;
         agent->held -= popcount(copies);

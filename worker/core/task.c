@@ -172,7 +172,7 @@ void tasks_over(struct agent *agent, struct block *block, uint64_t mask)
     agent->running -= popcount(mask);
     leave_assignments(agent, block, mask, false);
     leave_needs(agent, block, mask);
-    block_check(agent, block, 0);
+    block_check(agent, block, mask & block->held);
 }
 
 // ---- coming ------------------------------------------------------------------------------
@@ -317,6 +317,7 @@ int task_restart(struct agent *agent, struct block *block, uint32_t cell)
     block->layer->running--;
     agent->running--;
     agent->assignment[number].tasks--;
+    block_check(agent, block, bit(cell) & block->held);
     if (missing == 0) {
         queue_ready(agent, block, bit(cell), number);
     } else {

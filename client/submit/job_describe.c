@@ -11,12 +11,17 @@ enum { TEXT_MAX = 60, NUMBERS_SHOWN = 5 };
 
 // ---- pieces ---------------------------------------------------------------------------------------
 
-// Control characters as spaces, cut to `room` characters; what is left of the room.
+// Of a template: control characters as spaces, cut to `room` characters; what is left of the room.
 static size_t put_cut(FILE *out, const char *text, size_t size, size_t room)
 {
     for (size_t at = 0; at < size && room > 0; room--) {
         uint32_t code;
-        size_t length = utf8_next(text + at, size - at, &code);
+        size_t length;
+
+        if (text[at] == '{' && at + 1 < size && text[at + 1] == '{') {
+            at++; // as the file has it
+        }
+        length = utf8_next(text + at, size - at, &code);
 
         if (room == 1 && at + length < size) {
             fputs("...", out);

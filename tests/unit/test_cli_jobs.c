@@ -462,11 +462,10 @@ static void test_sink_directory(void **state)
     folder_expect(&inner, "many.12", "a");
     folder_expect(&inner, "one", "");
     assert_int_equal(rmdir(test.path), 0);
-    folder_close(&test.folder);
-
     options.directory = "/nonexistent/folder";
     assert_int_equal(result_sink_create(&options, &test.view, &test.ranges, &sink, &err), -ENOENT);
     assert_non_null(strstr(err.text, "/nonexistent/folder"));
+    folder_close(&test.folder);
 }
 
 // What a worker sends is checked.

@@ -130,6 +130,8 @@ static void test_small(void **state)
            "1 task in 1 layer\nhello (result)  1 task  echo hello\n");
     expect("name: many\ntasks:\n- name: a\n  count:\n  array: 0..999999\n",
            "many: 1000000 tasks in 1 layer\na (result)  1000000 tasks 0..999999  count\n");
+    expect("tasks: {a: {array: 0..1, shell: \"awk '{print {index}}'\"}}",
+           "2 tasks in 1 layer\na (result)  2 tasks 0..1  sh: awk '{print {index}}'\n");
     expect_as("t.json", "{\"tasks\": {\"a\": {\"busy\": {\"time\": \"2ms\", \"output\": \"1k\"}}}}",
               "1 task in 1 layer\na (result)  1 task  busy for 2 ms\n");
     expect_as("-", " {\"tasks\": {\"a\": {\"data\": \"\\ud83d\\ude00\"}}}",

@@ -65,6 +65,8 @@ void job_destroy(struct job *job)
     failures_destroy(job);
     free(job->text);
     free(job->worker_name);
+    free(job->name);
+    free(job->note);
     free(job);
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "broker/core/growth.h"
 #include "broker/core/job.h"
@@ -114,13 +115,16 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
     job->key_lo = event->u.submit.key_lo;
     job->progress_at = job->submitted_us = sched->now_us;
     if (event->u.submit.name != NULL) {
-        job->name = arena_strdup(&job->arena, event->u.submit.name);
+        job->name = strdup(event->u.submit.name);
         rc = job->name == NULL ? error_no_memory(err) : 0;
     }
     if (rc == 0 && event->u.submit.note_size > 0) {
-        job->note = arena_copy(&job->arena, event->u.submit.note, event->u.submit.note_size);
-        job->note_size = event->u.submit.note_size;
+        job->note = malloc(event->u.submit.note_size);
         rc = job->note == NULL ? error_no_memory(err) : 0;
+        if (rc == 0) {
+            memcpy(job->note, event->u.submit.note, event->u.submit.note_size);
+            job->note_size = event->u.submit.note_size;
+        }
     }
     if (rc == 0) {
         rc = graph != NULL ? growth_prepare(&growth, job, graph, event->u.submit.arena, err)

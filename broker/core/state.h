@@ -140,8 +140,8 @@ struct job {
     bool grows;     // more layers may come
     bool any_wanted;
     uint32_t kept;        // under so many names, whatever becomes of clients
-    char *name;           // NULL: none
-    const void *note;     // of SUBMIT
+    char *name;           // NULL: none; as the note, it outlives the tasks
+    void *note;           // of SUBMIT
     size_t note_size;
     uint64_t submitted_us;
     bool hidden;          // given up by its client, but other jobs need partitions of it

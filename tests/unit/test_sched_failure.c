@@ -271,6 +271,37 @@ static void test_cancelled_tasks(void **state)
     end(&play, &build);
 }
 
+// What there is to say of a job that has ended does not end with its tasks.
+static void test_cancelled_job(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    struct sched_job job;
+    char name[] = "sleepers", note[] = "note";
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, 2));
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.client = CLIENT;
+    event.u.submit.key_lo = 1;
+    event.u.submit.graph = build_graph(&build);
+    event.u.submit.name = name;
+    event.u.submit.note = note;
+    event.u.submit.note_size = sizeof(note);
+    assert_int_equal(step(&play, &event), 0);
+    memset(name, 'x', sizeof(name) - 1);
+    memset(note, 'x', sizeof(note));
+    of_job(&play, EVENT_CANCEL, CLIENT, NULL);
+    assert_int_equal(sched_job_info(play.sched, 1, &job), 0);
+    assert_int_equal(job.state, JOB_CANCELLED);
+    assert_string_equal(job.name, "sleepers");
+    assert_int_equal(job.note_size, sizeof(note));
+    assert_memory_equal(job.note, "note", sizeof(note));
+    end(&play, &build);
+}
+
 // Who takes the job over is told of failures as well.
 static void test_failures_are_told_anew(void **state)
 {
@@ -359,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_attempts_with_inputs),
         cmocka_unit_test(test_deaths_count_as_a_failure),
         cmocka_unit_test(test_cancelled_tasks),
+        cmocka_unit_test(test_cancelled_job),
         cmocka_unit_test(test_failures_are_told_anew),
         cmocka_unit_test(test_many_failures_stay_cheap),
     };

@@ -115,7 +115,7 @@ static void walk_text(struct walker *w, const char *text)
     uint8_t there = text != NULL;
 
     walk(w, &there, 1);
-    if (there) {
+    if (text != NULL) {
         walk(w, text, strlen(text) + 1);
     }
 }

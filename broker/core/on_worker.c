@@ -20,13 +20,19 @@ static bool is_unknown_job(const struct sched *sched, uint32_t number)
     return job == NULL || !job->has_tasks;
 }
 
-// A worker says that it holds a partition that it was not (or is no longer) asked for.
+// A worker holds a partition: it was asked for it (before it could say that it has it from an earlier
+// session, maybe), or was not, or is no longer.
 static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64_t bytes)
 {
     struct sched *sched = layer->job->sched;
     enum task_state state = task_state(layer, i);
 
     if (state == TASK_HELD && layer->owner[i] == worker->number) {
+        return;
+    }
+    if (state == TASK_ASSIGNED && layer->owner[i] == worker->number) {
+        worker_unassign(worker, layer, i);
+        task_hold(layer, i, worker, bytes);
         return;
     }
     if (state == TASK_WAITING || state == TASK_READY || state == TASK_DELAYED) {
@@ -222,6 +228,7 @@ int on_holding(struct sched *sched, const struct sched_event *event)
             }
         }
     }
+    worker_reload(sched, worker);
     return 0;
 }
 
@@ -229,14 +236,7 @@ static void range_done(struct worker *worker, struct layer *layer, const struct 
                        const uint64_t *bytes)
 {
     for (uint32_t n = 0; n < range->count; n++) {
-        uint32_t i = range->first + n;
-
-        if (task_state(layer, i) == TASK_ASSIGNED && layer->owner[i] == worker->number) {
-            worker_unassign(worker, layer, i);
-            task_hold(layer, i, worker, bytes[n]);
-        } else {
-            adopt(worker, layer, i, bytes[n]);
-        }
+        adopt(worker, layer, range->first + n, bytes[n]);
     }
 }
 

@@ -113,7 +113,9 @@ void host_die(struct world *world, struct host *host)
     agent_destroy(host->agent);
     host->agent = NULL;
     map_fini(&host->store);
+    map_fini(&host->forgotten);
     memset(&host->store, 0, sizeof(host->store));
+    memset(&host->forgotten, 0, sizeof(host->forgotten));
     forget_runs(host);
 }
 
@@ -122,6 +124,7 @@ void host_free(struct host *host)
     agent_destroy(host->agent);
     agent_actions_fini(&host->actions);
     map_fini(&host->store);
+    map_fini(&host->forgotten);
     forget_runs(host);
     free(host);
 }
@@ -257,8 +260,7 @@ static void run_start(struct world *world, struct host *host, const struct agent
 
         run->task = must(realloc(run->task, (run->count + range->count) * sizeof(*run->task)));
         for (uint32_t i = 0; i < range->count; i++) {
-            run->task[run->count++] =
-                (struct step){.key = {range->job, range->layer, range->first + i}};
+            run->task[run->count++] = (struct step){.key = {range->job, range->layer, range->first + i}};
         }
     }
     run_next(world, host, run);
@@ -306,8 +308,8 @@ static bool is_in(const struct agent_range *range, const struct task_key *key)
 }
 
 // Those that have not begun come back; the one that runs is asked to stop.
-static void take_back(struct world *world, struct host *host, struct run *run, const struct agent_range *range,
-                      bool stop)
+static void take_back(struct world *world, struct host *host, struct run *run,
+                      const struct agent_range *range, bool stop)
 {
     size_t gathered = run->event_count;
 
@@ -477,13 +479,17 @@ static void free_parts(struct world *world, struct host *host, const struct agen
     for (uint32_t i = 0; i < range->count; i++) {
         struct task_key key = {range->job, range->layer, range->first + i};
 
-        if (map_remove(&host->store, store_key(key)) == NULL) {
-            world_fail(world, "host %u frees t%u.%u, which it does not hold", host->number, key.layer, key.index);
+        // What ends of a job that was forgotten while a copy was held is freed again.
+        if (map_remove(&host->store, store_key(key)) == NULL &&
+            map_get(&host->forgotten, (struct map_key){key.job, key.layer}) == NULL) {
+            world_fail(world, "host %u frees t%u.%u, which it does not hold", host->number, key.layer,
+                       key.index);
         }
     }
 }
 
-static void trace(struct world *world, const struct host *host, const struct agent_event *events, size_t count)
+static void trace(struct world *world, const struct host *host, const struct agent_event *events,
+                  size_t count)
 {
     for (size_t k = 0; k < count; k++) {
         fprintf(world->options.trace, "[%7llu]     %c ", (unsigned long long)world->now,
@@ -518,6 +524,10 @@ static size_t act(struct world *world, struct host *host, size_t at)
         free_parts(world, host, &action->u.range);
         break;
     case AGENT_FREE_LAYER:
+        must(map_put(&host->forgotten, (struct map_key){action->u.range.job, action->u.range.layer}, host) ==
+                     0
+                 ? host
+                 : NULL);
         break;
     case AGENT_REPORT_DONE:
     case AGENT_REPORT_FAILED:

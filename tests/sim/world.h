@@ -34,7 +34,7 @@ struct step { // a task of a bundle
     bool begun, withdrawn;
 };
 
-struct run { // a bundle on a thread of a host
+struct run {         // a bundle on a thread of a host
     uint32_t bundle; // 0: none
     struct step *task;
     size_t at, count;
@@ -54,7 +54,8 @@ struct host {
     bool shared;
     unsigned files; // bit set
     struct agent *agent;
-    struct map store; // value as a pointer
+    struct map store;     // value as a pointer
+    struct map forgotten; // layers whose operations were
     struct run run[RUNS_MAX];
     uint32_t runs;     // started so far
     struct link *link; // NULL: not connected

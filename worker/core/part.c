@@ -147,7 +147,9 @@ static void missed(struct agent *agent, struct block *block, uint32_t cell, void
 
 void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
 {
-    uint64_t gone = block->held & mask;
+    // While its own task runs here the store may have either: then it is freed when that is over, or told
+    // as made.
+    uint64_t gone = block->held & mask & ~block->running;
 
     block->own &= ~mask;
     block->sticky &= ~mask;

@@ -5,6 +5,7 @@
 // argv[0] is the subcommand's name; the return value is the exit code.
 int bench_aggregate(int argc, char **argv);
 int bench_children(int argc, char **argv);
+int bench_core(int argc, char **argv);
 int bench_gen_sales(int argc, char **argv);
 int bench_read_floor(int argc, char **argv);
 int bench_scan(int argc, char **argv);

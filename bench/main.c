@@ -12,6 +12,7 @@ static const struct {
     {"aggregate", bench_aggregate, "the groupby kernel alone, in cache: aggregate [ROWS]"},
     {"children", bench_children,
      "commands and a plugin's calls a second, beside posix_spawn alone: children [PLUGIN [FUNCTION]]"},
+    {"core", bench_core, "the scheduler alone, without sockets: core [--tasks N] [--makespan]; core --help"},
     {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
     {"read-floor", bench_read_floor, "how fast the bytes of FILE arrive: read-floor FILE [THREADS]"},
     {"scan", bench_scan, "what the CSV scanner costs, by stage and instruction set: scan FILE [COLUMN...]"},

@@ -691,6 +691,7 @@ static void layers_start(struct growth *growth)
 
         layer_start(growth, layer);
         unfinished = layer_unfinished(layer);
+        job->sched->transitions += unfinished;
         if (unfinished > 0) {
             whole_inputs_start(growth, layer);
         }

@@ -192,6 +192,7 @@ void sched_counts(const struct sched *sched, struct sched_counts *counts)
         .tasks_done = sched->in[TASK_HELD] + sched->in[TASK_RELEASED],
         .partitions = sched->in[TASK_HELD],
         .recomputed = sched->recomputed,
+        .transitions = sched->transitions,
         .workers = sched->worker_count,
         .clients = (uint32_t)sched->clients.count,
     };

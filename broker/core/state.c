@@ -218,6 +218,7 @@ void task_move(struct layer *layer, uint32_t i, enum task_state to)
     layer->in[to]++;
     sched->in[from]--;
     sched->in[to]++;
+    sched->transitions++;
     if (from == TASK_READY) {
         bits_clear(&layer->ready, i);
         if (layer->in[TASK_READY] == 0) {

@@ -277,6 +277,7 @@ struct sched {
     uint64_t bytes; // of those jobs
     uint64_t in[TASK_STATES];
     uint64_t recomputed;
+    uint64_t transitions;
     uint64_t ready_stamp;
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning

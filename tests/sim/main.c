@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "tests/sim/golden.h"
-#include "tests/sim/measure.h"
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
@@ -13,8 +12,7 @@ static int usage(FILE *out, int code)
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults\n"
           "       sim --trace SEED     run one and tell what happens\n"
           "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
-          "       sim --memory         every allocation in the cores fails once\n"
-          "       sim --measure TASKS  what the scheduler alone costs a task\n",
+          "       sim --memory         every allocation in the cores fails once\n",
           out);
     return code;
 }
@@ -54,11 +52,6 @@ int main(int argc, char **argv)
     }
     if (argc == 3 && strcmp(argv[1], "--golden") == 0) {
         return golden_tell(argv[2], stdout) ? 0 : usage(stderr, 2);
-    }
-    if (argc == 3 && strcmp(argv[1], "--measure") == 0 && sscanf(argv[2], "%" SCNu64, &first) == 1 &&
-        first >= 1000 && first <= 100000000) {
-        measure_all((uint32_t)first);
-        return 0;
     }
     return usage(stderr, 2);
 }

@@ -31,9 +31,10 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
         at->name = peer->name;
         at->threads = peer->threads;
         at->memory = peer->memory;
-        at->has_memory_used = at->has_rss = at->has_running = at->has_queued = true;
+        at->has_memory_used = at->has_rss = at->has_running = at->has_queued = at->has_ran = true;
         at->memory_used = peer->memory_used;
         at->rss = peer->rss;
+        at->ran = peer->ran;
         at->running = peer->running;
         at->queued = peer->queued;
         at->has_partitions = true;

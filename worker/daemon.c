@@ -616,11 +616,13 @@ static void on_heartbeat(void *arg, Dray__Heartbeat *message)
     struct agent_counts counts;
 
     agent_counts(daemon->agent, &counts);
-    message->has_memory_used = message->has_rss = message->has_running = message->has_queued = true;
+    message->has_memory_used = message->has_rss = message->has_running = message->has_queued =
+        message->has_ran = true;
     message->memory_used = budget_used(daemon->budget);
     message->rss = resident_bytes();
     message->running = counts.running;
     message->queued = counts.queued;
+    message->ran = executor_ran(daemon->executor);
 }
 
 static void on_over(void *arg, int code, const char *why)

@@ -348,6 +348,16 @@ void executor_cancel_all(struct executor *executor)
     pthread_mutex_unlock(&executor->lock);
 }
 
+uint64_t executor_ran(const struct executor *executor)
+{
+    uint64_t ran = runner_ran(executor->home);
+
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        ran += runner_ran(executor->thread[i].runner);
+    }
+    return ran;
+}
+
 static struct outcomes *take_own(struct executor *executor)
 {
     struct outcomes *outcomes = executor->here;

@@ -36,6 +36,8 @@ void executor_withdraw(struct executor *executor, uint64_t epoch, uint32_t job, 
 void executor_cut(struct executor *executor, uint64_t epoch, uint32_t bundle);
 // All of it: nothing starts any more, what runs is asked to stop.
 void executor_cancel_all(struct executor *executor);
+// Tasks that its threads have run up to now (runner_ran).
+uint64_t executor_ran(const struct executor *executor);
 // The next outcomes, or NULL; the caller's to destroy.
 struct outcomes *executor_take(struct executor *executor);
 

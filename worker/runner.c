@@ -37,7 +37,8 @@ struct runner {
     runner_publish publish;
     void *publish_arg;
     uint64_t published_ns;
-    uint64_t mark_ns; // what ran before is accounted for
+    uint64_t mark_ns;     // what ran before is accounted for
+    _Atomic uint64_t ran; // written by its own thread alone
     // Inputs of one task.
     size_t inputs_max;
     struct store_key *key;     // of those to be read from the store
@@ -105,6 +106,16 @@ void runner_close(struct runner *runner)
 void runner_wake(struct runner *runner)
 {
     children_wake(runner->children);
+}
+
+uint64_t runner_ran(const struct runner *runner)
+{
+    return atomic_load_explicit(&runner->ran, memory_order_relaxed);
+}
+
+static void count_runs(struct runner *runner, uint32_t count)
+{
+    atomic_store_explicit(&runner->ran, runner_ran(runner) + count, memory_order_relaxed);
 }
 
 // ---- outcomes ---------------------------------------------------------------------
@@ -403,6 +414,7 @@ static void run_small(struct runner *runner, struct layer *layer, uint32_t index
     }
     err.text[0] = '\0';
     if (rc > 0) {
+        count_runs(runner, 1);
         rc = kernel_run_small(layer->op, index, runner->bytes, inputs, env,
                               outbox->data + (size_t)outbox->count * STORE_SMALL, &size, &err);
     }
@@ -479,6 +491,7 @@ static void run_large(struct runner *runner, struct layer *layer, uint32_t index
         const struct kernel_inputs in = {runner->partition, runner->start, layer->inputs};
 
         dray__note__init(&env->note);
+        count_runs(runner, 1);
         rc = kernel_run(layer->op, index, &in, env, &partition, &err);
         release_values(runner, inputs);
     }
@@ -569,6 +582,7 @@ static uint32_t run_outside(struct runner *runner, const struct bundle_range *ra
             place[count++] = range->at + i;
         }
     }
+    count_runs(runner, count);
     children_run(runner->children, layer->op, layer->timeout_ms, task, count);
     for (uint32_t k = 0; k < count; k++) {
         end_outside(runner, layer, place[k], &task[k]);

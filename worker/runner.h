@@ -22,7 +22,8 @@ struct runner_options {
 int runner_create(const struct runner_options *options, struct runner **out, struct error *err);
 void runner_destroy(struct runner *runner); // NULL is fine
 
-// Ends the processes that its tasks ran in; by the thread that used it, and then there are no more tasks for it.
+// Ends the processes that its tasks ran in; by the thread that used it, and then there are no more tasks for
+// it.
 void runner_close(struct runner *runner);
 // From any thread: look at what is cancelled now.
 void runner_wake(struct runner *runner);
@@ -31,5 +32,7 @@ void runner_wake(struct runner *runner);
 // ones, which own the bundle.
 typedef void (*runner_publish)(void *arg, struct outcomes *outcomes);
 void runner_run(struct runner *runner, struct bundle *bundle, runner_publish publish, void *arg);
+// Tasks that it has run up to now, each invocation of an operation counted where it is made; from any thread.
+uint64_t runner_ran(const struct runner *runner);
 
 #endif

@@ -166,6 +166,7 @@ static void test_outcomes_come_back(void **state)
         partition_unref(partition);
     }
     assert_null(executor_take(bench.executor));
+    assert_int_equal(executor_ran(bench.executor), TASKS);
     close_bench(&bench);
 }
 
@@ -180,6 +181,7 @@ static void test_run_here(void **state)
     store_drop(bench.store, &(struct store_key){1, 9, 5}, 1);
     executor_run_here(bench.executor, make_bundle(&bench, bench.layer, 0, 10));
     gather(&bench, 1, came);
+    assert_int_equal(executor_ran(bench.executor), 9);
     for (uint32_t i = 0; i < 10; i++) {
         // One whose input is not there is left out.
         assert_int_equal(came[i][i == 5 ? OUTCOME_SKIPPED : OUTCOME_DONE], 1);

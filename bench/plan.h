@@ -1,0 +1,45 @@
+// A graph to measure with, and what must come of it: the values of its last layer, reckoned
+// here in a way of its own (proto/op.proto: Count and Busy make 1 + index + the sum of the inputs' values).
+#ifndef DRAY_BENCH_PLAN_H
+#define DRAY_BENCH_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/arena.h"
+#include "proto/error.h"
+#include "proto/graph.pb-c.h"
+#include "proto/op.pb-c.h"
+
+struct plan {
+    struct arena arena;
+    Dray__Graph graph;
+    uint64_t tasks, edges;
+    uint64_t *expected; // of the last layer, the only one that is wanted
+    uint32_t results;
+    size_t value_bytes;     // of each result
+    ProtobufCBinaryData op; // of the layers that are added
+    bool no_memory;
+};
+
+void plan_init(struct plan *plan);
+void plan_fini(struct plan *plan);
+
+// What all tasks of the layers added from now on do.
+void plan_count(struct plan *plan);
+void plan_busy(struct plan *plan, uint64_t iterations, uint64_t output_bytes);
+void plan_step(struct plan *plan, const Dray__Step *step);
+
+// A layer without inputs.  NULL: no memory, as plan_finish says too.
+Dray__Layer *plan_layer(struct plan *plan, uint32_t tasks, const char *name);
+// An input of the layer that was added last; width as the pattern takes it.
+Dray__Input *plan_input(struct plan *plan, uint32_t from, Dray__Pattern pattern, uint32_t width);
+// Rows to fill in: offset of tasks + 1 entries, target of `edges`.
+Dray__Input *plan_explicit(struct plan *plan, uint32_t from, size_t edges);
+// The last layer is wanted; *expected has room for its values.
+int plan_finish(struct plan *plan, struct error *err);
+// The packed graph, in the plan's arena.
+int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err);
+
+#endif

@@ -159,7 +159,8 @@ static int find_job(struct broker *broker, uint32_t job, struct sched_job *out, 
 
     if (rc == -ENOENT) {
         kept_forget_job(&broker->kept, job);
-        return error_set(err, ENOENT, "there is no job %" PRIu32 " (it may have ended and been forgotten)", job);
+        return error_set(err, ENOENT, "there is no job %" PRIu32 " (it may have ended and been forgotten)",
+                         job);
     }
     return rc == 0 ? 0 : error_set(err, -rc, "no word of job %" PRIu32 " can be had", job);
 }
@@ -202,8 +203,9 @@ int dispatch_attach(struct broker *broker, struct peer *peer, const ProtobufCMes
             }
             event->u.attach.client = peer->number;
             event->u.attach.job = job.job;
-            return turn_answer(broker_turn(broker), peer->number, job.job, attached) != 0 ? error_no_memory(err)
-                                                                                          : 0;
+            return turn_answer(broker_turn(broker), peer->number, job.job, attached) != 0
+                       ? error_no_memory(err)
+                       : 0;
         }
     } else {
         fill_failure(&failure, &why);
@@ -225,7 +227,8 @@ static void reply(struct broker *broker, struct peer *peer, uint32_t tag, const 
     sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
 }
 
-static int tell_kept(struct broker *broker, const struct peer *peer, uint32_t job, bool keep, struct error *err)
+static int tell_kept(struct broker *broker, const struct peer *peer, uint32_t job, bool keep,
+                     struct error *err)
 {
     struct sched_event *event = turn_add(broker_turn(broker), EVENT_KEEP);
 

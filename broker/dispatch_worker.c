@@ -237,8 +237,9 @@ static int keep_each(struct broker *broker, const struct peer *peer, const Dray_
         }
         bytes[i] = (uint32_t)raw;
         rc = rc == 0 ? keep_payload(broker, peer, frames, *at, 1, &bytes[i], err) : rc;
-        if (rc == 0 && parcels_name(&turn->parcels, &(struct task_range){completed->job, completed->layer,
-                                                                         completed->inline_index[i], 1}) != 0) {
+        if (rc == 0 &&
+            parcels_name(&turn->parcels, &(struct task_range){completed->job, completed->layer,
+                                                              completed->inline_index[i], 1}) != 0) {
             rc = error_no_memory(err);
         }
     }

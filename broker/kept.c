@@ -79,18 +79,20 @@ int kept_add(struct kept *kept, const char *name, uint32_t job, struct error *er
     int rc;
 
     if (entry != NULL) {
-        return entry->job == job ? 0
-                                 : error_set(err, EEXIST,
-                                             "job %" PRIu32 " is kept as \"%s\": choose another name, or take "
-                                             "that one back first (dray unkeep)",
-                                             entry->job, name);
+        return entry->job == job
+                   ? 0
+                   : error_set(err, EEXIST,
+                               "job %" PRIu32 " is kept as \"%s\": choose another name, or take "
+                               "that one back first (dray unkeep)",
+                               entry->job, name);
     }
     rc = check_name(name, err);
     if (rc != 0) {
         return rc;
     }
     if (kept->by_name.count >= KEPT_MAX) {
-        return error_set(err, ENOSPC, "this broker keeps %d names and takes no more: take some back (dray unkeep)",
+        return error_set(err, ENOSPC,
+                         "this broker keeps %d names and takes no more: take some back (dray unkeep)",
                          KEPT_MAX);
     }
     entry = malloc(sizeof(*entry) + size);

@@ -197,7 +197,8 @@ const struct segment *parcels_find(struct parcels *parcels, uint32_t worker, uin
             return before;
         }
     }
-    return low < parcels->segments && same_layer(&parcels->segment[low], &key) ? &parcels->segment[low] : NULL;
+    return low < parcels->segments && same_layer(&parcels->segment[low], &key) ? &parcels->segment[low]
+                                                                               : NULL;
 }
 
 int parcel_open(struct parcel *parcel, uint32_t at, uint32_t count, const uint8_t **data, size_t *size,

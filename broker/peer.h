@@ -31,9 +31,9 @@ struct peer {
     uint64_t heard_us;
     char name[PEER_NAME_MAX];
     struct backlog *backlog;
-    struct peer *next;       // all that are here, in order of arrival
-    struct peer **link;      // what points here
-    struct peer *next_route; // same hash
+    struct peer *next;           // all that are here, in order of arrival
+    struct peer **link;          // what points here
+    struct peer *next_route;     // same hash
     struct peer *next_addressee; // with `addressed`: whom this turn has something for
     bool addressed;
 

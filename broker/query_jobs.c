@@ -60,7 +60,7 @@ static int fill_job(struct broker *broker, struct arena *arena, const struct sch
     out->priority = job->priority;
     out->detached = job->detached;
     out->bytes = job->bytes;
-    out->name = (char *)(uintptr_t)job->name;                             // only read
+    out->name = (char *)(uintptr_t)job->name;                              // only read
     out->client = client == NULL ? NULL : (char *)(uintptr_t)client->name; // only read
     out->age_us = now_us > job->submitted_us ? now_us - job->submitted_us : 0;
     if (job->waiting[0] != '\0') {
@@ -190,8 +190,8 @@ static int answer_one(struct broker *broker, struct arena *arena, uint32_t numbe
         return -ENOMEM;
     }
     if (sched_job_info(broker->sched, number, &job) != 0) {
-        char *text = arena_printf(arena, "there is no job %" PRIu32 " (it may have ended and been forgotten)",
-                                  number);
+        char *text =
+            arena_printf(arena, "there is no job %" PRIu32 " (it may have ended and been forgotten)", number);
 
         jobs->why = make_failure(arena, ENOENT, text);
         return text == NULL || jobs->why == NULL ? -ENOMEM : 0;
@@ -241,7 +241,8 @@ Dray__Attached *query_attached(struct broker *broker, uint32_t tag, const struct
     out->state = (Dray__JobState)job->state;
     if (job->note_size > 0) {
         out->note.len = job->note_size;
-        out->note.data = arena_copy(arena, job->note, job->note_size); // the answer outlives the scheduler's step
+        out->note.data =
+            arena_copy(arena, job->note, job->note_size); // the answer outlives the scheduler's step
         if (out->note.data == NULL) {
             return NULL;
         }

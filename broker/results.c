@@ -8,14 +8,14 @@
 #include "proto/payload.h"
 
 enum {
-    TASKS_MAX = 1 << 20,         // in a message
-    FRAMES_MAX = 1000,           // payload frames in a message
-    RAW_BYTES_MAX = 16 << 20,    // of their encodings
-    BATCHES_MAX = 100000,        // in a message
-    SMALL = 1024,                // frames below it are put together ...
-    FEW = 4,                     // ... when they are more than that
-    LOOK_BACK = 8,               // batches that a result may join
-    KEEP_PIECES = 4096,          // memory between turns
+    TASKS_MAX = 1 << 20,      // in a message
+    FRAMES_MAX = 1000,        // payload frames in a message
+    RAW_BYTES_MAX = 16 << 20, // of their encodings
+    BATCHES_MAX = 100000,     // in a message
+    SMALL = 1024,             // frames below it are put together ...
+    FEW = 4,                  // ... when they are more than that
+    LOOK_BACK = 8,            // batches that a result may join
+    KEEP_PIECES = 4096,       // memory between turns
 };
 #define NONE UINT32_MAX
 
@@ -296,7 +296,8 @@ static int fill_batch(const struct emission *e, const struct batch *batch, Dray_
         out->why->text = (char *)(uintptr_t)(action->text != NULL ? action->text : ""); // only read
         return fill_ranges(e, batch, out);
     }
-    // Also of those that are here: the client may have no room, or want them a second time, and fetch them later.
+    // Also of those that are here: the client may have no room, or want them a second time, and fetch them
+    // later.
     worker = e->handler->worker(e->handler->arg, action->worker);
     if (worker != NULL) {
         out->has_worker = out->has_incarnation = true;
@@ -367,8 +368,9 @@ static bool batch_takes(const struct results *results, const struct batch *batch
     case KIND_THERE:
         return has->worker == comes->worker;
     case KIND_FAILED:
-        return has->code == comes->code && (has->text == comes->text || (has->text != NULL && comes->text != NULL &&
-                                                                         strcmp(has->text, comes->text) == 0));
+        return has->code == comes->code &&
+               (has->text == comes->text ||
+                (has->text != NULL && comes->text != NULL && strcmp(has->text, comes->text) == 0));
     case KIND_PARCEL:
         break;
     }
@@ -377,8 +379,8 @@ static bool batch_takes(const struct results *results, const struct batch *batch
 
 // A batch for this piece: an open one, or a new one.  NULL: no memory, or the message before it could not
 // be sent (*rc).
-static struct batch *choose_batch(struct emission *e, enum kind kind, const struct piece *piece, uint64_t tasks,
-                                  size_t raw_bytes, int *rc)
+static struct batch *choose_batch(struct emission *e, enum kind kind, const struct piece *piece,
+                                  uint64_t tasks, size_t raw_bytes, int *rc)
 {
     struct results *results = e->results;
     bool inlined = kind == KIND_PARCEL || kind == KIND_COPIED;
@@ -513,8 +515,7 @@ static int tell_all(struct emission *e)
     }
     for (uint32_t i = 0; rc == 0 && i < results->pieces; i++) {
         struct piece *piece = &results->piece[i];
-        struct parcel *parcel =
-            piece->parcel == PARCEL_NONE ? NULL : &e->parcels->parcel[piece->parcel];
+        struct parcel *parcel = piece->parcel == PARCEL_NONE ? NULL : &e->parcels->parcel[piece->parcel];
 
         if (piece->told) {
             continue;

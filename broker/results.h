@@ -29,8 +29,8 @@ struct results_handler {
     // A payload of this worker's was damaged; the client is told to fetch what was in it.
     void (*damaged)(void *arg, uint32_t worker, const struct error *why);
 };
-// Hands out the messages in the order of the actions (as far as the ranges of one layer go, merged) and empties
-// the list.  Messages live in the arena.  -ENOMEM: nothing more will come.
+// Hands out the messages in the order of the actions (as far as the ranges of one layer go, merged) and
+// empties the list.  Messages live in the arena.  -ENOMEM: nothing more will come.
 int results_emit(struct results *results, struct parcels *parcels, struct arena *arena,
                  const struct results_handler *handler);
 

@@ -29,8 +29,8 @@ struct broker {
     struct turn turn[2]; // one gathers while the other is being delivered
     unsigned current;
     struct peer *addressee, **last_addressee; // whom this turn has something for
-    struct map readers; // job -> struct readers: clients that hear of it
-    struct kept kept;   // names under which jobs stay
+    struct map readers;                       // job -> struct readers: clients that hear of it
+    struct kept kept;                         // names under which jobs stay
     struct relay *relay;
     size_t relays, relays_max;
 };

@@ -10,6 +10,7 @@ struct watch {
     struct socket *socket; // NULL: a plain file descriptor
     int fd;                // -1: removed
     short events;
+    bool ready; // a socket that had something before the wait
     void (*socket_ready)(void *arg);
     void (*fd_ready)(void *arg, short revents);
     void *arg;
@@ -186,12 +187,15 @@ static int wait_ms(const struct loop *loop)
 // so the sockets themselves are asked before every wait.
 static bool any_socket_ready(struct loop *loop)
 {
+    bool any = false;
+
     for (size_t i = 0; i < loop->watches; i++) {
-        if (loop->watch[i].socket != NULL && socket_ready(loop->watch[i].socket)) {
-            return true;
-        }
+        struct watch *watch = &loop->watch[i];
+
+        watch->ready = watch->socket != NULL && socket_ready(watch->socket);
+        any = any || watch->ready;
     }
-    return false;
+    return any;
 }
 
 static int wait_for_events(struct loop *loop)
@@ -223,7 +227,9 @@ static void serve_watches(struct loop *loop)
             continue;
         }
         if (watch->socket != NULL) {
-            if (socket_ready(watch->socket)) {
+            // Asking libzmq costs system calls, so only a socket of which something was seen is looked at (what
+            // came in since then without an edge is found before the next wait); receiving finds out the rest.
+            if (watch->ready || loop->poll[i].revents != 0) {
                 watch->socket_ready(watch->arg);
             }
         } else if (loop->poll[i].revents != 0) {

@@ -97,7 +97,7 @@ bool socket_ready(struct socket *socket);  // something can be received now
 struct loop;
 struct loop *loop_create(void);
 void loop_destroy(struct loop *loop);
-// ready(arg) is called, once a turn, while the socket has something to receive.
+// ready(arg) is called, once a turn, while the socket has something to receive; now and then also when it has not.
 int loop_add_socket(struct loop *loop, struct socket *socket, void (*ready)(void *arg), void *arg);
 int loop_add_fd(struct loop *loop, int fd, short events, void (*ready)(void *arg, short revents), void *arg);
 void loop_remove_socket(struct loop *loop, struct socket *socket);

@@ -36,6 +36,7 @@ struct backlog {
     struct letter **tail;
     size_t bytes;
     size_t bytes_max;
+    uint64_t posted; // bytes that were ever counted
     struct meter *meter;
 };
 
@@ -144,6 +145,16 @@ void backlog_destroy(struct backlog *backlog)
     free(backlog);
 }
 
+static size_t metered_bytes(struct buffer *const *buffers, size_t count)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        bytes += buffers[i]->size >= METERED_FROM ? buffers[i]->size : 0;
+    }
+    return bytes;
+}
+
 static bool may_send(const struct backlog *backlog)
 {
     return atomic_load(&backlog->meter->bytes) <= UNDER_WAY_MAX;
@@ -216,6 +227,7 @@ int backlog_post(struct backlog *backlog, struct socket *socket, const void *rou
     if (backlog->head == NULL && size < METERED_FROM) {
         rc = send_now(backlog, socket, route, route_size, frame, size, buffers, count);
         if (rc != -EAGAIN) {
+            backlog->posted += rc == 0 ? metered_bytes(buffers, count) : 0;
             return rc;
         }
     }
@@ -230,10 +242,16 @@ int backlog_post(struct backlog *backlog, struct socket *socket, const void *rou
     *backlog->tail = letter;
     backlog->tail = &letter->next;
     backlog->bytes += letter->bytes;
+    backlog->posted += letter->bytes;
     return size < METERED_FROM ? 0 : backlog_flush(backlog, socket, route, route_size);
 }
 
 size_t backlog_bytes(const struct backlog *backlog)
 {
     return backlog->bytes + atomic_load(&backlog->meter->bytes);
+}
+
+uint64_t backlog_passed(const struct backlog *backlog)
+{
+    return backlog->posted - backlog_bytes(backlog);
 }

@@ -24,5 +24,7 @@ int backlog_post(struct backlog *backlog, struct socket *socket, const void *rou
 int backlog_flush(struct backlog *backlog, struct socket *socket, const void *route, size_t route_size);
 // Bytes that wait here or are under way as metered payloads.
 size_t backlog_bytes(const struct backlog *backlog);
+// Bytes that no longer do: stands still while the peer reads nothing.
+uint64_t backlog_passed(const struct backlog *backlog);
 
 #endif

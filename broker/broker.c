@@ -1,8 +1,10 @@
 #include "broker/broker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "broker/state.h"
 
@@ -16,6 +18,11 @@ enum {
     // A HELLO is small; libzmq needs 64 bytes for a frame of none, so this may be 8 MiB of its memory.
     STRANGER_BYTES_MAX = 256 << 10,
     MESSAGE_BYTES_MAX = 256 << 20, // the body, and payloads
+    BACKLOG_FACTOR = 4,            // a peer with so many times the mark unread is disconnected
+    EXACT_FROM = 16 << 10,         // bytes that events of a turn point to
+    TRIM_FREE_BYTES = 16 << 20,    // of the heap, worth giving back
+    TRIM_QUIET_US = 200000,        // when nothing happens ...
+    TRIM_US = 10000000,            // ... or so long after the last time
 };
 
 static int on_joined(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err)
@@ -35,12 +42,55 @@ static void on_left(void *arg, struct peer *peer, bool alive, const char *why)
     dispatch_left(arg, peer, alive, why);
 }
 
+static void on_full(void *arg, struct peer *peer, bool full)
+{
+    dispatch_full(arg, peer, full);
+}
+
+// Gives memory back when much of it has become free.
+static void trim(struct broker *broker)
+{
+    uint64_t now = monotonic_us();
+
+    if (!broker->has_freed ||
+        (now - broker->stepped_us < TRIM_QUIET_US && now - broker->trimmed_us < TRIM_US)) {
+        return;
+    }
+    broker->has_freed = false;
+    broker->trimmed_us = now;
+    if (mallinfo2().fordblks > TRIM_FREE_BYTES) {
+        malloc_trim(0);
+    }
+}
+
+// A batch that is worth the two system calls is measured by the thread's own clock.
+static uint64_t core_clock_ns(bool exact)
+{
+    struct timespec now;
+
+    clock_gettime(exact ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int run_core(struct broker *broker, struct turn *turn)
+{
+    bool exact = turn->arena.used > EXACT_FROM;
+    uint64_t start = core_clock_ns(exact);
+    int rc = sched_step(broker->sched, turn->event, turn->events, &broker->actions);
+
+    broker->core_ns += core_clock_ns(exact) - start;
+    if (turn->event[0].type != EVENT_TICK) {
+        broker->stepped_us = turn->event[0].now_us;
+    }
+    return rc;
+}
+
 // Steps the scheduler through what has come in, and again when delivering ended sessions.
 static void step(struct broker *broker)
 {
     for (int i = 0; i < STEPS_MAX && broker_turn(broker)->events > 0; i++) {
         struct turn *turn = broker_turn(broker);
-        int rc = sched_step(broker->sched, turn->event, turn->events, &broker->actions);
+        int rc = run_core(broker, turn);
 
         if (rc != 0) {
             log_write(broker->options.log, LEVEL_ERROR, "the scheduler: %s", strerror(-rc));
@@ -74,6 +124,7 @@ static void on_tick(void *arg)
 
     sessions_tick(broker->sessions);
     turn_add(broker_turn(broker), EVENT_TICK);
+    trim(broker);
 }
 
 static void on_turn(void *arg)
@@ -122,16 +173,15 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
     const struct session_options session_options = {
         .heartbeat_ms = broker->options.heartbeat_ms,
         .timeout_ms = broker->options.timeout_ms,
-        .backlog_max = broker->options.backlog_max,
+        .backlog_mark = broker->options.backlog_mark,
+        .backlog_max = broker->options.backlog_mark * BACKLOG_FACTOR,
+        .stalled_ms = broker->options.stalled_ms,
         .log = broker->options.log,
     };
-    const struct session_handler handler = {broker, on_joined, on_received, on_left};
-    struct sched_options sched_options;
+    const struct session_handler handler = {broker, on_joined, on_received, on_left, on_full};
     int rc;
 
-    sched_options_default(&sched_options);
-    sched_options.ahead = true;
-    broker->sched = sched_create(&sched_options);
+    broker->sched = sched_create(&broker->options.sched);
     if (broker->sched == NULL) {
         return error_no_memory(err);
     }

@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+#include "broker/core/sched.h"
 #include "proto/error.h"
 #include "proto/log.h"
 #include "proto/socket.h"
@@ -17,7 +18,9 @@ struct broker_options {
     size_t listens;
     unsigned heartbeat_ms;
     unsigned timeout_ms;
-    size_t backlog_max; // unsent bytes that a slow peer may pile up
+    size_t backlog_mark; // unsent bytes of a client from which on its results are held back
+    unsigned stalled_ms; // a client that then reads nothing for so long is disconnected
+    struct sched_options sched;
     const struct log *log;
 };
 

@@ -342,6 +342,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             to_client(broker, &broker->actions.action[i]);
         }
     }
+    broker->has_freed = broker->has_freed || ended;
     // Only now: a second client of the job may hear of its end in the same turn.
     for (size_t i = 0; ended && i < broker->actions.count; i++) {
         if (broker->actions.action[i].type == ACTION_JOB_ENDED) {

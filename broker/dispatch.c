@@ -76,6 +76,7 @@ void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const c
     struct sched_event *event =
         turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_LEFT : EVENT_CLIENT_LEFT);
 
+    broker->has_freed = true;
     relay_forget_peer(broker, peer->number);
     if (peer->role == FROM_CLIENT) {
         readers_forget_client(broker, peer->number);

@@ -147,6 +147,7 @@ int dispatch_free(struct broker *broker, struct peer *peer, const ProtobufCMessa
     const Dray__Free *freed = (const Dray__Free *)message;
 
     (void)frames;
+    broker->has_freed = true;
     return add_job_event(broker, peer, EVENT_FREE, freed->job, freed->run, freed->n_run, err);
 }
 

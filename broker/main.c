@@ -19,6 +19,10 @@ enum {
     OPTION_HEARTBEAT = 0x100,
     OPTION_TIMEOUT,
     OPTION_BACKLOG,
+    OPTION_STALLED,
+    OPTION_TASKS_MAX,
+    OPTION_JOBS_MAX,
+    OPTION_MEMORY_MAX,
     OPTION_READY_FD,
     OPTION_LIFELINE,
 };
@@ -28,7 +32,9 @@ struct arguments {
     size_t listens;
     unsigned heartbeat_ms;
     unsigned timeout_ms;
-    size_t backlog_max;
+    size_t backlog_mark;
+    unsigned stalled_ms;
+    struct sched_options sched;
     int ready_fd;
     int lifeline;
     struct log log;
@@ -40,7 +46,18 @@ static const struct argp_option OPTIONS[] = {
      0},
     {"heartbeat", OPTION_HEARTBEAT, "SECONDS", 0, "Interval of signs of life, both ways (1)", 0},
     {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "Nothing heard for so long: a peer is lost (10)", 0},
-    {"backlog", OPTION_BACKLOG, "MB", 0, "A peer with more than that unread is disconnected (64)", 0},
+    {"backlog", OPTION_BACKLOG, "MB", 0,
+     "While a client leaves more than that unread, its results are held back; a peer that leaves four times "
+     "as "
+     "much is disconnected (64)",
+     0},
+    {"stalled", OPTION_STALLED, "SECONDS", 0,
+     "A client whose results are held back and that reads nothing for so long is disconnected (60)", 0},
+    {"tasks-max", OPTION_TASKS_MAX, "N", 0, "Jobs with more tasks than that in all are refused (100000000)",
+     0},
+    {"jobs-max", OPTION_JOBS_MAX, "N", 0, "More jobs than that are refused (1000000)", 0},
+    {"memory-max", OPTION_MEMORY_MAX, "MB", 0,
+     "Jobs whose graphs and tasks would take more memory than that in all are refused (4096)", 0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Write the bound endpoints there, in one line, when ready", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
     {"quiet", 'q', NULL, 0, "Log warnings and errors only", 0},
@@ -96,7 +113,19 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->timeout_ms = (unsigned)(parse_seconds(value, "timeout", state) * 1000);
         return 0;
     case OPTION_BACKLOG:
-        arguments->backlog_max = (size_t)parse_whole(value, "backlog", 1, 1 << 20, state) << 20;
+        arguments->backlog_mark = (size_t)parse_whole(value, "backlog", 1, 1 << 20, state) << 20;
+        return 0;
+    case OPTION_STALLED:
+        arguments->stalled_ms = (unsigned)(parse_seconds(value, "stalled", state) * 1000);
+        return 0;
+    case OPTION_TASKS_MAX:
+        arguments->sched.tasks_max = (uint64_t)parse_whole(value, "tasks-max", 1, 1L << 40, state);
+        return 0;
+    case OPTION_JOBS_MAX:
+        arguments->sched.jobs_max = (uint32_t)parse_whole(value, "jobs-max", 1, 1 << 30, state);
+        return 0;
+    case OPTION_MEMORY_MAX:
+        arguments->sched.bytes_max = (uint64_t)parse_whole(value, "memory-max", 1, 1L << 30, state) << 20;
         return 0;
     case OPTION_READY_FD:
         arguments->ready_fd = parse_fd(value, "ready-fd", state);
@@ -153,7 +182,9 @@ static int serve(const struct arguments *arguments)
         .listens = arguments->listens,
         .heartbeat_ms = arguments->heartbeat_ms,
         .timeout_ms = arguments->timeout_ms,
-        .backlog_max = arguments->backlog_max,
+        .backlog_mark = arguments->backlog_mark,
+        .stalled_ms = arguments->stalled_ms,
+        .sched = arguments->sched,
         .log = &arguments->log,
     };
     struct stopper stopper;
@@ -195,12 +226,15 @@ int main(int argc, char **argv)
     struct arguments arguments = {
         .heartbeat_ms = 1000,
         .timeout_ms = 10000,
-        .backlog_max = (size_t)64 << 20,
+        .backlog_mark = (size_t)64 << 20,
+        .stalled_ms = 60000,
         .ready_fd = -1,
         .lifeline = -1,
         .log = {.program = "dray-broker", .level = LEVEL_INFO},
     };
 
+    sched_options_default(&arguments.sched);
+    arguments.sched.ahead = true;
     mallopt(M_ARENA_MAX, 1);
     argp_err_exit_status = EXIT_USAGE;
     argp_program_version_hook = print_version;

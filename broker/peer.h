@@ -59,7 +59,7 @@ struct peer {
     struct results *results; // what this turn has for it
     bool full;               // the scheduler keeps its results back
     uint64_t full_us;        // since when nothing of its backlog went out
-    size_t full_bytes;       // how much that was
+    uint64_t full_passed;    // what had gone out by then
 };
 
 struct peers {

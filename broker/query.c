@@ -4,8 +4,17 @@
 #include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { ANSWER_FILES_MAX = 100000 };
+
+static uint64_t cpu_us(void)
+{
+    struct timespec used = {0};
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return (uint64_t)used.tv_sec * 1000000 + (uint64_t)used.tv_nsec / 1000;
+}
 
 int query_cluster(struct broker *broker, struct peer *client, const Dray__ClusterQuery *query,
                   struct error *err)
@@ -52,6 +61,9 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
     cluster.has_jobs = cluster.has_clients = true;
     cluster.jobs = counts.jobs > UINT32_MAX ? UINT32_MAX : (uint32_t)counts.jobs;
     cluster.clients = broker->peers.clients;
+    cluster.has_cpu_us = cluster.has_core_us = true;
+    cluster.cpu_us = cpu_us();
+    cluster.core_us = broker->core_ns / 1000;
     sessions_send(broker->sessions, client, FRAME_CLUSTER, &cluster.base, NULL, 0);
     return 0;
 }

@@ -24,6 +24,7 @@ struct sessions {
     uint64_t tick_us;
     uint64_t beat_us;
     struct strangers strangers;
+    bool waiting;   // something is unsent, or a client is full
     uint8_t *bytes; // for encoding
     size_t bytes_max;
 };
@@ -116,9 +117,29 @@ static int post(struct sessions *sessions, struct peer *peer, enum frame_type ty
                       count);
     if (rc == 0) {
         peer->sent++;
+        sessions->waiting = sessions->waiting || backlog_bytes(peer->backlog) > 0;
     }
     trim(sessions);
     return rc;
+}
+
+// A client that reads slower than it is told things, and one that has caught up.
+static void look_at_backlog(struct sessions *sessions, struct peer *peer)
+{
+    size_t bytes = backlog_bytes(peer->backlog);
+
+    if (!peer->full && bytes > sessions->options.backlog_mark) {
+        peer->full = true;
+        peer->full_us = monotonic_us();
+        peer->full_passed = backlog_passed(peer->backlog);
+        log_write(sessions->options.log, LEVEL_INFO,
+                  "client %s reads slower than its results come: %zu MB wait for it, the rest is held back",
+                  peer->name, bytes >> 20);
+        sessions->handler.full(sessions->handler.arg, peer, true);
+    } else if (peer->full && bytes < sessions->options.backlog_mark / 2) {
+        peer->full = false;
+        sessions->handler.full(sessions->handler.arg, peer, false);
+    }
 }
 
 void sessions_end(struct sessions *sessions, struct peer *peer, int code, const char *why)
@@ -149,6 +170,9 @@ void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type
     rc = post(sessions, peer, type, message, buffers, count);
     switch (rc) {
     case 0:
+        if (peer->role == FROM_CLIENT && !peer->full) {
+            look_at_backlog(sessions, peer);
+        }
         return;
     case -EHOSTUNREACH:
         log_write(sessions->options.log, LEVEL_INFO, "%s %s: the connection is gone", role_name(peer),
@@ -478,10 +502,41 @@ static void check_silence(struct sessions *sessions, uint64_t now)
 
 void sessions_flush(struct sessions *sessions)
 {
+    if (!sessions->waiting) {
+        return;
+    }
+    sessions->waiting = false;
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
         if (!peer->gone &&
             backlog_flush(peer->backlog, sessions->socket, peer->route, peer->route_size) == -EHOSTUNREACH) {
             forget(sessions, peer, false, "the connection is gone");
+        } else if (peer->full && !peer->gone) {
+            look_at_backlog(sessions, peer);
+        }
+        sessions->waiting =
+            sessions->waiting || (!peer->gone && (peer->full || backlog_bytes(peer->backlog) > 0));
+    }
+}
+
+static void check_stalled(struct sessions *sessions, uint64_t now)
+{
+    uint64_t stalled = (uint64_t)sessions->options.stalled_ms * 1000;
+
+    for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
+        struct error why = {0};
+        uint64_t passed;
+
+        if (!peer->full || peer->gone) {
+            continue;
+        }
+        passed = backlog_passed(peer->backlog);
+        if (passed != peer->full_passed) {
+            peer->full_passed = passed;
+            peer->full_us = now;
+        } else if (now > peer->full_us && now - peer->full_us > stalled) {
+            error_set(&why, ENOBUFS, "too slow: it has read nothing for %.1f s, and %zu MB wait for it",
+                      (double)(now - peer->full_us) / 1e6, backlog_bytes(peer->backlog) >> 20);
+            sessions_end(sessions, peer, ENOBUFS, why.text);
         }
     }
 }
@@ -504,6 +559,7 @@ void sessions_tick(struct sessions *sessions)
 
     cut_endless(sessions);
     check_silence(sessions, now);
+    check_stalled(sessions, now);
     sessions->tick_us = now;
     if (now - sessions->beat_us < (uint64_t)sessions->options.heartbeat_ms * 1000) {
         return;

@@ -17,7 +17,9 @@ struct sessions;
 struct session_options {
     unsigned heartbeat_ms;
     unsigned timeout_ms; // nothing heard for so long: lost
+    size_t backlog_mark; // a client with more than that unsent is full, until half of it is gone
     size_t backlog_max;  // more than that unsent: the peer is too slow
+    unsigned stalled_ms; // ... as is a client that is full and reads nothing for so long
     const struct log *log;
 };
 
@@ -31,6 +33,8 @@ struct session_handler {
                     struct error *err);
     // Once for each that joined.  `alive`: it said goodbye, or connected anew.
     void (*left)(void *arg, struct peer *peer, bool alive, const char *why);
+    // A client does not read as fast as it is sent to; or it has caught up.
+    void (*full)(void *arg, struct peer *peer, bool full);
 };
 
 // Borrows socket and peers.

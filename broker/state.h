@@ -29,8 +29,12 @@ struct broker {
     struct turn turn[2]; // one gathers while the other is being delivered
     unsigned current;
     struct peer *addressee, **last_addressee; // whom this turn has something for
-    struct map readers;                       // job -> struct readers: clients that hear of it
-    struct kept kept;                         // names under which jobs stay
+    uint64_t core_ns;                         // spent in sched_step
+    uint64_t stepped_us;                      // when it last had anything but a tick
+    uint64_t trimmed_us;
+    bool has_freed;     // something large may be gone: a job, a client
+    struct map readers; // job -> struct readers: clients that hear of it
+    struct kept kept;   // names under which jobs stay
     struct relay *relay;
     size_t relays, relays_max;
 };

@@ -57,6 +57,7 @@ static void test_slow_reader(void **state)
     size_t route_size;
     struct buffer *payload = buffer_create(PAYLOAD, &data);
     uint32_t accepted = 0;
+    uint64_t passed;
     int rc = 0;
 
     (void)state;
@@ -79,6 +80,9 @@ static void test_slow_reader(void **state)
     assert_int_equal(rc, -ENOBUFS);
     assert_in_range(accepted, BACKLOG / PAYLOAD, 100);
     assert_in_range(backlog_bytes(backlog), BACKLOG / 2, (size_t)3 * BACKLOG);
+    passed = backlog_passed(backlog);
+    assert_int_equal(backlog_flush(backlog, router, route, route_size), 0);
+    assert_int_equal(backlog_passed(backlog), passed);
 
     // It reads again: all that was taken comes, in order.
     for (uint32_t i = 0; i < accepted; i++) {
@@ -97,6 +101,7 @@ static void test_slow_reader(void **state)
         assert_int_equal(number, i);
         message_fini(&message);
     }
+    assert_true(backlog_passed(backlog) >= passed + (size_t)BACKLOG / 2);
     socket_destroy(dealer, 0);
     buffer_unref(payload);
     // Gone is gone.

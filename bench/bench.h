@@ -4,6 +4,7 @@
 
 // argv[0] is the subcommand's name; the return value is the exit code.
 int bench_aggregate(int argc, char **argv);
+int bench_broker(int argc, char **argv);
 int bench_children(int argc, char **argv);
 int bench_core(int argc, char **argv);
 int bench_gen_sales(int argc, char **argv);

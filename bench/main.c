@@ -10,6 +10,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"aggregate", bench_aggregate, "the groupby kernel alone, in cache: aggregate [ROWS]"},
+    {"broker", bench_broker, "what dray-broker costs by itself: broker [--tasks N] [--workers N] [--each]"},
     {"children", bench_children,
      "commands and a plugin's calls a second, beside posix_spawn alone: children [PLUGIN [FUNCTION]]"},
     {"core", bench_core, "the scheduler alone, without sockets: core [--tasks N] [--makespan]; core --help"},

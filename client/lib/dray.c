@@ -53,10 +53,10 @@ static void settle_for(dray_t *dray, bool awaiting)
 
         spec.it_value.tv_sec = spec.it_interval.tv_sec = (time_t)(ms / 1000);
         spec.it_value.tv_nsec = spec.it_interval.tv_nsec = (long)(ms % 1000) * 1000000;
-        timerfd_settime(dray->timer, 0, &spec, NULL);
+        dray->timer_us = monotonic_us() + (uint64_t)ms * 1000;
         dray->timer_ms = ms;
         dray->timer_came = false;
-        dray->timer_us = monotonic_us() + (uint64_t)ms * 1000;
+        timerfd_settime(dray->timer, 0, &spec, NULL);
     }
 }
 
@@ -210,7 +210,8 @@ int connection_take_in(dray_t *dray, bool awaiting, struct error *err)
         results_process(dray->results);
         results_flush(dray->results, false);
         if (monotonic_us() >= dray->timer_us && read(dray->timer, &expired, sizeof(expired)) > 0) {
-            dray->timer_us = monotonic_us() + (uint64_t)dray->timer_ms * 1000;
+            // Not from now on: it comes by its own clock, and must not be readable before we look at it.
+            dray->timer_us += expired * dray->timer_ms * 1000;
             dray->timer_came = true;
             results_tick(dray->results);
         }

@@ -699,6 +699,31 @@ static void test_heartbeats_keep_it_alive(void **state)
     fake_destroy(fake);
 }
 
+// A tick that is noticed late leaves nothing readable that nobody takes.
+static void test_late_ticks_keep_nobody_busy(void **state)
+{
+    struct fake *fake = fake_create();
+    struct dray_error err = {0};
+    dray_t *dray;
+    uint64_t start;
+    int turns = 0;
+
+    (void)state;
+    fake->heartbeat_ms = 100;
+    fake->timeout_ms = 20000;
+    fake_start(fake);
+    dray = connected(fake);
+    poll(NULL, 0, 170);
+    start = monotonic_us();
+    while (monotonic_us() - start < 300000) {
+        assert_int_equal(dray_process(dray, &err), 0);
+        turns += readable(dray, 50);
+    }
+    assert_in_range(turns, 1, 40);
+    dray_close(dray);
+    fake_destroy(fake);
+}
+
 static void test_nonsense_ends_the_session(void **state)
 {
     (void)state;
@@ -785,6 +810,7 @@ int main(void)
         cmocka_unit_test(test_memory_is_bounded),
         cmocka_unit_test(test_broker_falls_silent),
         cmocka_unit_test(test_heartbeats_keep_it_alive),
+        cmocka_unit_test(test_late_ticks_keep_nobody_busy),
         cmocka_unit_test(test_nonsense_ends_the_session),
         cmocka_unit_test(test_failed_job),
         cmocka_unit_test(test_bad_graph_is_not_sent),

@@ -152,6 +152,7 @@ static void send_progress(struct broker *broker, struct peer *peer, const struct
     message.has_failed = action->failed > 0;
     message.failed = action->failed;
     message.waiting = (char *)(uintptr_t)action->text; // only read
+    message.has_stuck = message.stuck = action->stuck;
     sessions_send(broker->sessions, peer, FRAME_PROGRESS, &message.base, NULL, 0);
 }
 

@@ -102,6 +102,9 @@ static int fill_layers(struct broker *broker, struct arena *arena, const struct 
         info[i].tasks = layer.tasks;
         info[i].n_in_state = SCHED_STATES;
         info[i].in_state = in;
+        if (layer.waiting[0] != '\0' && (info[i].waiting = arena_strdup(arena, layer.waiting)) == NULL) {
+            return -ENOMEM;
+        }
         out->layer[out->n_layer++] = &info[i];
     }
     return 0;

@@ -45,6 +45,14 @@ static bool fits(const struct layer *layer, uint32_t i, const struct worker *wor
     return elsewhere <= here + REMOTE_MAX;
 }
 
+// A task that takes resources would keep them from others while it waits for its inputs.
+static bool may_wait(const struct worker *worker, const struct layer *target)
+{
+    const struct demand *demand = target->lane->demand;
+
+    return demand == NULL || (demand->resources == 0 && demand_is_met(demand, worker));
+}
+
 struct expansion {
     struct worker *worker;
     struct layer *target;
@@ -57,7 +65,8 @@ static bool consider(struct expansion *expansion, uint32_t i)
 {
     struct layer *target = expansion->target;
 
-    if (task_state(target, i) != TASK_WAITING || !fits(target, i, expansion->worker)) {
+    if (task_state(target, i) != TASK_WAITING || !fits(target, i, expansion->worker) ||
+        !worker_reads(expansion->worker, layer_reads_apart(target) ? source_of(target, i) : NULL)) {
         return true;
     }
     if (expansion->room == 0 || !worker_reserve(expansion->worker, 1) ||
@@ -77,7 +86,7 @@ static bool follow_edge(struct worker *worker, const struct edge *edge, uint32_t
     uint32_t tasks = edge->source->tasks;
     struct expansion expansion = {worker, target, worker_room(worker, target), false};
 
-    if (edge->whole || target->blocked > 0 || target->in[TASK_WAITING] == 0) {
+    if (edge->whole || target->blocked > 0 || target->in[TASK_WAITING] == 0 || !may_wait(worker, target)) {
         return true;
     }
     if (edge->reverse == NULL) {
@@ -124,7 +133,7 @@ void ahead_expand(struct worker *worker, const struct job *rival)
         const struct slot slot = worker->queue[worker->queue_ahead];
         uint32_t end = slot.first + slot.count;
         uint32_t from = worker->ahead_from > slot.first ? worker->ahead_from : slot.first;
-        uint32_t room = worker_room(worker, slot.layer);
+        uint32_t room = worker_space(worker, slot.layer);
         uint32_t to;
 
         while (from < end && (slot.layer->consumers == NULL || !worker_has(worker, slot.layer, from))) {

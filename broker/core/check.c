@@ -31,6 +31,7 @@ struct tally {
     uint64_t tasks;
     uint32_t *assigned, *recalled; // by slot
     uint64_t *partitions, *backlog;
+    uint64_t *taken; // of all resources
 };
 
 static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
@@ -90,6 +91,19 @@ static uint64_t failed_inputs(const struct layer *layer, uint32_t i)
     return count;
 }
 
+// A task that was given to a worker may be there.
+static void check_demand(const struct worker *worker, const struct layer *layer, uint32_t i,
+                         struct tally *tally)
+{
+    const struct demand *demand = layer->lane->demand;
+
+    for (size_t k = 0; demand != NULL && k < demand->resources; k++) {
+        tally->taken[worker->number] += demand->resource[k].amount;
+    }
+    MUST(demand == NULL || demand_is_met(demand, worker), layer, i);
+    MUST(demand == NULL || demand->resources == 0 || (layer->state[i] & TASK_AHEAD) == 0, layer, i);
+}
+
 static void check_owner(const struct sched *sched, const struct layer *layer, uint32_t i, struct tally *tally)
 {
     enum task_state state = task_state(layer, i);
@@ -105,6 +119,7 @@ static void check_owner(const struct sched *sched, const struct layer *layer, ui
         tally->assigned[owner]++;
         tally->backlog[owner] += layer->value[i];
         tally->recalled[owner] += (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
+        check_demand(sched->worker[owner], layer, i, tally);
     }
 }
 
@@ -182,7 +197,7 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     }
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
     MUST(!job->has_tasks || job->failed == failed, NULL, 0);
-    MUST(job->is_runnable == (job->has_tasks && job->runnable.root != NULL), NULL, 0);
+    MUST(job->is_runnable == (job->has_tasks && job->runnable > 0), NULL, 0);
     // A job that runs has something left to do, or it would have ended with this step.
     MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0 || job->grows, NULL, 0);
 }
@@ -190,7 +205,13 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
 static void check_worker(const struct worker *worker, const struct tally *tally)
 {
     uint32_t mine = 0;
+    uint64_t taken = 0;
 
+    for (size_t k = 0; k < worker->stocks; k++) {
+        MUST(worker->stock[k].taken <= worker->stock[k].amount, NULL, 0);
+        taken += worker->stock[k].taken;
+    }
+    MUST(taken == tally->taken[worker->number], NULL, 0);
     MUST(worker->assigned == tally->assigned[worker->number], NULL, 0);
     MUST(worker->recalled == tally->recalled[worker->number], NULL, 0);
     MUST(worker->backlog == tally->backlog[worker->number], NULL, 0);
@@ -251,6 +272,38 @@ static void check_run_list(const struct sched *sched)
     }
 }
 
+// Each layer is in the lane of what it asks for; every demand has as many users as there are lanes.
+static void check_lanes(const struct sched *sched)
+{
+    uint64_t users = 0;
+    uint64_t lanes = 0;
+
+    for (size_t b = 0; b <= sched->jobs.mask; b++) {
+        for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
+            const struct job *job = hash_entry(node, struct job, by_number);
+
+            for (const struct lane *lane = job->lane.next; lane != NULL; lane = lane->next) {
+                lanes++;
+            }
+        }
+    }
+    for (size_t b = 0; b <= sched->demands.mask; b++) {
+        for (struct hash_node *node = sched->demands.bucket[b]; node != NULL; node = node->next) {
+            const struct demand *demand = hash_entry(node, struct demand, node);
+            uint64_t threads = 0;
+
+            users += demand->users;
+            for (uint32_t s = 0; s < sched->worker_slots; s++) {
+                const struct worker *worker = sched->worker[s];
+
+                threads += worker != NULL && demand_is_met(demand, worker) ? worker->threads : 0;
+            }
+            MUST(threads == demand->threads, NULL, 0);
+        }
+    }
+    MUST(users == lanes, NULL, 0);
+}
+
 static void check_backlog(const struct sched *sched)
 {
     uint64_t backlog = 0;
@@ -267,10 +320,11 @@ void sched_check(const struct sched *sched)
     struct tally tally = {.assigned = calloc(slots, sizeof(uint32_t)),
                           .recalled = calloc(slots, sizeof(uint32_t)),
                           .partitions = calloc(slots, sizeof(uint64_t)),
-                          .backlog = calloc(slots, sizeof(uint64_t))};
+                          .backlog = calloc(slots, sizeof(uint64_t)),
+                          .taken = calloc(slots, sizeof(uint64_t))};
 
     MUST(tally.assigned != NULL && tally.recalled != NULL && tally.partitions != NULL &&
-             tally.backlog != NULL,
+             tally.backlog != NULL && tally.taken != NULL,
          NULL, 0);
     for (size_t b = 0; b <= sched->jobs.mask; b++) {
         for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
@@ -288,9 +342,11 @@ void sched_check(const struct sched *sched)
     }
     check_backlog(sched);
     check_run_list(sched);
+    check_lanes(sched);
     check_delays(sched);
     free(tally.assigned);
     free(tally.recalled);
     free(tally.partitions);
     free(tally.backlog);
+    free(tally.taken);
 }

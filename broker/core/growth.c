@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/demand.h"
 #include "broker/core/job.h"
 #include "broker/core/outbox.h"
 #include "broker/core/worker.h"
@@ -384,6 +385,33 @@ static int arrays_prepare(struct growth *growth, struct error *err)
     return 0;
 }
 
+// The lane of what the layer asks for; one that is not used after all does no harm.
+static int lane_prepare(struct job *job, struct layer *layer)
+{
+    struct lane *lane = &job->lane;
+    struct demand *demand;
+
+    if (demand_get(job->sched, layer->graph, &demand) < 0) {
+        return -ENOMEM;
+    }
+    while (lane->demand != demand && lane->next != NULL) {
+        lane = lane->next;
+    }
+    if (lane->demand == demand) {
+        demand_put(job->sched, demand); // the lane has it
+    } else {
+        lane->next = arena_zalloc(&job->arena, sizeof(*lane));
+        if (lane->next == NULL) {
+            demand_put(job->sched, demand);
+            return -ENOMEM;
+        }
+        lane = lane->next;
+        lane->demand = demand;
+    }
+    layer->lane = lane;
+    return 0;
+}
+
 static int layers_prepare(struct growth *growth, const Dray__Graph *graph, struct error *err)
 {
     struct job *job = growth->job;
@@ -405,6 +433,9 @@ static int layers_prepare(struct growth *growth, const Dray__Graph *graph, struc
         layer->inputs = layer->graph->n_input;
         layer->root = layer->inputs == 0;
         growth->tasks += layer->tasks;
+        if (lane_prepare(job, layer) < 0) {
+            return error_no_memory(err);
+        }
     }
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "broker/core/demand.h"
 #include "broker/core/failure.h"
 #include "broker/core/growth.h"
 #include "broker/core/lineage.h"
@@ -35,6 +36,10 @@ static void tasks_destroy(struct job *job)
             edge_index_destroy(job->layer[l]->input[k].reverse);
         }
     }
+    for (struct lane *lane = job->lane.next; lane != NULL; lane = lane->next) {
+        demand_put(job->sched, lane->demand);
+    }
+    job->lane.next = NULL; // in the arena
     slabs_destroy(job);
     free(job->tables);
     arena_fini(&job->arena);

@@ -73,8 +73,7 @@ int on_worker_joined(struct sched *sched, const struct sched_event *event)
         return 0;
     }
     sched->check_sources = true;
-    return worker_create(sched, event->u.joined.worker, event->u.joined.threads, event->u.joined.memory,
-                         event->u.joined.shared_files, event->u.joined.name);
+    return worker_create(sched, event);
 }
 
 static void set_aside(struct layer *layer, uint32_t i, struct worker *worker, uint32_t deaths,

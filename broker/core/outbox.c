@@ -105,29 +105,14 @@ void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t jo
     outbox_push(sched, ACTION_FORGET_JOB, worker->peer, job);
 }
 
-const char *outbox_why_waiting(const struct sched *sched, const struct job *job)
-{
-    if (job->assigned > 0 || job->state > JOB_RUNNING) {
-        return NULL;
-    }
-    if (job->open == 0 && job->grows) {
-        return "all that was submitted is done, and more may come";
-    }
-    if (sched->worker_count == 0) {
-        return "no workers are connected";
-    }
-    if (sched->load_head[LOAD_FULL] != NULL && sched->in[TASK_ASSIGNED] > 0) {
-        return "the workers are busy with other jobs";
-    }
-    return "workers have not yet said which files they can read";
-}
-
 void outbox_progress(struct sched *sched, struct job *job)
 {
     struct sched_action *action = outbox_push(sched, ACTION_PROGRESS, job->client->peer, job->number);
+    char why[256];
 
     if (action != NULL) {
-        action->text = outbox_why_waiting(sched, job);
+        action->stuck = job_why_waiting(job, why, sizeof(why));
+        action->text = why[0] != '\0' ? arena_strdup(&sched->arena, why) : NULL;
         action->tasks = job->tasks;
         action->done = job->done;
         action->failed = job->failed;

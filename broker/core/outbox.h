@@ -25,7 +25,4 @@ void outbox_progress(struct sched *sched, struct job *job);
 // Writes out what the dirty jobs and workers have.
 void outbox_flush(struct sched *sched);
 
-// Why nothing of a job runs; NULL: something does, or it is over.
-const char *outbox_why_waiting(const struct sched *sched, const struct job *job);
-
 #endif

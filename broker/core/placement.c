@@ -99,8 +99,12 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 static uint32_t portion(struct layer *layer, const struct worker *worker)
 {
     const struct sched *sched = layer->job->sched;
+    const struct demand *demand = layer->lane->demand;
     uint64_t charge = layer_charge(layer);
-    uint64_t even = (sched->backlog + layer->in[TASK_READY] * charge) / sched->threads * worker->threads;
+    uint64_t threads = demand != NULL ? demand->threads : sched->threads;
+    // Of those that may have it, as if they were as busy as the rest.
+    uint64_t busy = demand != NULL ? sched->backlog / sched->threads * threads : sched->backlog;
+    uint64_t even = (busy + layer->in[TASK_READY] * charge) / threads * worker->threads;
     uint64_t work = even > worker->backlog ? even - worker->backlog : 0;
 
     // It has enough to do while others may still want some.
@@ -112,17 +116,48 @@ static uint32_t portion(struct layer *layer, const struct worker *worker)
     return min_u32((uint32_t)work, worker_room(worker, layer));
 }
 
+static struct worker *free_from(const struct layer *layer, struct worker *worker)
+{
+    const struct demand *demand = layer->lane->demand;
+
+    while (demand != NULL && worker != NULL && demand_room(demand, worker) == 0) {
+        worker = load_next(layer->job->sched, worker);
+    }
+    return worker;
+}
+
+// The least loaded worker that meets what the layer's tasks ask for and has room for one, and the next by
+// load.
+static struct worker *first_free(const struct layer *layer)
+{
+    struct worker *worker = free_from(layer, load_first(layer->job->sched));
+
+    if (worker == NULL && layer->lane->demand != NULL) {
+        layer->lane->demand->stuck_run = layer->job->sched->run;
+    }
+    return worker;
+}
+
+static struct worker *next_free(const struct layer *layer, const struct worker *worker)
+{
+    return free_from(layer, load_next(layer->job->sched, worker));
+}
+
+static bool is_restricted(const struct layer *layer)
+{
+    return layer->lane->demand != NULL || layer_reads_apart(layer);
+}
+
 // The worker for a ready task; *alone: it has no local inputs.  NULL: nobody has room.
 static struct worker *choose(struct layer *layer, uint32_t i, bool *alone)
 {
-    struct sched *sched = layer->job->sched;
-    const Dray__Source *source = layer_is_restricted(layer) ? source_of(layer, i) : NULL;
-    struct worker *least = load_first(sched);
+    const Dray__Source *source = layer_reads_apart(layer) ? source_of(layer, i) : NULL;
+    struct worker *least = first_free(layer);
     struct worker *best = NULL;
     uint64_t weight = 0;
 
     while (least != NULL && !worker_reads(least, source)) {
-        least = load_next(sched, least);
+        least = next_free(layer, least);
     }
     *alone = false;
     if (least == NULL) {
@@ -137,6 +172,12 @@ static struct worker *choose(struct layer *layer, uint32_t i, bool *alone)
         return best;
     }
     return least;
+}
+
+// No worker has room for any of its tasks, which is so until this placement is over.
+static bool is_stuck(const struct layer *layer)
+{
+    return layer->lane->demand != NULL && layer->lane->demand->stuck_run == layer->job->sched->run;
 }
 
 // How many ready tasks from i on have no local inputs, at most max.
@@ -167,10 +208,13 @@ static bool place_local(struct layer *layer)
             if (load_first(sched) == NULL) {
                 return false;
             }
+            if (is_stuck(layer)) {
+                return true;
+            }
             i++;
             continue;
         }
-        if (alone && !layer_is_restricted(layer)) {
+        if (alone && !is_restricted(layer)) {
             count = alone_run(layer, i, portion(layer, worker));
         }
         if (count == 0) {
@@ -237,10 +281,11 @@ static bool place_portion(struct layer *layer)
 // The first ready task that this worker can read, and how many follow in the same source.
 static uint32_t next_readable(const struct layer *layer, const struct worker *worker, uint32_t *count)
 {
+    bool apart = layer_reads_apart(layer);
     uint32_t i = 0;
 
     while ((i = bits_next(&layer->ready, i)) != BITS_NONE) {
-        const Dray__Source *source = source_of(layer, i);
+        const Dray__Source *source = apart ? source_of(layer, i) : NULL;
         uint32_t end = source != NULL ? source->first + source->count : layer->tasks;
 
         if (worker_reads(worker, source)) {
@@ -252,11 +297,10 @@ static uint32_t next_readable(const struct layer *layer, const struct worker *wo
     return BITS_NONE;
 }
 
-// Workers take turns, each takes what it can read.  False: out of memory.
+// Workers take turns, each takes what it can read and is asked to.  False: out of memory.
 static bool place_restricted(struct layer *layer)
 {
-    struct sched *sched = layer->job->sched;
-    struct worker *worker = load_first(sched);
+    struct worker *worker = first_free(layer);
 
     while (worker != NULL && layer->in[TASK_READY] > 0) {
         uint32_t count = 0;
@@ -267,7 +311,7 @@ static bool place_restricted(struct layer *layer)
         }
         if (first == BITS_NONE) {
             worker->barren_stamp = layer->ready_stamp;
-            worker = load_next(sched, worker);
+            worker = next_free(layer, worker);
             continue;
         }
         count = min_u32(count, portion(layer, worker));
@@ -277,7 +321,7 @@ static bool place_restricted(struct layer *layer)
         if (!hand_out(worker, layer, first, count)) {
             return false;
         }
-        worker = load_first(sched);
+        worker = first_free(layer);
     }
     return true;
 }
@@ -290,7 +334,7 @@ static struct layer *hindmost(struct layer *best)
 
     while (best->root && (other = layer_from(best->job, other->rank.key + 1)) != NULL &&
            looked++ < STEPS_TOGETHER) {
-        if (other->group != best->group) {
+        if (other->group != best->group || is_restricted(other)) {
             break;
         }
         uint64_t mine = (uint64_t)bits_next(&other->ready, 0) * best->tasks;
@@ -320,7 +364,7 @@ static bool place_job(struct job *job)
         if (layer->local) {
             room = place_local(layer);
             key = layer->rank.key + 1;
-        } else if (layer_is_restricted(layer)) {
+        } else if (is_restricted(layer)) {
             room = place_restricted(layer);
             key = layer->rank.key + 1;
         } else {
@@ -335,7 +379,7 @@ static bool place_job(struct job *job)
     return true;
 }
 
-void placement_run(struct sched *sched)
+static void place_jobs(struct sched *sched)
 {
     struct job *job = sched->run_head;
 
@@ -351,6 +395,12 @@ void placement_run(struct sched *sched)
     if (sched->worker_count > 1 && sched->in[TASK_ASSIGNED] > 0) {
         steal_run(sched);
     }
+}
+
+void placement_run(struct sched *sched)
+{
+    place_jobs(sched);
+    sched->run++;
 }
 
 static bool anyone_reads(const struct sched *sched, const Dray__Source *source)

@@ -45,6 +45,8 @@ struct sched *sched_create(const struct sched_options *options)
     hash_init(&sched->workers);
     hash_init(&sched->clients);
     hash_init(&sched->knows);
+    hash_init(&sched->demands);
+    sched->run = 1;
     arena_init(&sched->arena, 0);
     return sched;
 }
@@ -92,6 +94,7 @@ void sched_destroy(struct sched *sched)
     hash_fini(&sched->workers);
     hash_fini(&sched->clients);
     hash_fini(&sched->knows);
+    hash_fini(&sched->demands);
     arena_fini(&sched->arena);
     free(sched->worker);
     free(sched->location);

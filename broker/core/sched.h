@@ -210,6 +210,7 @@ struct sched_action {
     // PROGRESS
     uint64_t tasks, done, failed, rows, source_bytes;
     uint32_t workers;
+    bool stuck; // no worker that is there can run any of what is left
 };
 
 // Grows as needed; sched_step empties it first.
@@ -272,6 +273,7 @@ struct sched_layer {
     uint32_t tasks;
     bool wanted;
     uint32_t in[SCHED_STATES];
+    char waiting[256]; // why no worker has any of its tasks; "" when one has, or it asks for nothing special
 };
 int sched_layer_info(const struct sched *sched, uint32_t job, uint32_t layer, struct sched_layer *out);
 // Numbers of all jobs, ascending: at most `room` above `after`; how many were written.

@@ -145,16 +145,34 @@ void layer_wake(struct layer *layer)
         return;
     }
     if (runnable) {
-        rank_add(&job->runnable, &layer->rank);
+        rank_add(&layer->lane->runnable, &layer->rank);
+        job->runnable++;
         if (!job->is_runnable) {
             job_run_insert(job);
         }
     } else {
-        rank_remove(&job->runnable, &layer->rank);
-        if (job->runnable.root == NULL) {
+        rank_remove(&layer->lane->runnable, &layer->rank);
+        if (--job->runnable == 0) {
             job_run_remove(job);
         }
     }
+}
+
+struct layer *layer_from(const struct job *job, uint64_t key)
+{
+    struct rank_node *first = NULL;
+
+    for (const struct lane *lane = &job->lane; lane != NULL; lane = lane->next) {
+        struct rank_node *node = NULL;
+
+        if (lane->demand == NULL || lane->demand->stuck_run != job->sched->run) {
+            node = rank_from(&lane->runnable, key);
+        }
+        if (node != NULL && (first == NULL || node->key < first->key)) {
+            first = node;
+        }
+    }
+    return first != NULL ? hash_entry(first, struct layer, rank) : NULL;
 }
 
 // The layer got its first unfinished task or lost its last: its whole inputs are needed or not.

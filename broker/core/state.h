@@ -57,6 +57,25 @@ _Static_assert((int)TASK_STATES == (int)SCHED_STATES, "states are told by number
 #define OWNER_NONE UINT16_MAX
 #define WORKERS_MAX 65000U
 
+// An amount of a resource: what a worker has, and how much of it its tasks take; or what a task asks for.
+struct stock {
+    const char *name;
+    uint32_t amount, taken;
+};
+
+// What tasks ask of their worker (demand.h).
+struct demand {
+    struct hash_node node;
+    uint32_t users; // layers
+    size_t workers, plugins, resources;
+    char **worker; // names or labels, one of which it has, and as many labels of plugins, which it has all
+    struct stock *resource;
+    uint64_t *able; // bit: slot of a worker that can meet it
+    size_t words;
+    uint64_t threads;   // of those workers
+    uint64_t stuck_run; // the placement in which none of them had room
+};
+
 struct layer;
 
 struct edge {
@@ -74,7 +93,8 @@ struct layer {
     const Dray__Layer *graph;
     uint32_t number;
     uint32_t tasks;
-    struct rank_node rank; // in the job's runnable layers; its key: the order
+    struct rank_node rank; // in the lane's runnable layers; its key: the order
+    struct lane *lane;
     uint32_t group;        // roots of one group are handed out in step with one another
     bool wanted;
     bool goal;         // wanted, or nothing in the job is and this is where it ends
@@ -116,6 +136,13 @@ struct blame {
 
 struct reason;
 struct slab;
+
+// The layers of a job whose tasks ask for the same.
+struct lane {
+    struct demand *demand; // NULL: for nothing
+    struct rank runnable;  // those with tasks that may be assigned
+    struct lane *next;
+};
 
 // A delayed task and when it goes on.
 struct delay {
@@ -162,7 +189,8 @@ struct job {
     uint64_t assigned;
     uint64_t rows, source_bytes;
     uint32_t charge, learnt; // as of a layer, over all
-    struct rank runnable;    // layers with tasks that may be assigned
+    struct lane lane;        // and those that follow it
+    uint32_t runnable;       // layers with tasks that may be assigned
     struct bits unsettled;   // layer_capacity - 1 - number, so that the latest comes first
     struct bits dirty;       // layers with something in released or results
     bool is_runnable, is_dirty, is_unsettled;
@@ -222,6 +250,9 @@ struct worker {
     uint64_t backlog; // of what is assigned, in CHARGE_NS
     bool leaving;     // gets no more tasks
     uint64_t memory, memory_used;
+    char **label;
+    struct stock *stock;
+    size_t labels, stocks;
     bool shared_files;
     bool sources_known;
     char *name;
@@ -257,7 +288,7 @@ struct client {
 struct sched {
     struct sched_options options;
     uint64_t now_us;
-    struct hash jobs, keys, workers, clients, knows;
+    struct hash jobs, keys, workers, clients, knows, demands;
     struct worker **worker; // by slot
     uint32_t worker_slots, worker_count, worker_capacity;
     uint64_t threads;  // of all workers
@@ -278,6 +309,7 @@ struct sched {
     uint64_t in[TASK_STATES];
     uint64_t recomputed;
     uint64_t transitions;
+    uint64_t run; // number of the placement that is under way or comes next; from 1
     uint64_t ready_stamp;
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning
@@ -319,13 +351,9 @@ void layer_mark_dirty(struct layer *layer);
 void job_mark_dirty(struct job *job);
 // Puts the layer into or out of what may be assigned, and its job too.
 void layer_wake(struct layer *layer);
-// The first of a job's runnable layers whose key is at least this; NULL: none.
-static inline struct layer *layer_from(const struct job *job, uint64_t key)
-{
-    struct rank_node *node = rank_from(&job->runnable, key);
-
-    return node != NULL ? hash_entry(node, struct layer, rank) : NULL;
-}
+// The first of a job's runnable layers whose key is at least this and for which some worker may have
+// room; NULL: none.
+struct layer *layer_from(const struct job *job, uint64_t key);
 // The first has its tasks assigned before the second.
 bool job_outranks(const struct job *a, const struct job *b);
 

@@ -50,7 +50,8 @@ static bool ask(struct theft *theft, struct layer *layer, uint32_t i)
         return false;
     }
     if (!worker_has(victim, layer, i) || (layer->state[i] & TASK_RECALL) != 0 || !is_free(layer, i) ||
-        !worker_reads(theft->thief, layer_is_restricted(layer) ? source_of(layer, i) : NULL)) {
+        worker_room(theft->thief, layer) == 0 ||
+        !worker_reads(theft->thief, layer_reads_apart(layer) ? source_of(layer, i) : NULL)) {
         return true;
     }
     if (!outbox_drop(layer->job->sched, victim, layer, i, false)) {

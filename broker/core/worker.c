@@ -107,38 +107,59 @@ int load_below(const struct sched *sched, int load)
     return -1;
 }
 
-int worker_create(struct sched *sched, uint32_t peer, uint32_t threads, uint64_t memory, bool shared_files,
-                  const char *name)
+static void worker_free(struct worker *worker)
 {
+    hash_fini(&worker->sources);
+    offer_fini(worker);
+    free(worker->sources_block);
+    free(worker->queue);
+    free(worker->name);
+    free(worker);
+}
+
+// Into a free slot, where all demands are asked whether it meets them.
+static int worker_place(struct sched *sched, struct worker *worker)
+{
+    uint32_t number = sched->worker_count < WORKERS_MAX ? slot_take(sched) : OWNER_NONE;
+
+    if (number == OWNER_NONE) {
+        return -ENOMEM;
+    }
+    worker->number = (uint16_t)number;
+    if (demands_meet(sched, worker) < 0) {
+        return -ENOMEM;
+    }
+    sched->worker[number] = worker;
+    return 0;
+}
+
+int worker_create(struct sched *sched, const struct sched_event *joined)
+{
+    const char *name = joined->u.joined.name;
+    uint32_t threads = joined->u.joined.threads;
     struct worker *worker = calloc(1, sizeof(*worker));
-    uint32_t depth = sched->options.queue_depth;
-    uint32_t number;
 
     if (worker == NULL) {
         return -ENOMEM;
     }
-    worker->peer = peer;
+    worker->peer = joined->u.joined.worker;
     worker->threads = threads == 0 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
-    worker->least = worker->threads * (depth > 0 ? 2 : 1);
-    worker->memory = memory;
-    worker->shared_files = shared_files;
+    worker->least = worker->threads * (sched->options.queue_depth > 0 ? 2 : 1);
+    worker->memory = joined->u.joined.memory;
+    worker->shared_files = joined->u.joined.shared_files;
     worker->queue_capacity = QUEUE_FIRST;
     hash_init(&worker->sources);
     worker->name = strdup(name != NULL ? name : "");
     worker->queue = malloc(worker->queue_capacity * sizeof(*worker->queue));
-    number = sched->worker_count < WORKERS_MAX ? slot_take(sched) : OWNER_NONE;
-    if (worker->name == NULL || worker->queue == NULL || number == OWNER_NONE) {
-        free(worker->name);
-        free(worker->queue);
-        free(worker);
+    if (worker->name == NULL || worker->queue == NULL || offer_init(worker, joined) < 0 ||
+        worker_place(sched, worker) < 0) {
+        worker_free(worker);
         return -ENOMEM;
     }
-    worker->number = (uint16_t)number;
-    sched->worker[number] = worker;
     sched->worker_count++;
     sched->threads += worker->threads;
-    sched->unshared += shared_files ? 0 : 1;
-    hash_add(&sched->workers, &worker->node, hash_mix(peer));
+    sched->unshared += worker->shared_files ? 0 : 1;
+    hash_add(&sched->workers, &worker->node, hash_mix(worker->peer));
     load_insert(sched, worker);
     return 0;
 }
@@ -166,15 +187,12 @@ void worker_destroy(struct sched *sched, struct worker *worker)
     }
     load_remove(sched, worker);
     hash_remove(&sched->workers, &worker->node);
+    demands_part(sched, worker);
     sched->worker[worker->number] = NULL;
     sched->worker_count--;
     sched->threads -= worker->threads;
     sched->unshared -= worker->shared_files ? 0 : 1;
-    hash_fini(&worker->sources);
-    free(worker->sources_block);
-    free(worker->queue);
-    free(worker->name);
-    free(worker);
+    worker_free(worker);
 }
 
 struct worker *worker_find(const struct sched *sched, uint32_t peer)
@@ -400,6 +418,9 @@ void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
     } else {
         worker->queue[worker->queue_count++] = (struct slot){layer, i, 1};
     }
+    if (layer->lane->demand != NULL) {
+        demand_take(layer->lane->demand, worker);
+    }
     worker->assigned++;
     worker->backlog += charge;
     layer->job->sched->backlog += charge;
@@ -412,6 +433,9 @@ void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
 
 void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i)
 {
+    if (layer->lane->demand != NULL) {
+        demand_give(layer->lane->demand, worker);
+    }
     worker->assigned--;
     worker->backlog -= layer->value[i];
     layer->job->sched->backlog -= layer->value[i];
@@ -427,7 +451,7 @@ void worker_recharge(struct worker *worker, struct layer *layer, uint32_t i, uin
     layer->value[i] = charge;
 }
 
-uint32_t worker_room(const struct worker *worker, struct layer *layer)
+uint32_t worker_space(const struct worker *worker, struct layer *layer)
 {
     uint64_t window = (uint64_t)worker->threads * WINDOW;
     uint32_t charge = layer_charge(layer);

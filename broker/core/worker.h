@@ -3,11 +3,11 @@
 #ifndef DRAY_BROKER_CORE_WORKER_H
 #define DRAY_BROKER_CORE_WORKER_H
 
+#include "broker/core/demand.h"
 #include "broker/core/state.h"
 
 // -ENOMEM: nothing happened.
-int worker_create(struct sched *sched, uint32_t peer, uint32_t threads, uint64_t memory, bool shared_files,
-                  const char *name);
+int worker_create(struct sched *sched, const struct sched_event *joined);
 // Its tasks and partitions must have been dealt with.
 void worker_destroy(struct sched *sched, struct worker *worker);
 struct worker *worker_find(const struct sched *sched, uint32_t peer);
@@ -45,8 +45,17 @@ static inline bool worker_is_ahead_due(const struct worker *worker)
     return worker->queue_ahead + 1 < worker->queue_count ||
            (worker->queue_ahead < worker->queue_count && worker->ahead_from < at->first + at->count);
 }
-// How many tasks of this layer it has room for.
-uint32_t worker_room(const struct worker *worker, struct layer *layer);
+// How many tasks of this layer it has time and slots for.
+uint32_t worker_space(const struct worker *worker, struct layer *layer);
+// And may be given: it meets what they ask for, and has so much of it free.
+static inline uint32_t worker_room(const struct worker *worker, struct layer *layer)
+{
+    const struct demand *demand = layer->lane->demand;
+    uint32_t most = demand != NULL ? demand_room(demand, worker) : UINT32_MAX;
+    uint32_t space = most > 0 ? worker_space(worker, layer) : 0;
+
+    return space < most ? space : most;
+}
 // How long a task that is given to it now waits until it starts, in CHARGE_NS.
 static inline uint64_t worker_wait(const struct worker *worker)
 {
@@ -76,7 +85,7 @@ uint32_t worker_over(struct worker *worker);
 int worker_set_sources(struct worker *worker, size_t count, const char *const *name, const char *const *path);
 bool worker_reads(const struct worker *worker, const Dray__Source *source);
 // Not every worker can read what the layer's tasks read.
-static inline bool layer_is_restricted(const struct layer *layer)
+static inline bool layer_reads_apart(const struct layer *layer)
 {
     return layer->graph->n_source > 0 && layer->job->sched->unshared > 0;
 }

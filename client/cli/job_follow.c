@@ -98,6 +98,18 @@ static void end(struct state *state, enum job_outcome outcome, const struct dray
     }
 }
 
+// Of a cluster that no other worker joins.
+static void give_up(struct state *state, const struct dray_event *event, struct error *err)
+{
+    state->ended = true;
+    state->outcome = JOB_FAILED;
+    error_set(
+        err, ENOENT,
+        "job %u cannot go on: %s; --plugin and --resources are for the workers that this command starts, "
+        "--broker is for a cluster that has others",
+        event->job, event->waiting);
+}
+
 static int handle(struct state *state, const struct dray_event *event, struct error *err)
 {
     switch (event->type) {
@@ -107,6 +119,9 @@ static int handle(struct state *state, const struct dray_event *event, struct er
         return take_failure(state, event, err);
     case DRAY_PROGRESS:
         tell_progress(state, event);
+        if (state->follow->closed && event->stuck && event->waiting != NULL) {
+            give_up(state, event, err);
+        }
         return 0;
     case DRAY_DONE:
         end(state, JOB_DONE, event, err);

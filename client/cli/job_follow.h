@@ -20,6 +20,7 @@ struct job_follow {
     struct result_sink *sink;
     struct progress *progress;
     bool quiet;       // no remarks
+    bool closed;      // no workers come but those that are there: fails when these cannot go on
     bool until_there; // ends with the last result that was asked for, whatever becomes of the job
     // outcome
     uint64_t tasks, done, failed;

@@ -162,6 +162,25 @@ static int put_layers(const Dray__JobInfo *job, size_t width, FILE *out, struct 
     return rc;
 }
 
+// Layers for whose tasks there is no worker.
+static void put_reasons(const Dray__JobInfo *job, FILE *out)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < job->n_layer; i++) {
+        char name[JOB_LABEL_MAX];
+
+        if (job->layer[i]->waiting == NULL) {
+            continue;
+        }
+        layer_name(job->layer[i], name);
+        fputs(any ? "" : "\n", out);
+        fprintf(out, "%s waits: ", name);
+        put_indented(job->layer[i]->waiting, out);
+        any = true;
+    }
+}
+
 static void put_failures(const Dray__JobInfo *job, const struct job_view *view, FILE *out)
 {
     for (size_t i = 0; i < job->n_failure; i++) {
@@ -222,6 +241,7 @@ static void put_json(const Dray__JobInfo *job, const struct job_view *view, FILE
         for (int state = 0; state < STATES; state++) {
             fprintf(out, ", \"%s\": %u", STATE_KEYS[state], in_state(job->layer[i], state));
         }
+        put_key_text("why", job->layer[i]->waiting, out);
         fputc('}', out);
     }
     fputs("],\n \"failures\": [", out);
@@ -252,6 +272,7 @@ int job_report_one(const Dray__JobInfo *job, const struct job_view *view, enum l
     put_head(job, out);
     rc = put_layers(job, width, out, err);
     if (rc == 0) {
+        put_reasons(job, out);
         put_failures(job, view, out);
     }
     return rc;

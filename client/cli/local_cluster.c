@@ -178,7 +178,7 @@ static int start_worker(struct local_cluster *cluster, const struct local_cluste
 {
     char threads[16], memory[32], lifeline[16], name[32];
     // Options that may be left out come last.
-    char *argv[12 + 2 * LOCAL_PLUGINS_MAX] = {(char[]){"dray-worker"},
+    char *argv[14 + 2 * LOCAL_PLUGINS_MAX] = {(char[]){"dray-worker"},
                                               cluster->endpoint,
                                               (char[]){"--quiet"},
                                               (char[]){"--threads"},
@@ -203,6 +203,10 @@ static int start_worker(struct local_cluster *cluster, const struct local_cluste
     for (size_t i = 0; options->plugin != NULL && options->plugin[i] != NULL && i < LOCAL_PLUGINS_MAX; i++) {
         argv[count++] = (char *)(uintptr_t) "--plugin";
         argv[count++] = (char *)(uintptr_t)options->plugin[i];
+    }
+    if (options->resources != NULL) {
+        argv[count++] = (char *)(uintptr_t) "--resources";
+        argv[count++] = (char *)(uintptr_t)options->resources;
     }
     rc = spawn(&child, &cluster->worker[cluster->workers], err);
     if (rc != 0) {

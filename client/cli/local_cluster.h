@@ -17,6 +17,7 @@ struct local_cluster_options {
     uint64_t memory;  // of each worker, in bytes; 0: half of the machine's over the workers
     const char *const
         *plugin; // --plugin of each worker, LOCAL_PLUGINS_MAX at most, NULL-terminated; NULL: none
+    const char *resources; // --resources of each worker; NULL: none
 };
 
 // Processors that this process may run on.

@@ -28,6 +28,7 @@ enum {
     OPTION_PROGRESS,
     OPTION_NAME,
     OPTION_PLUGIN,
+    OPTION_RESOURCES,
     WORKERS_MAX = 1024,
     THREADS_MAX = 1024,
     MEMORY_MIN = 16 << 20,
@@ -74,6 +75,8 @@ static const struct argp_option OPTIONS[] = {
     {"plugin", OPTION_PLUGIN, "FILE", 0,
      "Shared object with functions that the tasks call, for each of its workers (may be given several times)",
      1},
+    {"resources", OPTION_RESOURCES, "NAME=N,...", 0,
+     "What each of its workers has for the tasks' resources, as gpu=2,licence=1", 1},
     {"wait", OPTION_WAIT, NULL, 0,
      "Print the job's number, wait for its end and say how it went; its results stay, as with --detach. On a "
      "local cluster: only say how it went",
@@ -136,8 +139,8 @@ static void check_together(struct arguments *arguments, struct argp_state *state
     }
     if (arguments->broker != NULL && arguments->local_asked) {
         argp_error(state,
-                   "--workers, --threads, --memory and --plugin are for a local cluster: not together with "
-                   "--broker, whose workers have plugins of their own");
+                   "--workers, --threads, --memory, --plugin and --resources are for a local cluster: not "
+                   "together with --broker, whose workers have plugins and resources of their own");
     }
     if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
         environment[0] != '\0') {
@@ -183,6 +186,13 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         }
         arguments->plugin[arguments->plugins++] = value;
         arguments->local.plugin = arguments->plugin;
+        arguments->local_asked = true;
+        return 0;
+    case OPTION_RESOURCES:
+        if (arguments->local.resources != NULL) {
+            argp_error(state, "--resources is given once: NAME=N,NAME=N");
+        }
+        arguments->local.resources = value;
         arguments->local_asked = true;
         return 0;
     case OPTION_WAIT:
@@ -411,7 +421,8 @@ static int follow_job(struct submit *submit)
                                 .view = &submit->view,
                                 .sink = submit->sink,
                                 .progress = submit->progress,
-                                .quiet = submit->arguments->quiet};
+                                .quiet = submit->arguments->quiet,
+                                .closed = submit->cluster != NULL};
     struct error err = {0}, more = {0};
     enum job_outcome outcome = job_follow_run(&follow, &err);
 

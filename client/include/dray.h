@@ -117,6 +117,7 @@ struct dray_event {
     uint64_t tasks, done, failed, rows, source_bytes; /* PROGRESS */
     uint32_t workers;
     const char *waiting; /* PROGRESS: why nothing runs, or NULL */
+    int stuck;           /* PROGRESS: no worker that is there can run any of what is left */
     struct dray_error error;
 };
 

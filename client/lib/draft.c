@@ -329,6 +329,32 @@ static int make_operation(const struct dray_task *task, struct operation *o, str
     return -EINVAL;
 }
 
+// A call needs a worker with its plugin, whichever else it asks for.
+static int set_workers(const struct dray_task *task, Dray__Layer *layer, struct arena *arena)
+{
+    size_t count = 0;
+
+    while (task->worker != NULL && task->worker[count] != NULL) {
+        count++;
+    }
+    layer->worker = arena_array(arena, count + 1, sizeof(*layer->worker));
+    if (layer->worker == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < count; i++) {
+        layer->worker[layer->n_worker++] = (char *)(uintptr_t)task->worker[i]; // only read
+    }
+    if (task->kind == DRAY_TASK_CALL && task->plugin != NULL) {
+        char *label = arena_printf(arena, "plugin:%s", task->plugin);
+
+        if (label == NULL) {
+            return -ENOMEM;
+        }
+        layer->worker[layer->n_worker++] = label;
+    }
+    return 0;
+}
+
 // What the layer asks for; without tasks, operation and inputs, which are written apart.
 static int make_layer(const struct dray_task *task, Dray__Layer *layer, struct arena *arena)
 {
@@ -344,10 +370,9 @@ static int make_layer(const struct dray_task *task, Dray__Layer *layer, struct a
         resource[i].amount = task->resource[i].amount;
         layer->resource[layer->n_resource++] = &resource[i];
     }
-    while (task->worker != NULL && task->worker[layer->n_worker] != NULL) {
-        layer->n_worker++;
+    if (set_workers(task, layer, arena) < 0) {
+        return -ENOMEM;
     }
-    layer->worker = (char **)(uintptr_t)task->worker; // only read
     layer->name = (char *)(uintptr_t)task->name;
     layer->has_wanted = layer->wanted = true;
     layer->has_priority = task->priority != 0;

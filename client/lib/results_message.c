@@ -480,6 +480,7 @@ static void handle_progress(struct job *job, const Dray__Progress *from)
     event->rows = from->rows;
     event->source_bytes = from->source_bytes;
     event->workers = from->workers;
+    event->stuck = from->stuck;
     if (from->waiting != NULL) {
         snprintf(job->waiting, sizeof(job->waiting), "%s", from->waiting);
         event->waiting = job->waiting;

@@ -122,13 +122,21 @@ static void put_inputs(const struct job_file *job, const Dray__Layer *layer, con
     }
 }
 
-static void put_demands(const Dray__Layer *layer, FILE *out)
+static void put_demands(const Dray__Layer *layer, bool is_call, FILE *out)
 {
+    size_t on = 0;
+
     for (size_t i = 0; i < layer->n_resource; i++) {
         fprintf(out, "  %s=%u", layer->resource[i]->name, layer->resource[i]->amount);
     }
     for (size_t i = 0; i < layer->n_worker; i++) {
-        fprintf(out, "%s%s", i == 0 ? "  on " : " or ", layer->worker[i]);
+        bool plugin = strncmp(layer->worker[i], "plugin:", strlen("plugin:")) == 0;
+
+        if (plugin && is_call) {
+            continue; // it is named there
+        }
+        fprintf(out, "%s%s", plugin ? "  with " : on == 0 ? "  on " : " or ", layer->worker[i]);
+        on += plugin ? 0 : 1;
     }
     if (layer->priority != 0) {
         fprintf(out, "  priority %d", layer->priority);
@@ -173,7 +181,7 @@ int job_describe(const struct job_file *job, FILE *out, struct error *err)
         fputs("  ", out);
         put_operation(op->step[0], out);
         put_inputs(job, layer, op->step[0]->command, out);
-        put_demands(layer, out);
+        put_demands(layer, op->step[0]->call != NULL, out);
         fputc('\n', out);
     }
     arena_fini(&arena);

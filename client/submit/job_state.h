@@ -77,6 +77,7 @@ struct task {
     Dray__Layer *layer;
     Dray__Op *op;
     Dray__Command *command; // of the op, or NULL
+    const char *plugin;     // of the call, or NULL
     bool used;              // by the inputs of another
     uint32_t number;        // of its layer
     uint8_t mark;           // of the search for cycles

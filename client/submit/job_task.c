@@ -321,6 +321,7 @@ static int read_call(const struct job_state *state, struct task *task, Dray__Ste
     }
     rc = read_text(state, field[CALL_PLUGIN], "plugin", &text, err);
     call->plugin = (char *)(uintptr_t)text;
+    task->plugin = text;
     rc = rc == 0 ? read_text(state, field[CALL_FUNCTION], "function", &text, err) : rc;
     call->function = (char *)(uintptr_t)text;
     if (rc == 0 && field[CALL_ARGUMENT] != NULL) {
@@ -549,6 +550,29 @@ static int read_demands(const struct job_state *state, struct task *task, struct
     return rc;
 }
 
+// A call needs a worker with its plugin, whichever else it asks for.
+static int need_plugin(const struct job_state *state, struct task *task, const char *plugin,
+                       struct error *err)
+{
+    Dray__Layer *layer = task->layer;
+    char **worker = arena_array(state->arena, layer->n_worker + 1, sizeof(*worker));
+    char *label = arena_printf(state->arena, "plugin:%s", plugin);
+
+    if (worker == NULL || label == NULL) {
+        return error_no_memory(err);
+    }
+    if (layer->n_worker == GRAPH_WORKERS_MAX) {
+        return STATE_ERROR(state, task->field[FIELD_WORKERS], err,
+                           "'workers' of a call are at most %d names or labels", GRAPH_WORKERS_MAX - 1);
+    }
+    for (size_t i = 0; i < layer->n_worker; i++) {
+        worker[i] = layer->worker[i];
+    }
+    worker[layer->n_worker++] = label;
+    layer->worker = worker;
+    return 0;
+}
+
 int job_task_read(struct job_state *state, struct task *task, struct error *err)
 {
     int rc = job_params_read(state, task, err);
@@ -564,5 +588,8 @@ int job_task_read(struct job_state *state, struct task *task, struct error *err)
     task->layer->name = (char *)(uintptr_t)task->name;
     rc = read_op(state, task, err);
     rc = rc == 0 ? read_demands(state, task, err) : rc;
+    if (rc == 0 && task->plugin != NULL) {
+        rc = need_plugin(state, task, task->plugin, err);
+    }
     return rc == 0 ? job_inputs_read(state, task, err) : rc;
 }

@@ -60,7 +60,7 @@ class Submit(TestCase):
         self.assertIn(f"plugin {text}: it cannot be loaded".encode(), done.stderr)
         done = run("submit", text)
         self.assertEqual(done.returncode, 1)
-        self.assertIn(b"this worker has no plugin 'hostile' (none at all): start it with --plugin", done.stderr)
+        self.assertIn(b"job 1 cannot go on: no worker with plugin:hostile; --plugin", done.stderr)
         self.assertEqual(run("submit", "--plugin", plugin, "--broker", "ipc:///tmp/none", text).returncode, 2)
 
     def test_dry_run(self):

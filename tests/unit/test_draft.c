@@ -268,7 +268,8 @@ static void test_what_joins(void **state)
     assert_int_equal(f->op->step[0]->call->argument[1].len, 0);
     assert_string_equal(f->layer->name, "n");
     assert_int_equal(f->layer->resource[0]->amount, 1);
-    assert_int_equal(f->layer->n_worker, 2);
+    assert_int_equal(f->layer->n_worker, 3);
+    assert_string_equal(f->layer->worker[2], "plugin:p"); // which it needs whatever it asks for
     assert_int_equal(f->layer->priority, -3);
     assert_int_equal(f->layer->retries, 2);
     assert_int_equal(f->layer->timeout_ms, 100);

@@ -1,5 +1,6 @@
 #include "broker/core/ahead.h"
 
+#include "broker/core/share.h"
 #include "broker/core/worker.h"
 
 enum {
@@ -125,8 +126,9 @@ static bool follow(struct worker *worker, const struct layer *layer, uint32_t fi
     return true;
 }
 
-void ahead_expand(struct worker *worker, const struct job *rival)
+bool ahead_expand(struct worker *worker, const struct job *rival)
 {
+    bool outranked = false;
     uint32_t load = worker->assigned;
 
     while (worker_is_ahead_due(worker)) {
@@ -148,7 +150,8 @@ void ahead_expand(struct worker *worker, const struct job *rival)
             }
             continue;
         }
-        if (room == 0 || (rival != NULL && job_outranks(rival, slot.layer->job))) {
+        outranked = rival != NULL && job_outranks(rival, slot.layer->job);
+        if (room == 0 || outranked) {
             break;
         }
         // No more than there is room for, so that what is looked at again is in proportion.
@@ -165,16 +168,23 @@ void ahead_expand(struct worker *worker, const struct job *rival)
     if (worker->assigned != load && worker->assigned > 0) {
         worker_reload(worker->queue[worker->queue_count - 1].layer->job->sched, worker);
     }
+    return !outranked;
 }
 
 void ahead_run(struct sched *sched, const struct job *rival)
 {
+    struct worker *later = NULL;
+
     while (sched->ahead != NULL) {
         struct worker *worker = sched->ahead;
 
         sched->ahead = worker->ahead_next;
-        ahead_expand(worker, rival);
         // Its own assignments have not put it in again.
-        worker->is_ahead = false;
+        worker->is_ahead = !ahead_expand(worker, rival);
+        if (worker->is_ahead) {
+            worker->ahead_next = later;
+            later = worker;
+        }
     }
+    sched->ahead = later;
 }

@@ -186,6 +186,7 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     uint64_t open = 0;
     uint64_t assigned = 0;
     uint64_t failed = 0;
+    uint64_t backlog = 0;
 
     MUST(!job->is_unsettled && !job->is_doomed && !job->forgotten, NULL, 0);
     MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING, NULL, 0);
@@ -194,7 +195,11 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
         open += job->layer[l]->goal ? layer_unfinished(job->layer[l]) : 0;
         assigned += job->layer[l]->in[TASK_ASSIGNED];
         failed += job->layer[l]->in[TASK_FAILED];
+        for (uint32_t i = 0; i < job->layer[l]->tasks; i++) {
+            backlog += task_state(job->layer[l], i) == TASK_ASSIGNED ? job->layer[l]->value[i] : 0;
+        }
     }
+    MUST(job->backlog == backlog && job->share->used >= backlog, NULL, 0);
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
     MUST(!job->has_tasks || job->failed == failed, NULL, 0);
     MUST(job->is_runnable == (job->has_tasks && job->runnable > 0), NULL, 0);
@@ -262,14 +267,31 @@ static void check_delays(const struct sched *sched)
 
 static void check_run_list(const struct sched *sched)
 {
-    for (const struct job *job = sched->run_head; job != NULL; job = job->run_next) {
-        const struct job *next = job->run_next;
+    uint64_t runnable = 0;
+    uint64_t listed = 0;
 
-        MUST(job->is_runnable && job_find(sched, job->number) == job, NULL, 0);
-        MUST(next == NULL || job->priority > next->priority ||
-                 (job->priority == next->priority && job->number < next->number),
-             NULL, 0);
+    for (const struct level *level = sched->levels; level != NULL; level = level->next) {
+        MUST(level->next == NULL || level->priority > level->next->priority, NULL, 0);
+        MUST(level->jobs > 0, NULL, 0);
+        for (const struct share *share = level->runnable; share != NULL; share = share->run_next) {
+            MUST(share->level == level && share->run_head != NULL, NULL, 0);
+            for (const struct job *job = share->run_head; job != NULL; job = job->run_next) {
+                MUST(job->is_runnable && job->share == share && job->priority == level->priority, NULL, 0);
+                MUST(job_find(sched, job->number) == job, NULL, 0);
+                MUST(job->run_next == NULL || job->number < job->run_next->number, NULL, 0);
+                listed++;
+            }
+        }
     }
+    for (size_t b = 0; b <= sched->jobs.mask; b++) {
+        for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
+            const struct job *job = hash_entry(node, struct job, by_number);
+
+            runnable += job->is_runnable ? 1 : 0;
+            MUST(job->share->client == NULL || job->share->client == job->client, NULL, 0);
+        }
+    }
+    MUST(runnable == listed, NULL, 0);
 }
 
 // Each layer is in the lane of what it asks for; every demand has as many users as there are lanes.

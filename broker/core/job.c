@@ -8,6 +8,7 @@
 #include "broker/core/failure.h"
 #include "broker/core/growth.h"
 #include "broker/core/lineage.h"
+#include "broker/core/share.h"
 #include "broker/core/worker.h"
 
 struct job *job_create(struct sched *sched)
@@ -66,6 +67,7 @@ void job_destroy(struct job *job)
         return;
     }
     tasks_destroy(job);
+    job_delist(job);
     blames_destroy(job);
     failures_destroy(job);
     free(job->text);
@@ -119,6 +121,7 @@ void job_attach(struct job *job, struct client *client)
 {
     job_detach(job);
     job->client = client;
+    job_reshare(job);
     job->client_prev = NULL;
     job->client_next = client->jobs;
     if (client->jobs != NULL) {
@@ -142,6 +145,7 @@ void job_detach(struct job *job)
     }
     job->client = NULL;
     job->client_prev = job->client_next = NULL;
+    job_reshare(job);
 }
 
 // Gives up all tasks and partitions; workers are told to forget the job when it is flushed.

@@ -9,6 +9,7 @@
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
+#include "broker/core/share.h"
 
 static struct client *client_find(const struct sched *sched, uint32_t peer)
 {
@@ -110,11 +111,12 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
     job->grows = event->u.submit.open;
     job->detached = event->u.submit.detached;
     job->priority = event->u.submit.priority;
+    rc = job_enlist(job) ? 0 : error_no_memory(err);
     job->failures_max = event->u.submit.failures_max;
     job->key_hi = event->u.submit.key_hi;
     job->key_lo = event->u.submit.key_lo;
     job->progress_at = job->submitted_us = sched->now_us;
-    if (event->u.submit.name != NULL) {
+    if (rc == 0 && event->u.submit.name != NULL) {
         job->name = strdup(event->u.submit.name);
         rc = job->name == NULL ? error_no_memory(err) : 0;
     }

@@ -9,6 +9,7 @@
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
+#include "broker/core/share.h"
 #include "broker/core/worker.h"
 
 enum { LOSSES_MAX = 20 }; // partitions of one task that went missing without a dead worker
@@ -239,6 +240,17 @@ static void range_done(struct worker *worker, struct layer *layer, const struct 
     }
 }
 
+// How long tasks of a range ran, of an event's; in CHARGE_NS.
+static uint64_t range_time(struct layer *layer, uint32_t count, uint64_t busy_us, uint64_t tasks)
+{
+    uint64_t most = UINT64_C(1) << 40;
+
+    if (busy_us == 0) {
+        return (uint64_t)count * layer_charge(layer);
+    }
+    return (busy_us < most ? busy_us : most) * 1000 / CHARGE_NS / tasks * count;
+}
+
 int on_tasks_done(struct sched *sched, const struct sched_event *event)
 {
     struct worker *worker = worker_find(sched, event->u.done.worker);
@@ -264,6 +276,7 @@ int on_tasks_done(struct sched *sched, const struct sched_event *event)
             layer_learn(layer, range->count, event->u.done.busy_us * range->count / tasks);
         }
         if (layer != NULL) {
+            job_spend(layer->job, range_time(layer, range->count, event->u.done.busy_us, tasks));
             range_done(worker, layer, range, bytes);
         } else if (is_unknown_job(sched, range->job)) {
             outbox_forget(sched, worker, range->job);
@@ -299,6 +312,9 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     if (worker == NULL || layer == NULL || task_state(layer, range.first) != TASK_ASSIGNED ||
         layer->owner[range.first] != worker->number) {
         return 0;
+    }
+    if (!event->u.failed.missing_input) {
+        job_spend(layer->job, layer->value[range.first]);
     }
     worker_unassign(worker, layer, range.first);
     worker_reload(sched, worker);

@@ -6,6 +6,7 @@
 #include "broker/core/ahead.h"
 #include "broker/core/estimate.h"
 #include "broker/core/job.h"
+#include "broker/core/share.h"
 #include "broker/core/steal.h"
 #include "broker/core/worker.h"
 
@@ -88,6 +89,20 @@ static bool is_worth_waiting(struct layer *layer, const struct worker *best, con
            layer_charge(layer) * (uint64_t)layer->in[TASK_READY] < transfer;
 }
 
+// The job's share has had what it gets in this turn.
+static bool is_turn_over(const struct job *job)
+{
+    return job->share->used >= job->sched->turn_limit;
+}
+
+// What it gets yet, in CHARGE_NS: at least what is worth a message.
+static uint64_t turn_left(const struct job *job)
+{
+    uint64_t left = is_turn_over(job) ? 0 : job->sched->turn_limit - job->share->used;
+
+    return left > QUANTUM ? left : QUANTUM;
+}
+
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -112,6 +127,9 @@ static uint32_t portion(struct layer *layer, const struct worker *worker)
         return 0;
     }
     work = work < QUANTUM ? QUANTUM : work;
+    if (sched->turn_limit != UINT64_MAX && work > turn_left(layer->job)) {
+        work = turn_left(layer->job);
+    }
     work = work < SLOTS_MAX * charge ? (work + charge - 1) / charge : SLOTS_MAX;
     return min_u32((uint32_t)work, worker_room(worker, layer));
 }
@@ -217,7 +235,7 @@ static bool place_local(struct layer *layer)
         if (alone && !is_restricted(layer)) {
             count = alone_run(layer, i, portion(layer, worker));
         }
-        if (count == 0) {
+        if (count == 0 || is_turn_over(layer->job)) {
             return true;
         }
         if (!hand_out(worker, layer, i, count)) {
@@ -302,7 +320,7 @@ static bool place_restricted(struct layer *layer)
 {
     struct worker *worker = first_free(layer);
 
-    while (worker != NULL && layer->in[TASK_READY] > 0) {
+    while (worker != NULL && layer->in[TASK_READY] > 0 && !is_turn_over(layer->job)) {
         uint32_t count = 0;
         uint32_t first = BITS_NONE;
 
@@ -346,20 +364,24 @@ static struct layer *hindmost(struct layer *best)
     return best;
 }
 
-// False: nobody has room.
-static bool place_job(struct job *job)
+enum outcome {
+    PLACED,    // all that can be
+    NO_ROOM,   // at any worker, or no memory
+    TURN_OVER, // there may be more
+};
+
+static enum outcome place_job(struct job *job)
 {
     struct layer *layer;
     uint64_t key = 0;
-    bool ahead = false;
 
     while ((layer = layer_from(job, key)) != NULL) {
         bool room;
 
-        if (layer->root && !ahead) {
+        if (layer->root && job->share->ahead_run != job->sched->run) {
             // What follows from roots that were given comes before more of them.
             ahead_run(job->sched, job);
-            ahead = true;
+            job->share->ahead_run = job->sched->run;
         }
         if (layer->local) {
             room = place_local(layer);
@@ -373,23 +395,53 @@ static bool place_job(struct job *job)
             room = load_first(job->sched) != NULL;
         }
         if (!room) {
-            return false;
+            return NO_ROOM;
+        }
+        if (is_turn_over(job)) {
+            return TURN_OVER;
         }
     }
-    return true;
+    return PLACED;
+}
+
+// Its jobs one after another.
+static enum outcome place_share(struct sched *sched, struct share *share)
+{
+    struct job *job = share->run_head;
+    enum outcome outcome = PLACED;
+
+    while (job != NULL && outcome == PLACED) {
+        struct job *next = job->run_next;
+
+        outcome = place_job(job);
+        job = next;
+    }
+    if (outcome == PLACED) {
+        share->passed_run = sched->run;
+    }
+    return outcome;
+}
+
+// Shares of equal priority take turns, each until it has had a little more than the next one.
+static enum outcome place_level(struct sched *sched, struct level *level)
+{
+    enum outcome outcome = PLACED;
+    struct share *share;
+
+    while (outcome != NO_ROOM &&
+           (share = level_turn(level, sched->run, QUANTUM, &sched->turn_limit)) != NULL) {
+        outcome = place_share(sched, share);
+    }
+    return outcome;
 }
 
 static void place_jobs(struct sched *sched)
 {
-    struct job *job = sched->run_head;
-
-    while (job != NULL && load_first(sched) != NULL) {
-        struct job *next = job->run_next;
-
-        if (!place_job(job)) {
+    for (struct level *level = sched->levels; level != NULL && load_first(sched) != NULL;
+         level = level->next) {
+        if (level->runnable != NULL && place_level(sched, level) == NO_ROOM) {
             return;
         }
-        job = next;
     }
     ahead_run(sched, NULL);
     if (sched->worker_count > 1 && sched->in[TASK_ASSIGNED] > 0) {
@@ -467,18 +519,32 @@ static void check_job(struct job *job)
     }
 }
 
-void placement_check_sources(struct sched *sched)
+static void check_share(struct share *share)
 {
-    struct job *job = sched->run_head;
+    struct job *job = share->run_head;
 
-    sched->check_sources = false;
-    if (sched->worker_count == 0 || sched->unshared < sched->worker_count) {
-        return;
-    }
     while (job != NULL) {
         struct job *next = job->run_next;
 
         check_job(job);
         job = next;
+    }
+}
+
+void placement_check_sources(struct sched *sched)
+{
+    sched->check_sources = false;
+    if (sched->worker_count == 0 || sched->unshared < sched->worker_count) {
+        return;
+    }
+    for (struct level *level = sched->levels; level != NULL; level = level->next) {
+        struct share *share = level->runnable;
+
+        while (share != NULL) {
+            struct share *next = share->run_next;
+
+            check_share(share);
+            share = next;
+        }
     }
 }

@@ -178,6 +178,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
     }
     if (sched->check_sources) {
         placement_check_sources(sched);
+        lineage_settle(sched);
     }
     placement_run(sched);
     outbox_flush(sched);

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/share.h"
+
 // Row: from.  A bit for each state that may follow.
 #define TO(state) (1U << TASK_##state)
 static const uint8_t legal[TASK_STATES] = {
@@ -87,53 +89,6 @@ void task_unsettle(struct layer *layer, uint32_t i)
 {
     bits_set(&layer->unsettled, i);
     layer_mark_unsettled(layer);
-}
-
-bool job_outranks(const struct job *a, const struct job *b)
-{
-    return a->priority > b->priority || (a->priority == b->priority && a->number < b->number);
-}
-
-// Jobs mostly come in order, so the place is looked for from the tail.
-static void job_run_insert(struct job *job)
-{
-    struct sched *sched = job->sched;
-    struct job *after = sched->run_tail;
-
-    while (after != NULL && job_outranks(job, after)) {
-        after = after->run_prev;
-    }
-    job->run_prev = after;
-    job->run_next = after != NULL ? after->run_next : sched->run_head;
-    if (job->run_next != NULL) {
-        job->run_next->run_prev = job;
-    } else {
-        sched->run_tail = job;
-    }
-    if (after != NULL) {
-        after->run_next = job;
-    } else {
-        sched->run_head = job;
-    }
-    job->is_runnable = true;
-}
-
-static void job_run_remove(struct job *job)
-{
-    struct sched *sched = job->sched;
-
-    if (job->run_prev != NULL) {
-        job->run_prev->run_next = job->run_next;
-    } else {
-        sched->run_head = job->run_next;
-    }
-    if (job->run_next != NULL) {
-        job->run_next->run_prev = job->run_prev;
-    } else {
-        sched->run_tail = job->run_prev;
-    }
-    job->run_prev = job->run_next = NULL;
-    job->is_runnable = false;
 }
 
 void layer_wake(struct layer *layer)

@@ -95,7 +95,7 @@ struct layer {
     uint32_t tasks;
     struct rank_node rank; // in the lane's runnable layers; its key: the order
     struct lane *lane;
-    uint32_t group;        // roots of one group are handed out in step with one another
+    uint32_t group; // roots of one group are handed out in step with one another
     bool wanted;
     bool goal;         // wanted, or nothing in the job is and this is where it ends
     bool local;        // has a local input
@@ -109,8 +109,8 @@ struct layer {
     uint32_t *input_tasks; // of each input's layer
     struct edge **dependent;
     uint32_t dependents, dependent_capacity;
-    uint32_t coming; // dependents that an addition under way brings; 0 between calls
-    bool counts;     // has local dependents from the start
+    uint32_t coming;          // dependents that an addition under way brings; 0 between calls
+    bool counts;              // has local dependents from the start
     uint32_t in[TASK_STATES]; // tasks in each state
     uint32_t whole_active;    // whole edges to layers with unfinished tasks
     uint32_t blocked;         // whole inputs that are not held entirely
@@ -150,6 +150,29 @@ struct delay {
     uint32_t job, layer, index;
 };
 
+// Of one client (or of nobody) at one priority.
+struct share {
+    struct level *level;
+    struct client *client;
+    struct share *client_next;
+    uint32_t jobs;
+    uint64_t used; // in CHARGE_NS: work that it was given, as long as that took or is taken to last
+    struct job *run_head, *run_tail;   // jobs with something to assign, the oldest first
+    struct share *run_prev, *run_next; // in the level, while there are such
+    uint64_t passed_run;               // the placement in which nothing more of it could be assigned
+    uint64_t ahead_run;                // and that in which what follows from its roots was looked for first
+};
+
+// Jobs of one priority.
+struct level {
+    int32_t priority;
+    uint32_t jobs;
+    uint64_t used; // what the share that had least had got when it last had a turn
+    struct share *runnable;
+    struct share nobody;
+    struct level *next; // of lower priority
+};
+
 struct job {
     struct hash_node by_number;
     struct hash_node by_key;
@@ -160,15 +183,16 @@ struct job {
     struct job *client_prev, *client_next;
     bool detached;
     int32_t priority;
+    struct share *share;
     enum job_state state;
     bool told_end;  // JOB_ENDED was sent (or the job is not ended)
     bool forgotten; // out of all indexes; lives until its last actions are out
     bool has_tasks; // arrays and graph exist: until the end, or DONE until freed
     bool grows;     // more layers may come
     bool any_wanted;
-    uint32_t kept;        // under so many names, whatever becomes of clients
-    char *name;           // NULL: none; as the note, it outlives the tasks
-    void *note;           // of SUBMIT
+    uint32_t kept; // under so many names, whatever becomes of clients
+    char *name;    // NULL: none; as the note, it outlives the tasks
+    void *note;    // of SUBMIT
     size_t note_size;
     uint64_t submitted_us;
     bool hidden;          // given up by its client, but other jobs need partitions of it
@@ -187,6 +211,7 @@ struct job {
     uint64_t failures; // that failed by themselves, not for an input's sake
     uint32_t failures_max;
     uint64_t assigned;
+    uint64_t backlog; // of what is assigned, in CHARGE_NS
     uint64_t rows, source_bytes;
     uint32_t charge, learnt; // as of a layer, over all
     struct lane lane;        // and those that follow it
@@ -222,8 +247,8 @@ struct knows {
     struct knows *job_prev, *job_next;
     struct knows *worker_prev, *worker_next;
     uint32_t capacity; // in layers, of both sets, which are one block
-    uint64_t *told;  // layers whose operation it has
-    uint64_t *holds; // layers of which it had tasks or partitions
+    uint64_t *told;    // layers whose operation it has
+    uint64_t *holds;   // layers of which it had tasks or partitions
 };
 
 struct slot { // tasks that were given to a worker, one after another
@@ -283,6 +308,7 @@ struct client {
     uint32_t peer;
     bool full; // reads too slowly: results wait
     struct job *jobs;
+    struct share *shares;
 };
 
 struct sched {
@@ -295,10 +321,11 @@ struct sched {
     uint64_t backlog;  // of all workers
     uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
-    uint64_t load_used[2];           // levels with workers
-    struct worker *ahead;            // whose queues have tasks with dependents that were not looked at
-    uint32_t charge_guess;           // of a task of which nothing is known
-    struct job *run_head, *run_tail; // jobs with something to assign, most urgent first
+    uint64_t load_used[2]; // levels with workers
+    struct worker *ahead;  // whose queues have tasks with dependents that were not looked at
+    uint32_t charge_guess; // of a task of which nothing is known
+    struct level *levels;  // the highest priority first
+    uint64_t turn_limit;   // what the share whose turn it is may have had when that is over
     struct job *dirty, *unsettled, *revisit;
     struct worker *dirty_workers;
     struct job *graveyard; // forgotten and flushed: freed with the next step
@@ -354,7 +381,4 @@ void layer_wake(struct layer *layer);
 // The first of a job's runnable layers whose key is at least this and for which some worker may have
 // room; NULL: none.
 struct layer *layer_from(const struct job *job, uint64_t key);
-// The first has its tasks assigned before the second.
-bool job_outranks(const struct job *a, const struct job *b);
-
 #endif

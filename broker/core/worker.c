@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "broker/core/estimate.h"
+#include "broker/core/share.h"
 
 enum { THREADS_MAX = 4096, QUEUE_FIRST = 64 };
 
@@ -424,6 +425,7 @@ void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
     worker->assigned++;
     worker->backlog += charge;
     layer->job->sched->backlog += charge;
+    job_charge(layer->job, charge);
     layer->owner[i] = worker->number;
     layer->value[i] = charge;
     task_move(layer, i, TASK_ASSIGNED);
@@ -439,6 +441,7 @@ void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i)
     worker->assigned--;
     worker->backlog -= layer->value[i];
     layer->job->sched->backlog -= layer->value[i];
+    job_discharge(layer->job, layer->value[i]);
     worker->recalled -= (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
     layer->state[i] &= (uint8_t) ~(TASK_RECALL | TASK_AHEAD);
     touch(layer->job->sched, worker);
@@ -448,6 +451,7 @@ void worker_recharge(struct worker *worker, struct layer *layer, uint32_t i, uin
 {
     worker->backlog += (uint64_t)charge - layer->value[i];
     layer->job->sched->backlog += (uint64_t)charge - layer->value[i];
+    job_charge(layer->job, (uint64_t)charge - layer->value[i]);
     layer->value[i] = charge;
 }
 

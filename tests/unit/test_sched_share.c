@@ -1,0 +1,451 @@
+// Whose turn it is: priorities, first come first served, shares of clients in figures (share, placement).
+#include "broker/core/sched.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "broker/core/share.h"
+#include "tests/sim/random.h"
+#include "tests/unit/sched_play.h"
+
+enum { WORKERS_AT_MOST = 8, JOBS_AT_MOST = 64, QUEUE = 1 << 17 };
+
+// Workers of one thread that run what they are given in order, on a made-up clock.
+struct queued {
+    uint32_t job, layer, index;
+};
+
+struct machine {
+    struct queued *queue;
+    size_t head, count;
+    uint64_t free_at; // when the task at the head is over
+};
+
+struct cluster {
+    struct play play;
+    struct build build[JOBS_AT_MOST];
+    uint32_t jobs;
+    uint64_t task_us[JOBS_AT_MOST + 1]; // by job number
+    uint64_t run_us[JOBS_AT_MOST + 1];  // that its tasks ran
+    uint32_t left[JOBS_AT_MOST + 1];
+    uint64_t over_at[JOBS_AT_MOST + 1];
+    struct machine machine[WORKERS_AT_MOST + 1];
+    uint32_t workers;
+    uint64_t now;
+};
+
+static void obey(struct cluster *c);
+
+static void cluster_step(struct cluster *c, struct sched_event *event)
+{
+    event->now_us = c->now;
+    assert_int_equal(sched_step(c->play.sched, event, 1, &c->play.actions), 0);
+    obey(c);
+}
+
+static void push_back(struct cluster *c, const struct sched_action *action)
+{
+    struct machine *machine = &c->machine[action->peer];
+
+    for (uint32_t n = 0; n < action->range.count; n++) {
+        if (machine->count == 0) {
+            machine->free_at = c->now + c->task_us[action->range.job];
+        }
+        assert_true(machine->count < QUEUE);
+        machine->queue[(machine->head + machine->count++) % QUEUE] =
+            (struct queued){action->range.job, action->range.layer, action->range.first + n};
+    }
+}
+
+// What is taken back and has not begun.
+static uint32_t take_back(struct machine *machine, const struct task_range *range)
+{
+    size_t kept = machine->count > 0 ? 1 : 0;
+    uint32_t taken = 0;
+
+    for (size_t k = 1; k < machine->count; k++) {
+        struct queued task = machine->queue[(machine->head + k) % QUEUE];
+
+        if (task.job == range->job && task.layer == range->layer && task.index >= range->first &&
+            task.index - range->first < range->count) {
+            taken++;
+        } else {
+            machine->queue[(machine->head + kept++) % QUEUE] = task;
+        }
+    }
+    machine->count = kept;
+    return taken;
+}
+
+static void obey(struct cluster *c)
+{
+    struct task_range back[32];
+    uint32_t from[32];
+    uint32_t backs = 0;
+
+    for (size_t k = 0; k < c->play.actions.count; k++) {
+        const struct sched_action *action = &c->play.actions.action[k];
+
+        if (action->type == ACTION_RUN) {
+            push_back(c, action);
+        } else if (action->type == ACTION_DROP && backs < 32) {
+            from[backs] = action->peer;
+            back[backs++] = action->range;
+        }
+    }
+    for (uint32_t b = 0; b < backs; b++) {
+        struct sched_event event = event_of(&c->play, EVENT_TASKS_DROPPED);
+        struct task_range one = back[b];
+
+        // One by one, as what has begun may lie in between.
+        for (uint32_t n = 0; n < back[b].count; n++) {
+            one.first = back[b].first + n;
+            one.count = 1;
+            if (take_back(&c->machine[from[b]], &one) > 0) {
+                event.u.dropped.worker = from[b];
+                event.u.dropped.ranges = 1;
+                event.u.dropped.range = &one;
+                cluster_step(c, &event);
+            }
+        }
+    }
+}
+
+static void cluster_begin(struct cluster *c, uint32_t workers, uint32_t clients)
+{
+    memset(c, 0, sizeof(*c));
+    play_begin(&c->play, 2);
+    for (uint32_t n = 1; n < clients; n++) {
+        client_event(&c->play, EVENT_CLIENT_JOINED, CLIENT + n);
+    }
+    for (uint32_t w = 1; w <= workers; w++) {
+        c->machine[w].queue = calloc(QUEUE, sizeof(struct queued));
+        assert_non_null(c->machine[w].queue);
+        join(&c->play, w, 1, true);
+    }
+    c->workers = workers;
+}
+
+static void cluster_end(struct cluster *c, uint32_t clients)
+{
+    sched_check(c->play.sched);
+    for (uint32_t n = 1; n < clients; n++) {
+        client_event(&c->play, EVENT_CLIENT_LEFT, CLIENT + n);
+    }
+    play_end(&c->play);
+    for (uint32_t w = 1; w <= c->workers; w++) {
+        free(c->machine[w].queue);
+    }
+    for (uint32_t j = 0; j < c->jobs; j++) {
+        build_fini(&c->build[j]);
+    }
+}
+
+// Its number.
+static uint32_t bring(struct cluster *c, uint32_t client, uint32_t tasks, uint64_t task_us, int32_t priority)
+{
+    struct sched_event event = event_of(&c->play, EVENT_SUBMIT);
+    uint32_t job = ++c->jobs;
+
+    assert_true(job <= JOBS_AT_MOST);
+    flat(&c->build[job - 1], tasks);
+    c->task_us[job] = task_us;
+    c->left[job] = tasks;
+    event.u.submit.client = client;
+    event.u.submit.key_lo = job;
+    event.u.submit.graph = build_graph(&c->build[job - 1]);
+    event.u.submit.priority = priority;
+    cluster_step(c, &event);
+    return job;
+}
+
+// Until the next task is over.
+static void one_over(struct cluster *c)
+{
+    struct sched_event event = event_of(&c->play, EVENT_TASKS_DONE);
+    struct machine *next = NULL;
+    uint64_t bytes = 8;
+    uint32_t number = 0;
+
+    for (uint32_t w = 1; w <= c->workers; w++) {
+        if (c->machine[w].count > 0 && (next == NULL || c->machine[w].free_at < next->free_at)) {
+            next = &c->machine[w];
+            number = w;
+        }
+    }
+    assert_non_null(next);
+
+    struct queued task = next->queue[next->head];
+    struct task_range range = {task.job, task.layer, task.index, 1};
+
+    c->now = next->free_at;
+    next->head = (next->head + 1) % QUEUE;
+    next->count--;
+    if (next->count > 0) {
+        next->free_at = c->now + c->task_us[next->queue[next->head].job];
+    }
+    c->run_us[task.job] += c->task_us[task.job];
+    if (--c->left[task.job] == 0) {
+        c->over_at[task.job] = c->now;
+    }
+    event.u.done.worker = number;
+    event.u.done.ranges = 1;
+    event.u.done.range = &range;
+    event.u.done.bytes = &bytes;
+    event.u.done.busy_us = c->task_us[task.job];
+    event.u.done.job = task.job;
+    cluster_step(c, &event);
+}
+
+static void until(struct cluster *c, uint64_t now)
+{
+    while (c->now < now) {
+        one_over(c);
+    }
+}
+
+static void until_over(struct cluster *c, uint32_t job)
+{
+    while (c->left[job] > 0) {
+        one_over(c);
+    }
+}
+
+// How much of the work of these jobs was the first one's, in percent.
+static uint32_t percent(const struct cluster *c, uint32_t job, uint32_t first, uint32_t last)
+{
+    uint64_t all = 0;
+
+    for (uint32_t j = first; j <= last; j++) {
+        all += c->run_us[j];
+    }
+    return (uint32_t)(100 * c->run_us[job] / all);
+}
+
+static void test_two_clients_get_half_each(void **state)
+{
+    static const uint64_t task_us[][2] = {
+        {1000, 1000}, {10, 10}, {100, 5000}, {20, 300000}, {400000, 400000}};
+
+    (void)state;
+    for (size_t k = 0; k < sizeof(task_us) / sizeof(task_us[0]); k++) {
+        struct cluster c;
+        uint64_t longest = task_us[k][1] > 1000 ? task_us[k][1] : 1000;
+
+        cluster_begin(&c, 4, 2);
+        bring(&c, CLIENT, (uint32_t)(400 * longest / task_us[k][0]), task_us[k][0], 0);
+        until(&c, 10 * longest);
+        // The second comes when the first is well under way.
+        c.run_us[1] = 0;
+        bring(&c, CLIENT + 1, (uint32_t)(400 * longest / task_us[k][1]), task_us[k][1], 0);
+        until(&c, 90 * longest);
+        assert_in_range(percent(&c, 1, 1, 2), 44, 56);
+        cluster_end(&c, 2);
+    }
+}
+
+static void test_three_clients_get_a_third_each(void **state)
+{
+    struct cluster c;
+
+    (void)state;
+    cluster_begin(&c, 4, 3);
+    // The number of jobs does not count.
+    for (uint32_t n = 0; n < 20; n++) {
+        bring(&c, CLIENT, 5000, 1000, 0);
+    }
+    bring(&c, CLIENT + 1, 100000, 500, 0);
+    bring(&c, CLIENT + 2, 100000, 2000, 0);
+    until(&c, 1000000);
+    c.run_us[1] += c.run_us[2] + c.run_us[3];
+    c.run_us[20] = c.run_us[1];
+    assert_in_range(percent(&c, 20, 20, 22), 30, 37);
+    assert_in_range(percent(&c, 21, 20, 22), 30, 37);
+    assert_in_range(percent(&c, 22, 20, 22), 30, 37);
+    cluster_end(&c, 3);
+}
+
+static void test_a_tiny_job_does_not_wait_behind_a_million_tasks(void **state)
+{
+    struct cluster c;
+    uint64_t came;
+    uint32_t tiny;
+
+    (void)state;
+    cluster_begin(&c, 4, 2);
+    bring(&c, CLIENT, 1000000, 1000, 0);
+    until(&c, 200000);
+    came = c.now;
+    tiny = bring(&c, CLIENT + 1, 4, 1000, 0);
+    until_over(&c, tiny);
+    // What is in the queues before it (4.2 ms), and itself.
+    assert_true(c.over_at[tiny] - came <= 8000);
+    // The same client's second job waits for its first.
+    bring(&c, CLIENT, 1, 1000, 0);
+    until(&c, 400000);
+    assert_int_equal(c.left[3], 1);
+    cluster_end(&c, 2);
+}
+
+static void test_what_was_not_used_is_not_saved(void **state)
+{
+    struct cluster c;
+
+    (void)state;
+    cluster_begin(&c, 2, 2);
+    bring(&c, CLIENT, 1000000, 1000, 0);
+    bring(&c, CLIENT + 1, 10, 1000, 0);
+    until(&c, 1000000);
+    assert_int_equal(c.left[2], 0);
+    bring(&c, CLIENT + 1, 1000000, 1000, 0);
+    c.run_us[1] = 0;
+    until(&c, 1200000);
+    assert_in_range(percent(&c, 3, 1, 3), 44, 56);
+    // Nor is what was had alone a debt.
+    c.run_us[1] = c.run_us[3] = 0;
+    until(&c, 1400000);
+    assert_in_range(percent(&c, 1, 1, 3), 44, 56);
+    cluster_end(&c, 2);
+}
+
+static void test_higher_priority_comes_first(void **state)
+{
+    struct cluster c;
+
+    (void)state;
+    cluster_begin(&c, 4, 2);
+    bring(&c, CLIENT, 10000, 1000, 0);
+    until(&c, 100000);
+    bring(&c, CLIENT + 1, 1000, 1000, 1);
+    bring(&c, CLIENT, 1000, 1000, 2);
+    bring(&c, CLIENT + 1, 1000, 1000, -1);
+    c.run_us[1] = 0;
+    until_over(&c, 3);
+    // What was in the queues went on, and nothing else.
+    assert_true(c.run_us[1] <= 4 * 5000);
+    assert_true(c.run_us[2] <= 4 * 5000);
+    until_over(&c, 2);
+    assert_true(c.run_us[1] <= 4 * 10000);
+    until_over(&c, 1);
+    assert_true(c.run_us[4] <= 4 * 5000);
+    until_over(&c, 4);
+    cluster_end(&c, 2);
+}
+
+static void test_jobs_of_one_client_in_order(void **state)
+{
+    struct cluster c;
+
+    (void)state;
+    cluster_begin(&c, 4, 1);
+    for (uint32_t n = 0; n < 5; n++) {
+        bring(&c, CLIENT, 200, 1000, 0);
+    }
+    for (uint32_t j = 1; j <= 5; j++) {
+        until_over(&c, j);
+        // The next ones have begun at most.
+        assert_true(j == 5 || c.left[j + 1] > 180);
+    }
+    cluster_end(&c, 1);
+}
+
+static void test_layers_by_priority(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    play_begin(&play, 0);
+    build_init(&build);
+    for (uint32_t l = 0; l < 3; l++) {
+        build_wanted(&build, build_layer(&build, 4));
+        build.layer[l]->has_priority = true;
+        build.layer[l]->priority = l == 1 ? 5 : l == 2 ? -5 : 0;
+    }
+    submit(&play, &build);
+    join(&play, 1, 1, true);
+    assert_true(said(&play, "w1: run j1:t1.0"));
+    done(&play, 1, 1, 1, 0, 1);
+    join(&play, 2, 3, true);
+    assert_true(said(&play, "w2: run j1:t1.2-3"));
+    assert_true(said(&play, "w2: run j1:t0.0"));
+    build_fini(&build);
+    play_end(&play);
+}
+
+// Clients come and go, jobs are taken over: sched_check, and in the end nothing is left.
+static void test_jobs_change_hands(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 40; seed++) {
+        struct random random = {seed * 0x9e3779b97f4a7c15U};
+        struct cluster c;
+        bool here[4] = {true, true, true, true};
+
+        cluster_begin(&c, 3, 4);
+        for (uint32_t turn = 0; turn < 400; turn++) {
+            uint32_t n = random_below(&random, 4);
+            uint32_t what = random_below(&random, 100);
+            struct sched_event event = event_of(&c.play, EVENT_ATTACH);
+
+            if (what < 5 && c.jobs < 20 && here[n]) {
+                event.type = EVENT_SUBMIT;
+                flat(&c.build[c.jobs++], 200);
+                event.u.submit.client = CLIENT + n;
+                event.u.submit.key_lo = c.jobs;
+                event.u.submit.graph = build_graph(&c.build[c.jobs - 1]);
+                event.u.submit.priority = (int32_t)random_below(&random, 3) - 1;
+                event.u.submit.detached = true;
+                c.task_us[c.jobs] = 1 + random_below(&random, 3000);
+                c.left[c.jobs] = 200;
+                cluster_step(&c, &event);
+            } else if (what < 10 && here[n] && c.jobs > 0) {
+                event.u.attach.client = CLIENT + n;
+                event.u.attach.job = random_between(&random, 1, c.jobs);
+                cluster_step(&c, &event);
+            } else if (what < 15) {
+                event.type = here[n] ? EVENT_CLIENT_LEFT : EVENT_CLIENT_JOINED;
+                event.u.client.client = CLIENT + n;
+                here[n] = !here[n];
+                cluster_step(&c, &event);
+            } else if (c.machine[1].count + c.machine[2].count + c.machine[3].count > 0) {
+                one_over(&c);
+            }
+            sched_check(c.play.sched);
+        }
+        for (uint32_t j = 1; j <= c.jobs; j++) {
+            struct sched_event event = event_of(&c.play, EVENT_KEEP);
+
+            // All jobs are taken by one who stays, so that they go with him.
+            event.type = EVENT_FREE;
+            event.u.job.job = j;
+            for (uint32_t n = 0; n < 4; n++) {
+                event.u.job.client = CLIENT + n;
+                cluster_step(&c, &event);
+            }
+        }
+        if (!here[0]) {
+            client_event(&c.play, EVENT_CLIENT_JOINED, CLIENT);
+        }
+        cluster_end(&c, 4);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_two_clients_get_half_each),
+        cmocka_unit_test(test_three_clients_get_a_third_each),
+        cmocka_unit_test(test_a_tiny_job_does_not_wait_behind_a_million_tasks),
+        cmocka_unit_test(test_what_was_not_used_is_not_saved),
+        cmocka_unit_test(test_higher_priority_comes_first),
+        cmocka_unit_test(test_jobs_of_one_client_in_order),
+        cmocka_unit_test(test_layers_by_priority),
+        cmocka_unit_test(test_jobs_change_hands),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

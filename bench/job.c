@@ -88,16 +88,17 @@ struct taker {
 static int take_result(struct taker *taker, const struct dray_event *event, struct error *err)
 {
     const struct plan *plan = taker->plan;
+    uint32_t place = plan_place(plan, event->layer, event->index);
 
-    if (event->layer + 1 != plan->graph.n_layer || event->index >= plan->results) {
+    if (place == UINT32_MAX) {
         return error_set(err, EBADMSG, "result %u of layer %u was not asked for", event->index, event->layer);
     }
-    if (taker->seen[event->index]) {
+    if (taker->seen[place]) {
         return error_set(err, EBADMSG, "result %u of layer %u came twice", event->index, event->layer);
     }
-    taker->seen[event->index] = 1;
+    taker->seen[place] = 1;
     taker->taken++;
-    return job_check_value(event, plan->expected[event->index], plan->value_bytes, err);
+    return job_check_value(event, plan->expected[place], plan->value_bytes, err);
 }
 
 // 1: the job is over.

@@ -117,17 +117,41 @@ Dray__Input *plan_explicit(struct plan *plan, uint32_t from, size_t edges)
     return plan->no_memory ? NULL : input;
 }
 
+int plan_finish_from(struct plan *plan, uint32_t wanted_from, struct error *err)
+{
+    const Dray__Graph *graph = &plan->graph;
+    uint64_t results = 0;
+
+    plan->first = reserve(plan, graph->n_layer, sizeof(*plan->first));
+    if (plan->no_memory) {
+        return error_no_memory(err);
+    }
+    plan->wanted_from = wanted_from;
+    for (uint32_t l = wanted_from; l < graph->n_layer; l++) {
+        graph->layer[l]->has_wanted = graph->layer[l]->wanted = true;
+        plan->first[l - wanted_from] = (uint32_t)results;
+        results += graph->layer[l]->tasks;
+    }
+    if (results >= UINT32_MAX) {
+        return error_set(err, E2BIG, "more than 2^32 results");
+    }
+    plan->results = (uint32_t)results;
+    plan->expected = reserve(plan, plan->results, sizeof(*plan->expected));
+    return plan->no_memory ? error_no_memory(err) : 0;
+}
+
 int plan_finish(struct plan *plan, struct error *err)
 {
-    Dray__Layer *last;
+    return plan_finish_from(plan, (uint32_t)plan->graph.n_layer - 1, err);
+}
 
-    if (!plan->no_memory) {
-        last = plan->graph.layer[plan->graph.n_layer - 1];
-        last->has_wanted = last->wanted = true;
-        plan->results = last->tasks;
-        plan->expected = reserve(plan, last->tasks, sizeof(*plan->expected));
+uint32_t plan_place(const struct plan *plan, uint32_t layer, uint32_t index)
+{
+    if (layer < plan->wanted_from || layer >= plan->graph.n_layer ||
+        index >= plan->graph.layer[layer]->tasks) {
+        return UINT32_MAX;
     }
-    return plan->no_memory ? error_no_memory(err) : 0;
+    return plan->first[layer - plan->wanted_from] + index;
 }
 
 int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err)

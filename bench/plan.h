@@ -1,4 +1,4 @@
-// A graph to measure with, and what must come of it: the values of its last layer, reckoned
+// A graph to measure with, and what must come of it: the values of the layers that are wanted, reckoned
 // here in a way of its own (proto/op.proto: Count and Busy make 1 + index + the sum of the inputs' values).
 #ifndef DRAY_BENCH_PLAN_H
 #define DRAY_BENCH_PLAN_H
@@ -16,7 +16,9 @@ struct plan {
     struct arena arena;
     Dray__Graph graph;
     uint64_t tasks, edges;
-    uint64_t *expected; // of the last layer, the only one that is wanted
+    uint32_t wanted_from; // this layer and all after it are wanted
+    uint32_t *first;      // of each layer that is wanted, its first result's place in expected
+    uint64_t *expected;
     uint32_t results;
     size_t value_bytes;     // of each result
     ProtobufCBinaryData op; // of the layers that are added
@@ -37,8 +39,12 @@ Dray__Layer *plan_layer(struct plan *plan, uint32_t tasks, const char *name);
 Dray__Input *plan_input(struct plan *plan, uint32_t from, Dray__Pattern pattern, uint32_t width);
 // Rows to fill in: offset of tasks + 1 entries, target of `edges`.
 Dray__Input *plan_explicit(struct plan *plan, uint32_t from, size_t edges);
-// The last layer is wanted; *expected has room for its values.
+// The layers from `wanted_from` on are wanted; expected has room for their values.
+int plan_finish_from(struct plan *plan, uint32_t wanted_from, struct error *err);
+// The last layer alone.
 int plan_finish(struct plan *plan, struct error *err);
+// Place of a result in expected; UINT32_MAX: it is not wanted, or there is no such task.
+uint32_t plan_place(const struct plan *plan, uint32_t layer, uint32_t index);
 // The packed graph, in the plan's arena.
 int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err);
 

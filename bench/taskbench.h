@@ -16,6 +16,7 @@ enum taskbench_kind {
     TASKBENCH_ALL_TO_ALL,     // all
     TASKBENCH_KINDS
 };
+enum { TASKBENCH_STEPS_MAX = 60000 }; // a layer each
 extern const char *const taskbench_name[TASKBENCH_KINDS];
 
 struct taskbench {

@@ -51,8 +51,7 @@ static bool needs(const Dray__Layer *layer, const Dray__Input *input, uint32_t s
 static void evaluate(struct plan *plan)
 {
     const Dray__Graph *graph = &plan->graph;
-    uint64_t **value = calloc(graph->n_layer, sizeof(*value)), edges = 0, tasks = 0;
-    const Dray__Layer *last = graph->layer[graph->n_layer - 1];
+    uint64_t **value = calloc(graph->n_layer, sizeof(*value)), edges = 0, tasks = 0, wanted = 0;
     struct error err = {0};
     struct arena arena;
     const Dray__Graph *decoded;
@@ -68,7 +67,8 @@ static void evaluate(struct plan *plan)
         const Dray__Layer *layer = graph->layer[l];
 
         value[l] = calloc(layer->tasks, sizeof(uint64_t));
-        assert_int_equal(layer->wanted, l + 1 == graph->n_layer);
+        assert_int_equal(layer->wanted, l >= plan->wanted_from);
+        wanted += layer->wanted ? layer->tasks : 0;
         tasks += layer->tasks;
         for (uint32_t i = 0; i < layer->tasks; i++) {
             value[l][i] = 1 + (uint64_t)i;
@@ -88,9 +88,16 @@ static void evaluate(struct plan *plan)
     }
     assert_int_equal(plan->tasks, tasks);
     assert_int_equal(plan->edges, edges);
-    assert_int_equal(plan->results, last->tasks);
-    for (uint32_t i = 0; i < last->tasks; i++) {
-        assert_int_equal(plan->expected[i], value[graph->n_layer - 1][i]);
+    assert_int_equal(plan->results, wanted);
+    assert_int_equal(plan_place(plan, (uint32_t)graph->n_layer, 0), UINT32_MAX);
+    for (uint32_t l = 0; l < graph->n_layer; l++) {
+        assert_int_equal(plan_place(plan, l, graph->layer[l]->tasks), UINT32_MAX);
+        for (uint32_t i = 0; i < graph->layer[l]->tasks; i++) {
+            uint32_t place = plan_place(plan, l, i);
+
+            assert_int_equal(place < plan->results, graph->layer[l]->wanted);
+            assert_true(place == UINT32_MAX || plan->expected[place] == value[l][i]);
+        }
     }
     for (uint32_t l = 0; l < graph->n_layer; l++) {
         free(value[l]);

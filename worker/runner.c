@@ -11,7 +11,7 @@
 
 enum {
     OUTBOX_MAX = 256,
-    PUBLISH_NS = 1000000, // outcomes wait so long at most, unless a task does not end
+    PUBLISH_NS = 2000000, // outcomes wait so long at most, unless a task does not end
     SLOW_NS = 20000,      // such tasks look at the clock one by one,
     LOOK_EVERY = 16,      // others after so many
     OUTSIDE_MAX = 64,     // tasks that go to another process at once

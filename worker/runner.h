@@ -28,7 +28,7 @@ void runner_close(struct runner *runner);
 // From any thread: look at what is cancelled now.
 void runner_wake(struct runner *runner);
 
-// publish(arg, outcomes) takes over outcomes: every millisecond or so what there is, and at the end the last
+// publish(arg, outcomes) takes over outcomes: every two milliseconds or so what there is, and at the end the last
 // ones, which own the bundle.
 typedef void (*runner_publish)(void *arg, struct outcomes *outcomes);
 void runner_run(struct runner *runner, struct bundle *bundle, runner_publish publish, void *arg);

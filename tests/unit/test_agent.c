@@ -188,7 +188,14 @@ static void test_bundles_grow_with_what_is_learnt(void **state)
     // Suddenly slow: believed at once.
     play.task_ns = 400000;
     outcome(&play, AGENT_TASKS_DONE, 0, 73, 500, 4);
-    assert_true(said(&play, "run j1:t0.573"));
+    assert_true(said(&play, "run j1:t0.573-576"));
+    // A few while they are not long, else one.
+    play.task_ns = 1500000;
+    outcome(&play, AGENT_TASKS_DONE, 0, 573, 4, 5);
+    assert_true(said(&play, "run j1:t0.577-578"));
+    play.task_ns = 4000000;
+    outcome(&play, AGENT_TASKS_DONE, 0, 577, 2, 6);
+    assert_true(said(&play, "run j1:t0.579"));
     end(&play);
 }
 

@@ -61,18 +61,31 @@ static void forget_soon(struct agent *agent, struct block *block, uint32_t cell,
     }
 }
 
+// What a bundle with such tasks may take: a hand-over from task to task costs a thread its sleep, so it gets
+// some of those that are not long either.
+static uint64_t time_for(const struct agent_layer *layer)
+{
+    uint64_t few = BUNDLE_FEW * layer->ns;
+
+    if (few > BUNDLE_MAX_NS) {
+        few = BUNDLE_MAX_NS;
+    }
+    return few > BUNDLE_NS ? few : BUNDLE_NS;
+}
+
 // How many more tasks of this layer it may get.
 static uint32_t room_for(const struct making *making, const struct agent_layer *layer)
 {
+    uint64_t time = time_for(layer);
     uint64_t room;
 
     if (layer->ns == 0) {
         return making->tasks == 0 ? 1 : 0;
     }
-    if (making->ns >= BUNDLE_NS || making->tasks >= BUNDLE_TASKS || making->tasks >= layer->bundle_max) {
+    if (making->ns >= time || making->tasks >= BUNDLE_TASKS || making->tasks >= layer->bundle_max) {
         return 0;
     }
-    room = (BUNDLE_NS - making->ns) / layer->ns;
+    room = (time - making->ns) / layer->ns;
     if (room == 0 && making->tasks == 0) {
         return 1;
     }

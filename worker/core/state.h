@@ -25,11 +25,13 @@
 
 enum {
     BLOCK_CELLS = 64,
-    BUNDLE_NS = 500000,  // what a bundle should take
-    INSTANT_NS = 150,    // what an instant task is taken to take
-    BUNDLE_TASKS = 8192, // at most
-    BUNDLE_GROWTH = 8,   // of the next bundle against the last one, while a layer is new
-    CUT_TICKS = 2,       // so old is a bundle when what it has not started is taken back
+    BUNDLE_NS = 500000,      // what a bundle should take;
+    BUNDLE_FEW = 4,          // or so many tasks,
+    BUNDLE_MAX_NS = 4000000, // when that is not more than this
+    INSTANT_NS = 150,        // what an instant task is taken to take
+    BUNDLE_TASKS = 8192,     // at most
+    BUNDLE_GROWTH = 8,       // of the next bundle against the last one, while a layer is new
+    CUT_TICKS = 2,           // so old is a bundle when what it has not started is taken back
     NOBODY = UINT32_MAX,
 };
 

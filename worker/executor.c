@@ -324,6 +324,17 @@ void executor_cut(struct executor *executor, uint64_t epoch, uint32_t bundle)
 {
     const struct wanted wanted = {.epoch = epoch, .whole = true, .bundle = bundle};
 
+    // Those of its tasks that have ended do not wait for the one that runs.  Publishing takes our lock.
+    for (uint32_t i = 0; i < executor->threads; i++) {
+        bool is_it;
+
+        pthread_mutex_lock(&executor->lock);
+        is_it = executor->thread[i].bundle != NULL && executor->thread[i].bundle->number == bundle;
+        pthread_mutex_unlock(&executor->lock);
+        if (is_it) {
+            runner_publish_now(executor->thread[i].runner);
+        }
+    }
     withdraw_wanted(executor, &wanted);
 }
 

@@ -32,7 +32,7 @@ void executor_run_here(struct executor *executor, struct bundle *bundle);
 // with -ECANCELED or their outcome.
 void executor_withdraw(struct executor *executor, uint64_t epoch, uint32_t job, uint32_t layer,
                        uint32_t first, uint32_t count, bool stop);
-// The same for all that a bundle has not started.
+// The same for all that a bundle has not started; what it has done is told as well.
 void executor_cut(struct executor *executor, uint64_t epoch, uint32_t bundle);
 // All of it: nothing starts any more, what runs is asked to stop.
 void executor_cancel_all(struct executor *executor);

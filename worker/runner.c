@@ -1,6 +1,7 @@
 #include "worker/runner.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -33,6 +34,7 @@ struct runner {
     struct outbox outbox;
     // The bundle that runs.
     struct bundle *bundle;
+    pthread_mutex_t lock; // of the outcomes, and that they go out in order
     struct outcomes *outcomes;
     runner_publish publish;
     void *publish_arg;
@@ -69,6 +71,7 @@ int runner_create(const struct runner_options *options, struct runner **out, str
         return error_no_memory(err);
     }
     runner->options = *options;
+    pthread_mutex_init(&runner->lock, NULL);
     arena_init(&runner->arena, 0);
     runner->scratch = kernel_scratch_create();
     rc = runner->scratch != NULL ? children_create(&children, &runner->children, err) : error_no_memory(err);
@@ -88,6 +91,7 @@ void runner_destroy(struct runner *runner)
     children_destroy(runner->children);
     kernel_scratch_destroy(runner->scratch);
     arena_fini(&runner->arena);
+    pthread_mutex_destroy(&runner->lock);
     free(runner->key);
     free(runner->value);
     free(runner->place);
@@ -122,7 +126,9 @@ static void count_runs(struct runner *runner, uint32_t count)
 
 static void add(struct runner *runner, const struct outcome *outcome)
 {
+    pthread_mutex_lock(&runner->lock);
     outcomes_add(runner->outcomes, outcome);
+    pthread_mutex_unlock(&runner->lock);
 }
 
 static void add_failed(struct runner *runner, struct layer *layer, uint32_t index, int code, const char *text)
@@ -172,28 +178,31 @@ static void flush(struct runner *runner)
 // Since the last time, on account of the tasks of this layer that have ended since.
 static void account(struct runner *runner, const struct layer *layer, uint64_t now)
 {
-    struct outcomes *outcomes = runner->outcomes;
-
-    for (size_t i = outcomes->count; i > 0; i--) {
-        struct outcome *outcome = &outcomes->outcome[i - 1];
+    pthread_mutex_lock(&runner->lock);
+    for (size_t i = runner->outcomes->count; i > 0; i--) {
+        struct outcome *outcome = &runner->outcomes->outcome[i - 1];
 
         if (outcome->layer == layer && outcome->kind == OUTCOME_DONE) {
             outcome->busy_ns += now - runner->mark_ns;
             break;
         }
     }
+    pthread_mutex_unlock(&runner->lock);
     runner->mark_ns = now;
 }
 
-static void publish_some(struct runner *runner, uint64_t now)
+void runner_publish_now(struct runner *runner)
 {
-    struct outcomes *next = runner->outcomes->count > 0 ? outcomes_create(runner->bundle) : NULL;
+    pthread_mutex_lock(&runner->lock);
+    if (runner->outcomes != NULL && runner->outcomes->count > 0) {
+        struct outcomes *next = outcomes_create(runner->outcomes->bundle);
 
-    if (next != NULL) {
-        runner->publish(runner->publish_arg, runner->outcomes);
-        runner->outcomes = next;
+        if (next != NULL) {
+            runner->publish(runner->publish_arg, runner->outcomes);
+            runner->outcomes = next;
+        }
     }
-    runner->published_ns = now;
+    pthread_mutex_unlock(&runner->lock);
 }
 
 // After some tasks: what there is goes out once in a while.
@@ -204,7 +213,8 @@ static void look_up(struct runner *runner, struct layer *layer)
     if (now - runner->published_ns > PUBLISH_NS) {
         flush(runner);
         account(runner, layer, now);
-        publish_some(runner, now);
+        runner_publish_now(runner);
+        runner->published_ns = now;
     }
 }
 
@@ -619,6 +629,9 @@ static void run_range(struct runner *runner, const struct bundle_range *range)
         } else {
             run_large(runner, layer, range->first + i, range->at + i, &env);
         }
+        if (slow) {
+            flush(runner); // the next one may take long
+        }
         if (slow || i % LOOK_EVERY == LOOK_EVERY - 1) {
             look_up(runner, layer);
         }
@@ -633,18 +646,22 @@ static void run_range(struct runner *runner, const struct bundle_range *range)
 
 void runner_run(struct runner *runner, struct bundle *bundle, runner_publish publish, void *arg)
 {
+    pthread_mutex_lock(&runner->lock);
     runner->bundle = bundle;
     runner->outcomes = bundle->outcomes;
     bundle->outcomes = NULL;
     runner->publish = publish;
     runner->publish_arg = arg;
+    pthread_mutex_unlock(&runner->lock);
     runner->outbox.count = 0;
     runner->published_ns = runner->mark_ns = now_ns();
     for (size_t r = 0; r < bundle->ranges; r++) {
         run_range(runner, &bundle->range[r]);
     }
     runner->bundle = NULL;
+    pthread_mutex_lock(&runner->lock);
     runner->outcomes->over = true;
     publish(arg, runner->outcomes);
     runner->outcomes = NULL;
+    pthread_mutex_unlock(&runner->lock);
 }

@@ -32,6 +32,8 @@ void runner_wake(struct runner *runner);
 // ones, which own the bundle.
 typedef void (*runner_publish)(void *arg, struct outcomes *outcomes);
 void runner_run(struct runner *runner, struct bundle *bundle, runner_publish publish, void *arg);
+// From any thread: what has ended goes out now, whatever the task takes that runs.
+void runner_publish_now(struct runner *runner);
 // Tasks that it has run up to now, each invocation of an operation counted where it is made; from any thread.
 uint64_t runner_ran(const struct runner *runner);
 

@@ -240,6 +240,59 @@ static void test_withdraw(void **state)
     close_bench(&bench);
 }
 
+static size_t pack_busy(uint8_t out[64], uint64_t nanoseconds)
+{
+    Dray__Op op = DRAY__OP__INIT;
+    Dray__Step step = DRAY__STEP__INIT, *steps[] = {&step};
+    Dray__Busy busy = DRAY__BUSY__INIT;
+
+    busy.has_nanoseconds = true;
+    busy.nanoseconds = nanoseconds;
+    step.busy = &busy;
+    op.n_step = 1;
+    op.step = steps;
+    return dray__op__pack(&op, out);
+}
+
+// What a bundle has done does not wait for its task that takes long, once it is asked.
+static void test_done_before_a_long_task(void **state)
+{
+    static uint8_t came[TASKS][3];
+    struct bench bench;
+    struct bundle *bundle;
+    struct layer *busy;
+    uint8_t op[64];
+    int done = 0, skipped = 0;
+
+    (void)state;
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 1);
+    busy = add_layer(&bench.layers, 4, op, pack_busy(op, 60000000000U));
+    bundle = bundle_create(0, 17, 2);
+    bundle_add(bundle, bench.layer, 0, 5);
+    bundle_add(bundle, busy, 0, 2);
+    assert_int_equal(bundle_ready(bundle), 0);
+    executor_run(bench.executor, bundle);
+    while (executor_ran(bench.executor) < 6) {
+        poll(NULL, 0, 1);
+    }
+    executor_cut(bench.executor, 0, 17);
+    while (done < 5 || skipped < 1) {
+        struct outcomes *outcomes = wait_for_outcomes(bench.executor);
+
+        for (size_t i = 0; i < outcomes->count; i++) {
+            done += outcomes->outcome[i].kind == OUTCOME_DONE ? (int)outcomes->outcome[i].count : 0;
+            skipped += outcomes->outcome[i].kind == OUTCOME_SKIPPED;
+        }
+        assert_false(outcomes->over);
+        outcomes_destroy(outcomes);
+    }
+    executor_withdraw(bench.executor, 0, 1, 4, 0, 1, true);
+    gather(&bench, 1, came);
+    assert_int_equal(came[0][OUTCOME_FAILED], 1);
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +300,7 @@ int main(void)
         cmocka_unit_test(test_bad_operation),
         cmocka_unit_test(test_run_here),
         cmocka_unit_test(test_withdraw),
+        cmocka_unit_test(test_done_before_a_long_task),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,8 +12,9 @@ enum {
     TICK_MS = 50,
     TURN_MESSAGES_MAX = 2000, // then the scheduler has its say
     TURN_BYTES_MAX = 64 << 20,
-    STEPS_MAX = 16,        // of the scheduler in one turn of the loop
-    QUEUE_MESSAGES = 1000, // ZeroMQ's, to one peer; the backlog is behind it
+    STEPS_MAX = 16,       // of the scheduler in one turn of the loop
+    QUEUE_MESSAGES = 200, // ZeroMQ's, to one peer; the backlog is behind it
+    READ_AHEAD = 8,       // ... and from one peer, of up to FRAME_BODY_MAX: what comes then waits where it is
     LINGER_MS = 200,
     // A HELLO is small; libzmq needs 64 bytes for a frame of none, so this may be 8 MiB of its memory.
     STRANGER_BYTES_MAX = 256 << 10,
@@ -166,7 +167,7 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
     const struct socket_options socket_options = {
         .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
         .send_messages_max = QUEUE_MESSAGES,
-        .receive_messages_max = QUEUE_MESSAGES,
+        .receive_messages_max = READ_AHEAD,
         .unfinished_bytes_max = STRANGER_BYTES_MAX,
         .unfinished_trusted_max = MESSAGE_BYTES_MAX,
     };

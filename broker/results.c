@@ -12,7 +12,7 @@ enum {
     FRAMES_MAX = 1000,        // payload frames in a message
     RAW_BYTES_MAX = 16 << 20, // of their encodings
     BATCHES_MAX = 100000,     // in a message
-    SMALL = 1024,             // frames below it are put together ...
+    SMALL = 16 << 10,         // frames below it are put together (they count for nothing in the backlog) ...
     FEW = 4,                  // ... when they are more than that
     LOOK_BACK = 8,            // batches that a result may join
     KEEP_PIECES = 4096,       // memory between turns

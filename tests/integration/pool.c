@@ -330,11 +330,11 @@ static void run_cancel(void)
     printf("cancel: %.0f ms\n", (double)(now_ns() - started) / 1e6);
 }
 
-// A function that no worker has: an error a task, and of what depends on it; the pool goes on.
+// A function that the plugin has not: an error a task, and of what depends on it; the pool goes on.
 static void run_fail(void)
 {
     const struct dray_task call = {
-        .size = sizeof(call), .kind = DRAY_TASK_CALL, .plugin = "nowhere", .function = "nothing"};
+        .size = sizeof(call), .kind = DRAY_TASK_CALL, .plugin = "bench", .function = "nothing"};
     struct dray_future first, after;
     struct dray_error err;
     struct dray_event event;

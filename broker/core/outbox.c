@@ -173,16 +173,18 @@ static bool results_flush(struct layer *layer)
     if (job->client != NULL && job->client->full) {
         return true; // they wait until it has room
     }
+    uint32_t end = 0; // of the run that i is in: measured once, however many actions it takes
+
     for (uint32_t i = 0; (i = bits_next(&layer->results, i)) != BITS_NONE;) {
         bool failed = task_state(layer, i) == TASK_FAILED;
         uint16_t owner = layer->owner[i];
-        uint32_t run = bits_run(&layer->results, i, UINT32_MAX);
         uint32_t count = 1;
 
+        end = i < end ? end : i + bits_run(&layer->results, i, UINT32_MAX);
         if (failed) {
-            count = failure_run(layer, i, run);
+            count = failure_run(layer, i, end - i);
         }
-        while (!failed && count < run && task_state(layer, i + count) != TASK_FAILED &&
+        while (!failed && i + count < end && task_state(layer, i + count) != TASK_FAILED &&
                layer->owner[i + count] == owner) {
             count++;
         }
@@ -239,12 +241,14 @@ static bool release_flush(struct layer *layer, uint32_t first, uint32_t count)
 
 static bool releases_flush(struct layer *layer)
 {
+    uint32_t end = 0;
+
     for (uint32_t i = 0; (i = bits_next(&layer->released, i)) != BITS_NONE;) {
         uint16_t owner = layer->owner[i];
-        uint32_t run = bits_run(&layer->released, i, UINT32_MAX);
         uint32_t count = 1;
 
-        while (count < run && layer->owner[i + count] == owner) {
+        end = i < end ? end : i + bits_run(&layer->released, i, UINT32_MAX);
+        while (i + count < end && layer->owner[i + count] == owner) {
             count++;
         }
         if (!release_flush(layer, i, count)) {

@@ -146,18 +146,20 @@ static void add_random(struct core_graph *graph, uint32_t tasks, uint32_t roots,
     Dray__Input *input = add_input(graph, layer, layer, DRAY__PATTERN__EXPLICIT, 0);
     uint64_t edge = 0;
 
-    input->n_offset = (size_t)tasks + 1;
+    // Those of the roots are empty, all others as long as one another.
+    input->n_offset = (size_t)roots + 1;
     input->offset = take(graph, input->n_offset, sizeof(uint32_t));
-    input->target = take(graph, (size_t)tasks * row, sizeof(uint32_t));
-    input->offset[0] = 0;
-    for (uint32_t i = 0; i < tasks; i++) {
-        for (uint32_t n = 0; i >= roots && n < row; n++) {
+    memset(input->offset, 0, input->n_offset * sizeof(uint32_t));
+    input->has_width = 1;
+    input->width = row;
+    input->target = take(graph, (size_t)(tasks - roots) * row, sizeof(uint32_t));
+    for (uint32_t i = roots; i < tasks; i++) {
+        for (uint32_t n = 0; n < row; n++) {
             uint32_t reach = i < most ? i : most;
             uint32_t from = reach < least ? reach : least;
 
             input->target[input->n_target++] = i - from - (uint32_t)(hash_mix(++edge) % (reach - from + 1));
         }
-        input->offset[i + 1] = (uint32_t)input->n_target;
     }
 }
 
@@ -211,7 +213,9 @@ static void make_shuffle(struct core_graph *graph, uint32_t tasks, uint32_t widt
 
 static void make_random(struct core_graph *graph, uint32_t tasks, uint32_t width)
 {
-    add_random(graph, tasks, 16 * width, 3, 8 * width, 24 * width);
+    uint32_t roots = 16 * width < tasks ? 16 * width : tasks;
+
+    add_random(graph, tasks, roots, 3, 8 * width, 24 * width);
     want(graph, 0);
 }
 

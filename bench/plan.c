@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "proto/graph.h"
+
 enum { LAYERS_MAX = 65536, INPUTS_MAX = 4 };
 
 void plan_init(struct plan *plan)
@@ -156,8 +158,16 @@ uint32_t plan_place(const struct plan *plan, uint32_t layer, uint32_t index)
 
 int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err)
 {
-    size_t bytes = dray__graph__get_packed_size(&plan->graph);
-    void *memory = reserve(plan, bytes, 1);
+    size_t bytes;
+    void *memory;
+
+    for (size_t l = 0; l < plan->graph.n_layer; l++) {
+        for (size_t k = 0; k < plan->graph.layer[l]->n_input; k++) {
+            input_trim_rows(plan->graph.layer[l]->input[k]);
+        }
+    }
+    bytes = dray__graph__get_packed_size(&plan->graph);
+    memory = reserve(plan, bytes, 1);
 
     if (memory == NULL) {
         return error_no_memory(err);

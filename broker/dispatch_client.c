@@ -17,9 +17,17 @@ static void fill_failure(Dray__Failure *failure, const struct error *why)
 
 // ---- jobs -------------------------------------------------------------------------
 
-static int check_submit(const Dray__Submit *submit, struct arena *arena, const Dray__Graph **graph,
-                        struct error *why)
+// The packed form of a graph that has been unpacked: so much less of it at a time.
+static void drop_packed(struct turn *turn, const ProtobufCBinaryData *packed)
 {
+    arena_drop(&turn->arena, packed->data);
+}
+
+static int check_submit(const Dray__Submit *submit, struct turn *turn, struct arena **arena,
+                        const Dray__Graph **graph, struct error *why)
+{
+    int rc;
+
     if (submit->has_note && submit->note.len > NOTE_BYTES_MAX) {
         return error_set(why, EMSGSIZE, "the job's note has %zu bytes; at most %d can be", submit->note.len,
                          NOTE_BYTES_MAX);
@@ -28,7 +36,13 @@ static int check_submit(const Dray__Submit *submit, struct arena *arena, const D
         *graph = NULL;
         return 0;
     }
-    return graph_decode(submit->graph.data, submit->graph.len, arena, graph, why);
+    *arena = turn_arena(turn);
+    if (*arena == NULL) {
+        return error_no_memory(why);
+    }
+    rc = graph_decode(submit->graph.data, submit->graph.len, *arena, graph, why);
+    drop_packed(turn, &submit->graph);
+    return rc;
 }
 
 int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
@@ -37,11 +51,12 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     const Dray__Submit *submit = (const Dray__Submit *)message;
     struct turn *turn = broker_turn(broker);
     const Dray__Graph *graph = NULL;
+    struct arena *arena = NULL;
     struct sched_event *event;
     struct error why = {0};
 
     (void)frames;
-    if (check_submit(submit, &turn->arena, &graph, &why) != 0) {
+    if (check_submit(submit, turn, &arena, &graph, &why) != 0) {
         Dray__Rejected rejected = DRAY__REJECTED__INIT;
         Dray__Failure failure;
 
@@ -60,6 +75,7 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     event->u.submit.key_hi = submit->key_hi;
     event->u.submit.key_lo = submit->key_lo;
     event->u.submit.graph = graph;
+    event->u.submit.arena = arena;
     event->u.submit.detached = submit->detached;
     event->u.submit.open = submit->open;
     event->u.submit.priority = submit->priority;
@@ -76,13 +92,18 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     const Dray__Extend *extend = (const Dray__Extend *)message;
     struct turn *turn = broker_turn(broker);
     ProtobufCMessage *graph = NULL;
+    struct arena *arena = NULL;
     struct sched_event *event;
 
     (void)frames;
     if (extend->has_graph && extend->graph.len > 0) {
-        int rc = schema_unpack(&dray__graph__descriptor, extend->graph.data, extend->graph.len, &turn->arena,
-                               &graph, err);
+        int rc;
 
+        arena = turn_arena(turn);
+        rc = arena != NULL ? schema_unpack(&dray__graph__descriptor, extend->graph.data, extend->graph.len,
+                                           arena, &graph, err)
+                           : error_no_memory(err);
+        drop_packed(turn, &extend->graph);
         if (rc != 0) {
             return rc;
         }
@@ -95,6 +116,7 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     event->u.extend.job = extend->job;
     event->u.extend.first_layer = extend->first_layer;
     event->u.extend.graph = (const Dray__Graph *)graph;
+    event->u.extend.arena = arena;
     event->u.extend.last = extend->last;
     return 0;
 }

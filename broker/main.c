@@ -236,6 +236,9 @@ int main(int argc, char **argv)
     sched_options_default(&arguments.sched);
     arguments.sched.ahead = true;
     mallopt(M_ARENA_MAX, 1);
+    // What a large graph took goes back to the system when it goes.
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mallopt(M_TRIM_THRESHOLD, 1 << 20);
     argp_err_exit_status = EXIT_USAGE;
     argp_program_version_hook = print_version;
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);

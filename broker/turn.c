@@ -17,8 +17,30 @@ void turn_init(struct turn *turn)
     arena_init(&turn->arena, ARENA_BYTES_MAX);
 }
 
+static void arenas_fini(struct turn *turn)
+{
+    for (struct turn_arena *own = turn->arenas; own != NULL; own = own->next) {
+        arena_fini(&own->arena);
+    }
+    turn->arenas = NULL;
+}
+
+struct arena *turn_arena(struct turn *turn)
+{
+    struct turn_arena *own = arena_alloc(&turn->arena, sizeof(*own));
+
+    if (own == NULL) {
+        return NULL;
+    }
+    arena_init(&own->arena, ARENA_BYTES_MAX);
+    own->next = turn->arenas;
+    turn->arenas = own;
+    return &own->arena;
+}
+
 void turn_fini(struct turn *turn)
 {
+    arenas_fini(turn);
     parcels_fini(&turn->parcels);
     arena_fini(&turn->arena);
     free(turn->event);
@@ -32,6 +54,7 @@ void turn_reset(struct turn *turn)
     turn->answers = NULL;
     turn->last_answer = &turn->answers;
     parcels_reset(&turn->parcels);
+    arenas_fini(turn);
     if (turn->arena.used > KEEP_BYTES) {
         arena_fini(&turn->arena);
         arena_init(&turn->arena, ARENA_BYTES_MAX);
@@ -42,7 +65,12 @@ void turn_reset(struct turn *turn)
 
 size_t turn_bytes(const struct turn *turn)
 {
-    return turn->arena.used + turn->parcels.bytes + turn->events * sizeof(*turn->event);
+    size_t bytes = turn->arena.used + turn->parcels.bytes + turn->events * sizeof(*turn->event);
+
+    for (const struct turn_arena *own = turn->arenas; own != NULL; own = own->next) {
+        bytes += own->arena.used;
+    }
+    return bytes;
 }
 
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type)

@@ -16,8 +16,15 @@ struct answer {
     Dray__Attached *attached;
 };
 
+// What the scheduler may take over as a whole.
+struct turn_arena {
+    struct turn_arena *next;
+    struct arena arena;
+};
+
 struct turn {
     struct arena arena; // what events point to
+    struct turn_arena *arenas;
     struct sched_event *event;
     size_t events, capacity;
     struct parcels parcels; // encoded partitions that came with DONE
@@ -28,6 +35,8 @@ struct turn {
 void turn_init(struct turn *turn);
 void turn_fini(struct turn *turn);
 void turn_reset(struct turn *turn);
+// An arena that lives until the turn is over, whoever has taken what was in it.  NULL: no memory.
+struct arena *turn_arena(struct turn *turn);
 // Memory that it holds, for a limit.
 size_t turn_bytes(const struct turn *turn);
 // A zeroed event with its type and time (of the turn's first).  NULL: no memory.

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 16, CHUNK_MIN = 4096, CHUNK_MAX = 1 << 20 };
+enum { ALIGN = 16, CHUNK_MIN = 4096, CHUNK_MAX = 1 << 20, ALONE = CHUNK_MAX / 4 };
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -91,6 +91,23 @@ void arena_adopt(struct arena *to, struct arena *from)
     from->used = 0;
 }
 
+void arena_drop(struct arena *arena, const void *piece)
+{
+    // The first chunk is the one that is being filled.
+    struct arena_chunk **link = arena->head != NULL ? &arena->head->next : &arena->head;
+
+    while (*link != NULL && (const void *)(*link)->data != piece) {
+        link = &(*link)->next;
+    }
+    if (*link != NULL && (*link)->size >= ALONE && (*link)->used == (*link)->size) {
+        struct arena_chunk *chunk = *link;
+
+        *link = chunk->next;
+        arena->used -= chunk->used;
+        free(chunk);
+    }
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
     struct arena_chunk *chunk = arena->head;
@@ -104,6 +121,19 @@ void *arena_alloc(struct arena *arena, size_t size)
     }
     if (arena->limit != 0 && (size > arena->limit || arena->used > arena->limit - size)) {
         return NULL;
+    }
+    if (chunk != NULL && size >= ALONE && chunk->size - chunk->used < size) {
+        // A chunk of its own, behind the one that goes on being filled.
+        struct arena_chunk *alone = malloc(sizeof(*alone) + size);
+
+        if (alone == NULL) {
+            return NULL;
+        }
+        alone->size = alone->used = size;
+        alone->next = chunk->next;
+        chunk->next = alone;
+        arena->used += size;
+        return alone->data;
     }
     if (chunk == NULL || chunk->size - chunk->used < size) {
         size_t want = chunk == NULL ? CHUNK_MIN : chunk->size * 2;

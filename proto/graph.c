@@ -16,26 +16,67 @@ static uint64_t fan_in_tasks(uint64_t n, uint64_t width)
     return (n + width - 1) / width;
 }
 
+// ---- rows of explicit edges ------------------------------------------------------------
+
+// Rows that have offsets.
+static uint32_t listed_rows(const Dray__Input *input)
+{
+    return input->n_offset > 0 ? (uint32_t)(input->n_offset - 1) : 0;
+}
+
+// Where the row of a task begins; of the task after the last one: where it ends.
+static inline uint64_t row_at(const Dray__Input *input, uint32_t task)
+{
+    uint32_t listed = listed_rows(input);
+
+    if (task <= listed && input->n_offset > 0) {
+        return input->offset[task];
+    }
+    return (input->n_offset > 0 ? input->offset[listed] : 0) + (uint64_t)(task - listed) * input->width;
+}
+
+void input_trim_rows(Dray__Input *input)
+{
+    uint32_t rows = listed_rows(input);
+    uint32_t width = rows > 0 ? input->offset[rows] - input->offset[rows - 1] : 0;
+
+    if (input->pattern != DRAY__PATTERN__EXPLICIT || rows == 0 || input->has_width) {
+        return;
+    }
+    while (rows > 0 && input->offset[rows] - input->offset[rows - 1] == width) {
+        rows--;
+    }
+    input->n_offset = rows > 0 ? (size_t)rows + 1 : 0;
+    input->has_width = 1;
+    input->width = width;
+}
+
 static int check_explicit(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
 {
-    if (input->n_offset != (size_t)tasks + 1) {
-        return error_set(err, EBADMSG, "explicit edges for %u tasks need %zu offsets, there are %zu", tasks,
-                         (size_t)tasks + 1, input->n_offset);
+    uint32_t listed = listed_rows(input);
+
+    if (input->n_offset > (size_t)tasks + 1 || (input->n_offset < (size_t)tasks + 1 && !input->has_width)) {
+        return error_set(err, EBADMSG,
+                         "explicit edges for %u tasks need %zu offsets, or fewer and a width, there are %zu",
+                         tasks, (size_t)tasks + 1, input->n_offset);
     }
-    if (input->offset[0] != 0 || input->offset[tasks] != input->n_target) {
-        return error_set(err, EBADMSG, "offsets go from %u to %u with %zu targets", input->offset[0],
-                         input->offset[tasks], input->n_target);
+    if (input->n_offset > 0 && input->offset[0] != 0) {
+        return error_set(err, EBADMSG, "offsets begin at %u", input->offset[0]);
     }
-    for (uint32_t i = 0; i < tasks; i++) {
+    for (uint32_t i = 0; i < listed; i++) {
         if (input->offset[i] > input->offset[i + 1]) {
             return error_set(err, EBADMSG, "offsets descend at task %u", i);
         }
+    }
+    if (row_at(input, tasks) != input->n_target || input->n_target > UINT32_MAX) {
+        return error_set(err, EBADMSG, "rows go to %llu with %zu targets",
+                         (unsigned long long)row_at(input, tasks), input->n_target);
     }
     for (size_t i = 0; i < input->n_target; i++) {
         if (input->target[i] >= source_tasks) {
             uint32_t task = 0;
 
-            while (input->offset[task + 1] <= i) {
+            while (row_at(input, task + 1) <= i) {
                 task++;
             }
             return error_set(err, EBADMSG, "task %u needs partition %u of a layer of %u tasks", task,
@@ -98,15 +139,19 @@ int input_check_own(const Dray__Input *input, uint32_t tasks, struct error *err)
         return 0;
     }
     if (input->pattern != DRAY__PATTERN__EXPLICIT) {
-        return error_set(err, EBADMSG, "it reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
+        return error_set(err, EBADMSG,
+                         "it reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
     }
     for (uint32_t i = 0; i < tasks; i++) {
-        for (uint32_t e = input->offset[i]; e < input->offset[i + 1]; e++) {
+        uint64_t end = row_at(input, i + 1);
+
+        for (uint64_t e = row_at(input, i); e < end; e++) {
             if (input->target[e] >= i) {
-                return error_set(err, EBADMSG,
-                                 "task %u needs partition %u of its own layer, which does not come before it: "
-                                 "a cycle, or tasks out of order",
-                                 i, input->target[e]);
+                return error_set(
+                    err, EBADMSG,
+                    "task %u needs partition %u of its own layer, which does not come before it: "
+                    "a cycle, or tasks out of order",
+                    i, input->target[e]);
             }
         }
     }
@@ -137,8 +182,8 @@ struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t sourc
     case DRAY__PATTERN__WINDOW:
         return cut(i > width ? i - width : 0, i + width + 1, source_tasks);
     case DRAY__PATTERN__EXPLICIT:
-        return (struct span){.list = input->target + input->offset[task],
-                             .count = input->offset[task + 1] - input->offset[task]};
+        i = row_at(input, task);
+        return (struct span){.list = input->target + i, .count = (uint32_t)(row_at(input, task + 1) - i)};
     case DRAY__PATTERN__LAG:
         return i < width ? (struct span){0} : cut(i - width, i - width + 1, source_tasks);
     case _DRAY__PATTERN_IS_INT_SIZE:
@@ -151,6 +196,7 @@ struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t sourc
 
 struct edge_index {
     uint32_t *task;    // by partition, ascending within each
+    uint32_t most;     // of one partition
     uint32_t offset[]; // of each partition's tasks, and the end
 };
 
@@ -171,14 +217,22 @@ struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, u
         index->offset[input->target[i] + 2]++;
     }
     for (size_t p = 2; p < (size_t)source_tasks + 2; p++) {
+        index->most = index->offset[p] > index->most ? index->offset[p] : index->most;
         index->offset[p] += index->offset[p - 1];
     }
     for (uint32_t t = 0; t < tasks; t++) {
-        for (uint32_t i = input->offset[t]; i < input->offset[t + 1]; i++) {
+        uint64_t end = row_at(input, t + 1);
+
+        for (uint64_t i = row_at(input, t); i < end; i++) {
             index->task[index->offset[input->target[i] + 1]++] = t;
         }
     }
     return index;
+}
+
+uint32_t edge_index_most(const struct edge_index *index)
+{
+    return index->most;
 }
 
 void edge_index_destroy(struct edge_index *index)
@@ -237,8 +291,9 @@ static uint64_t needs_max(const Dray__Input *input, uint32_t tasks, uint32_t sou
     case DRAY__PATTERN__WINDOW:
         return window < source_tasks ? window : source_tasks;
     case DRAY__PATTERN__EXPLICIT:
-        for (uint32_t i = 0; i < tasks; i++) {
-            uint64_t n = input->offset[i + 1] - input->offset[i];
+        most = listed_rows(input) < tasks ? input->width : 0;
+        for (uint32_t i = 0; i < listed_rows(input); i++) {
+            uint64_t n = row_at(input, i + 1) - row_at(input, i);
 
             most = n > most ? n : most;
         }
@@ -277,17 +332,20 @@ static int source_of_input(const Dray__Graph *graph, size_t at, const struct bef
     *own = false;
     if (input->has_job) {
         if (input->pattern == DRAY__PATTERN__LAG || input->job == 0) {
-            return error_set(err, EBADMSG, "it reads job %u by a pattern that is for its own layer", input->job);
+            return error_set(err, EBADMSG, "it reads job %u by a pattern that is for its own layer",
+                             input->job);
         }
         *tasks = input->job_tasks;
         return 0;
     }
     if (input->layer > number) {
-        return error_set(err, EBADMSG, "it is layer %u, which does not come before layer %llu: a cycle, or out of order",
+        return error_set(err, EBADMSG,
+                         "it is layer %u, which does not come before layer %llu: a cycle, or out of order",
                          input->layer, (unsigned long long)number);
     }
     if (input->layer < number && input->pattern == DRAY__PATTERN__LAG) {
-        return error_set(err, EBADMSG, "LAG is for a layer's own partitions, not for those of layer %u", input->layer);
+        return error_set(err, EBADMSG, "LAG is for a layer's own partitions, not for those of layer %u",
+                         input->layer);
     }
     *own = input->layer == number;
     *tasks = input->layer < before->count ? before->tasks[input->layer]
@@ -337,7 +395,8 @@ static int check_inputs(const Dray__Graph *graph, size_t at, const struct before
 static int check_demands(const Dray__Layer *layer, struct error *err)
 {
     if (layer->n_resource > GRAPH_RESOURCES_MAX || layer->n_worker > GRAPH_WORKERS_MAX) {
-        return error_set(err, EBADMSG, "it asks for %zu resources and %zu workers by name, more than %d and %d",
+        return error_set(err, EBADMSG,
+                         "it asks for %zu resources and %zu workers by name, more than %d and %d",
                          layer->n_resource, layer->n_worker, GRAPH_RESOURCES_MAX, GRAPH_WORKERS_MAX);
     }
     for (size_t i = 0; i < layer->n_resource; i++) {
@@ -413,7 +472,8 @@ static int check_layer(const Dray__Graph *graph, size_t at, const struct before 
     return rc == 0 ? check_demands(layer, err) : rc;
 }
 
-int graph_check_more(const Dray__Graph *graph, uint32_t first, const uint32_t *before_tasks, struct error *err)
+int graph_check_more(const Dray__Graph *graph, uint32_t first, const uint32_t *before_tasks,
+                     struct error *err)
 {
     const struct before before = {first, before_tasks};
     uint64_t tasks = 0;
@@ -422,7 +482,8 @@ int graph_check_more(const Dray__Graph *graph, uint32_t first, const uint32_t *b
     for (uint32_t l = 0; l < first; l++) {
         tasks += before_tasks[l];
     }
-    if (graph->n_layer < 1 || graph->n_layer > GRAPH_LAYERS_MAX || first > GRAPH_LAYERS_MAX - graph->n_layer) {
+    if (graph->n_layer < 1 || graph->n_layer > GRAPH_LAYERS_MAX ||
+        first > GRAPH_LAYERS_MAX - graph->n_layer) {
         return error_set(err, EBADMSG, "a graph has %zu layers, it can have 1 to %d", first + graph->n_layer,
                          GRAPH_LAYERS_MAX);
     }

@@ -11,12 +11,12 @@
 #include "proto/graph.pb-c.h"
 
 #define GRAPH_LAYERS_MAX 65536
-#define GRAPH_TASKS_MAX 0x7fffffffU  // in a layer, and in all of a graph
-#define GRAPH_INPUTS_MAX 4096        // of a layer
-#define GRAPH_RESOURCES_MAX 64       // of a layer, of a worker
-#define GRAPH_WORKERS_MAX 4096       // names that restrict a layer
-#define GRAPH_NEEDS_MAX 0x7fffffffU  // partitions that one task needs, over all its inputs
-#define GRAPH_EDGES_MAX ((uint64_t)1 << 36)  // of a graph, computed ones included
+#define GRAPH_TASKS_MAX 0x7fffffffU         // in a layer, and in all of a graph
+#define GRAPH_INPUTS_MAX 4096               // of a layer
+#define GRAPH_RESOURCES_MAX 64              // of a layer, of a worker
+#define GRAPH_WORKERS_MAX 4096              // names that restrict a layer
+#define GRAPH_NEEDS_MAX 0x7fffffffU         // partitions that one task needs, over all its inputs
+#define GRAPH_EDGES_MAX ((uint64_t)1 << 36) // of a graph, computed ones included
 
 // Unpacks into the arena and checks every count and index; names the layer and
 // task in the error.
@@ -42,7 +42,7 @@ int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
 struct span {
     uint32_t first;
     uint32_t count;
-    const uint32_t *list;  // NULL: first, first + 1, ...
+    const uint32_t *list; // NULL: first, first + 1, ...
 };
 static inline uint32_t span_at(const struct span *s, uint32_t i)
 {
@@ -53,10 +53,14 @@ static inline uint32_t span_at(const struct span *s, uint32_t i)
 // of the layer that it names.
 struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, uint32_t task);
 // The reverse; for EXPLICIT `reverse` must be given.
-struct edge_index;  // reverse edges of one EXPLICIT input
+struct edge_index; // reverse edges of one EXPLICIT input
 struct span input_dependents(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
                              const struct edge_index *reverse, uint32_t partition);
+// Leaves out the offsets of the rows at the end that are of one length: their tasks then take 4 bytes less.
+void input_trim_rows(Dray__Input *input);
 struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks);
 void edge_index_destroy(struct edge_index *index);
+// The tasks that need one partition, at most.
+uint32_t edge_index_most(const struct edge_index *index);
 
 #endif

@@ -37,7 +37,7 @@ static bool fits(const struct layer *layer, uint32_t i, const struct worker *wor
             bool own = source->owner[p] == worker->number;
 
             if (state == TASK_HELD) {
-                *(own ? &here : &elsewhere) += source->value[p];
+                *(own ? &here : &elsewhere) += task_bytes(source, p);
             } else if (state != TASK_ASSIGNED || !own) {
                 return false;
             }

@@ -138,7 +138,7 @@ static void check_task(const struct sched *sched, const struct layer *layer, uin
     MUST(!bits_test(&layer->released, i) || state == TASK_RELEASED, layer, i);
     MUST(!layer->wanted || !bits_test(&layer->results, i) || state == TASK_HELD || state == TASK_FAILED,
          layer, i);
-    MUST(layer->consumers == NULL || layer->consumers[i] == unfinished_dependents(layer, i), layer, i);
+    MUST(layer->consumers == NULL || consumers_at(layer, i) == unfinished_dependents(layer, i), layer, i);
     if (state == TASK_WAITING) {
         MUST(layer->value[i] == missing_inputs(layer, i) && layer->value[i] > 0, layer, i);
     }
@@ -257,10 +257,12 @@ static void check_delays(const struct sched *sched)
         const struct layer *layer = job != NULL && job->has_tasks ? job->layer[delay->layer] : NULL;
 
         MUST(k == 0 || sched->delay[(k - 1) / 2].due_us <= delay->due_us, NULL, 0);
-        found += layer != NULL && task_state(layer, delay->index) == TASK_DELAYED &&
-                         layer->value[delay->index] == delay->due_us
-                     ? 1
-                     : 0;
+        const struct blame *blame = layer != NULL ? job_blame_find(job, delay->layer, delay->index) : NULL;
+
+        found +=
+            blame != NULL && task_state(layer, delay->index) == TASK_DELAYED && blame->value == delay->due_us
+                ? 1
+                : 0;
     }
     MUST(found >= sched->in[TASK_DELAYED], NULL, 0);
 }

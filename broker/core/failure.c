@@ -98,6 +98,36 @@ static const char *reason_text(const struct reason *reason)
     return reason->number > 0 ? reason->text : "it failed, and there was no memory to keep why";
 }
 
+// ---- causes -------------------------------------------------------------------------------
+
+void task_set_cause(struct layer *layer, uint32_t i, uint64_t cause)
+{
+    struct job *job = layer->job;
+
+    layer->value[i] = cause_reason(cause) + 1;
+    if (cause_layer(cause) == layer->number && cause_index(cause) == i) {
+        return;
+    }
+    // All that need one task fail one after another.
+    if (job->cause_read >= job->causes || job->cause[job->cause_read] != cause) {
+        if (job->causes == job->cause_capacity) {
+            uint32_t capacity = job->cause_capacity * 2 + 8;
+            uint64_t *grown = realloc(job->cause, capacity * sizeof(*grown));
+
+            if (grown == NULL) {
+                return;
+            }
+            job->sched->bytes += (capacity - job->cause_capacity) * sizeof(*grown);
+            job->bytes += (capacity - job->cause_capacity) * sizeof(*grown);
+            job->cause = grown;
+            job->cause_capacity = capacity;
+        }
+        job->cause_read = job->causes++;
+        job->cause[job->cause_read] = cause;
+    }
+    layer->value[i] = CAUSE_OTHER + job->cause_read;
+}
+
 // ---- failing ------------------------------------------------------------------------------
 
 static void failure_note(struct job *job, const struct layer *layer, uint32_t i, uint32_t reason,
@@ -227,7 +257,8 @@ void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *te
     // Without memory for it there is no delay.
     if (delay.due_us > sched->now_us && delay_add(sched, &delay)) {
         task_move(layer, i, TASK_DELAYED);
-        layer->value[i] = delay.due_us;
+        layer->value[i] = VALUE_ASIDE;
+        blame->value = delay.due_us;
     } else {
         task_requeue(layer, i);
     }
@@ -244,9 +275,10 @@ void delays_fire(struct sched *sched)
             continue;
         }
         struct layer *layer = job->layer[delay.layer];
+        const struct blame *blame = job_blame_find(job, delay.layer, delay.index);
 
         // It may have found another end since, or wait for another time.
-        if (task_state(layer, delay.index) == TASK_DELAYED && layer->value[delay.index] == delay.due_us) {
+        if (task_state(layer, delay.index) == TASK_DELAYED && blame != NULL && blame->value == delay.due_us) {
             task_requeue(layer, delay.index);
         }
     }
@@ -256,13 +288,13 @@ void delays_fire(struct sched *sched)
 
 uint32_t failure_run(const struct layer *layer, uint32_t i, uint32_t max)
 {
-    uint64_t first = layer->value[i];
+    uint64_t first = task_cause(layer, i);
     bool own = cause_is_own(layer, i);
     uint32_t count = 1;
 
     while (count < max && task_state(layer, i + count) == TASK_FAILED &&
-           cause_reason(layer->value[i + count]) == cause_reason(first) &&
-           cause_layer(layer->value[i + count]) == cause_layer(first) &&
+           cause_reason(task_cause(layer, i + count)) == cause_reason(first) &&
+           cause_layer(task_cause(layer, i + count)) == cause_layer(first) &&
            cause_is_own(layer, i + count) == own) {
         count++;
     }
@@ -271,7 +303,7 @@ uint32_t failure_run(const struct layer *layer, uint32_t i, uint32_t max)
 
 const char *failure_tell(const struct layer *layer, uint32_t i, uint32_t count, int *code)
 {
-    uint64_t cause = layer->value[i];
+    uint64_t cause = task_cause(layer, i);
     const struct reason *reason = reason_at(layer->job, cause_reason(cause));
     char what[256];
     bool several = false;
@@ -282,7 +314,7 @@ const char *failure_tell(const struct layer *layer, uint32_t i, uint32_t count, 
         return arena_strdup(&layer->job->sched->arena, reason_text(reason));
     }
     for (uint32_t n = 1; n < count && !several; n++) {
-        several = layer->value[i + n] != cause;
+        several = task_cause(layer, i + n) != cause;
     }
     task_describe(layer->job->layer[cause_layer(cause)], cause_index(cause), what, sizeof(what));
     return arena_printf(&layer->job->sched->arena, "not run, because %s%s failed: %s", what,
@@ -303,4 +335,5 @@ void failures_destroy(struct job *job)
     }
     hash_fini(&job->reasons);
     free(job->reason);
+    free(job->cause);
 }

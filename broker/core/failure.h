@@ -1,8 +1,9 @@
 // Tasks that fail: tried again after a delay, or for good, and then why.  Private to broker/core.
 //
-// What a failed task keeps is its cause, in its value: the task of the same job that failed first
-// (itself, when it failed by itself) and the number of that one's reason.  Reasons are texts, kept
-// once each and no more than some, so that a million failures stay cheap.
+// What a failed task keeps is its cause: the task of the same job that failed first (itself, when it
+// failed by itself) and the number of that one's reason.  Its value is that number + 1 when it failed
+// by itself, otherwise a place in the job's table of causes, CAUSE_OTHER + 0, 1, ...  Reasons are texts,
+// kept once each and no more than some, so that a million failures stay cheap.
 #ifndef DRAY_BROKER_CORE_FAILURE_H
 #define DRAY_BROKER_CORE_FAILURE_H
 
@@ -32,10 +33,21 @@ static inline uint32_t cause_index(uint64_t cause)
 {
     return (uint32_t)cause & 0x7fffffff;
 }
+#define CAUSE_OTHER 0x80000000U
 static inline bool cause_is_own(const struct layer *layer, uint32_t i)
 {
-    return cause_layer(layer->value[i]) == layer->number && cause_index(layer->value[i]) == i;
+    return layer->value[i] < CAUSE_OTHER;
 }
+static inline uint64_t task_cause(const struct layer *layer, uint32_t i)
+{
+    if (cause_is_own(layer, i)) {
+        return cause_of(layer->value[i] - 1, layer->number, i);
+    }
+    layer->job->cause_read = layer->value[i] - CAUSE_OTHER;
+    return layer->job->cause[layer->job->cause_read];
+}
+// Of a failed task.  Without memory for it, it is told as if it had failed by itself.
+void task_set_cause(struct layer *layer, uint32_t i, uint64_t cause);
 
 // The task cannot be done, by its own fault or as it is told: notes why and lets it fail.  It is
 // unfinished, and unassigned by the caller when it was assigned.  When more fail than may, the job

@@ -252,24 +252,60 @@ static bool dependents_reserve(struct layer *source)
     return true;
 }
 
-// An older layer gets its first local dependents.
-static bool consumers_create(struct layer *source)
+// An older layer gets its first local dependents, or more of them than it could count.
+static bool consumers_create(struct layer *source, bool crowded)
 {
-    uint64_t bytes = (uint64_t)source->tasks * sizeof(uint32_t);
+    uint64_t bytes = source->tasks * (crowded ? sizeof(uint32_t) : sizeof(uint16_t));
+    void *consumers = NULL;
 
     if (bytes <= SMALL_BYTES) {
-        source->consumers = arena_zalloc(&source->job->arena, bytes);
+        consumers = arena_zalloc(&source->job->arena, bytes);
     } else {
         struct slab *slab = calloc(1, sizeof(*slab) + bytes);
 
         if (slab != NULL) {
             slab->next = source->job->slabs;
             source->job->slabs = slab;
-            source->consumers = (uint32_t *)(void *)slab->data;
+            consumers = slab->data;
             charge(source->job, bytes);
         }
     }
-    return source->consumers != NULL;
+    if (consumers == NULL) {
+        return false;
+    }
+    for (uint32_t p = 0; source->consumers != NULL && p < source->tasks; p++) {
+        ((uint32_t *)consumers)[p] = consumers_at(source, p);
+    }
+    source->consumers = consumers;
+    source->crowded = crowded;
+    return true;
+}
+
+// Room to count all those who read one of its partitions.
+static bool consumers_reserve(const struct growth *growth, struct edge *edge)
+{
+    struct layer *source = edge->source;
+    bool crowded;
+
+    source->readers_coming += edge->readers;
+    crowded = source->readers + source->readers_coming > UINT16_MAX;
+    if (is_added(growth, source)) {
+        source->counts = true;
+        source->crowded = crowded;
+        return true;
+    }
+    return (source->consumers != NULL && (source->crowded || !crowded)) || consumers_create(source, crowded);
+}
+
+// Tasks that read one partition at most, where a pattern says so.
+static uint32_t readers_of(const Dray__Input *input)
+{
+    uint64_t reach = 2 * (uint64_t)input->width + 1;
+
+    if (input->pattern != DRAY__PATTERN__WINDOW) {
+        return 1;
+    }
+    return reach < UINT32_MAX ? (uint32_t)reach : UINT32_MAX;
 }
 
 static int edge_prepare(struct growth *growth, struct edge *edge, struct error *err)
@@ -282,19 +318,16 @@ static int edge_prepare(struct growth *growth, struct edge *edge, struct error *
     if (edge->whole) {
         return 0;
     }
-    if (is_added(growth, source)) {
-        source->counts = true;
-    } else if (source->consumers == NULL && !consumers_create(source)) {
-        return error_no_memory(err);
-    }
+    edge->readers = readers_of(edge->input);
     if (edge->input->pattern == DRAY__PATTERN__EXPLICIT) {
         edge->reverse = edge_index_create(edge->input, edge->target->tasks, source->tasks);
         if (edge->reverse == NULL) {
             return error_no_memory(err);
         }
+        edge->readers = edge_index_most(edge->reverse);
         growth->bytes += ((uint64_t)edge->input->n_target + source->tasks) * sizeof(uint32_t);
     }
-    return 0;
+    return consumers_reserve(growth, edge) ? 0 : error_no_memory(err);
 }
 
 static int edges_prepare(struct growth *growth, struct error *err)
@@ -317,6 +350,7 @@ static int edges_prepare(struct growth *growth, struct error *err)
         for (size_t k = 0; k < growth->layer[l].inputs; k++) {
             if (growth->layer[l].input[k].source != NULL) {
                 growth->layer[l].input[k].source->coming = 0;
+                growth->layer[l].input[k].source->readers_coming = 0;
             }
         }
     }
@@ -350,9 +384,10 @@ static void carve_all(struct growth *growth, struct carver *carver)
     for (uint32_t l = 0; l < growth->count; l++) {
         struct layer *layer = &growth->layer[l];
 
-        layer->value = carve(carver, layer->tasks, sizeof(uint64_t));
+        layer->value = carve(carver, layer->tasks, sizeof(uint32_t));
         if (layer->counts) {
-            layer->consumers = carve(carver, layer->tasks, sizeof(uint32_t));
+            layer->consumers =
+                carve(carver, layer->tasks, layer->crowded ? sizeof(uint32_t) : sizeof(uint16_t));
         }
         layer->owner = carve(carver, layer->tasks, sizeof(uint16_t));
         layer->state = carve(carver, layer->tasks, 1);
@@ -592,6 +627,7 @@ static void edge_link(struct edge *edge)
     struct layer *source = edge->source;
 
     edge->at = source->dependents;
+    source->readers += edge->readers;
     source->neighbours |= edge->input->pattern == DRAY__PATTERN__WINDOW;
     source->dependent[source->dependents++] = edge;
     if (edge->foreign) {
@@ -621,8 +657,9 @@ static void count_all(struct growth *growth, struct edge *edge)
 
     (void)growth;
     for (uint32_t p = 0; p < source->tasks; p++) {
-        source->consumers[p] +=
-            input_dependents(edge->input, edge->target->tasks, source->tasks, edge->reverse, p).count;
+        consumers_add(
+            source, p,
+            input_dependents(edge->input, edge->target->tasks, source->tasks, edge->reverse, p).count);
     }
 }
 
@@ -632,7 +669,7 @@ static uint32_t count_one(struct layer *source, uint32_t p)
     enum task_state state = task_state(source, p);
 
     // A failed one then fails those who need it.
-    if (source->consumers[p]++ == 0 || state == TASK_FAILED) {
+    if (consumers_gain(source, p) || state == TASK_FAILED) {
         task_unsettle(source, p);
     }
     return state != TASK_HELD ? 1 : 0;
@@ -641,7 +678,7 @@ static uint32_t count_one(struct layer *source, uint32_t p)
 // What one needed task of a new layer means for its inputs; its state.
 static enum task_state task_start(struct growth *growth, struct layer *layer, uint32_t i, bool counted)
 {
-    uint64_t pending = 0;
+    uint32_t pending = 0;
 
     for (size_t k = 0; k < layer->inputs; k++) {
         const struct edge *edge = &layer->input[k];
@@ -659,7 +696,7 @@ static enum task_state task_start(struct growth *growth, struct layer *layer, ui
         }
         pending += span.count;
         for (uint32_t n = 0; !counted && n < span.count; n++) {
-            edge->source->consumers[span_at(&span, n)]++;
+            consumers_add(edge->source, span_at(&span, n), 1);
         }
     }
     layer->value[i] = pending;
@@ -689,7 +726,7 @@ static void layer_start(struct growth *growth, struct layer *layer)
     }
     // Its own later tasks may need earlier ones.
     for (uint32_t i = layer->tasks; i-- > 0;) {
-        bool needed = all || (layer->consumers != NULL && layer->consumers[i] > 0);
+        bool needed = all || (layer->consumers != NULL && consumers_at(layer, i) > 0);
         enum task_state state = needed ? task_start(growth, layer, i, all) : TASK_IDLE;
 
         layer->state[i] = (uint8_t)((int)state | flags);
@@ -835,6 +872,7 @@ static void edge_detach(struct edge *edge)
 
     source->dependent[edge->at] = last;
     last->at = edge->at;
+    source->readers -= edge->readers;
     if (edge->whole && layer_unfinished(layer) > 0 && --source->whole_active == 0) {
         layer_unsettle(source);
     }
@@ -845,7 +883,7 @@ static void edge_detach(struct edge *edge)
         struct span span = input_needs(edge->input, layer->tasks, source->tasks, i);
 
         for (uint32_t n = 0; task_unfinished(layer, i) && n < span.count; n++) {
-            if (--source->consumers[span_at(&span, n)] == 0) {
+            if (consumers_lose(source, span_at(&span, n))) {
                 task_unsettle(source, span_at(&span, n));
             }
         }

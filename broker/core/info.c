@@ -24,7 +24,7 @@ static uint64_t held_bytes(const struct job *job)
         const struct layer *layer = job->layer[l];
 
         for (uint32_t i = 0; layer->in[TASK_HELD] > 0 && i < layer->tasks; i++) {
-            bytes += task_state(layer, i) == TASK_HELD ? layer->value[i] : 0;
+            bytes += task_state(layer, i) == TASK_HELD ? task_bytes(layer, i) : 0;
         }
     }
     return bytes;

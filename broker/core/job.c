@@ -315,20 +315,25 @@ void job_forget(struct job *job)
     job_mark_dirty(job);
 }
 
+struct blame *job_blame_find(const struct job *job, uint32_t layer, uint32_t index)
+{
+    struct hash_node *node = hash_first(&job->blames, hash_mix((uint64_t)layer << 32 | index));
+
+    return node != NULL ? hash_entry(node, struct blame, node) : NULL;
+}
+
 struct blame *job_blame(struct job *job, uint32_t layer, uint32_t index)
 {
-    uint64_t hash = hash_mix((uint64_t)layer << 32 | index);
-    struct hash_node *node = hash_first(&job->blames, hash);
+    struct blame *blame = job_blame_find(job, layer, index);
 
-    if (node != NULL) {
-        return hash_entry(node, struct blame, node);
+    if (blame != NULL) {
+        return blame;
     }
-    struct blame *blame = calloc(1, sizeof(*blame));
-
+    blame = calloc(1, sizeof(*blame));
     if (blame != NULL) {
         blame->layer = layer;
         blame->index = index;
-        hash_add(&job->blames, &blame->node, hash);
+        hash_add(&job->blames, &blame->node, hash_mix((uint64_t)layer << 32 | index));
     }
     return blame;
 }

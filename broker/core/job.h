@@ -30,8 +30,9 @@ void jobs_revisit(struct sched *sched);
 // partitions of it, it is hidden instead: there for them and for workers, not for clients.
 void job_forget(struct job *job);
 
-// Faults of a task; NULL when there is no memory for a new entry.
+// What is apart of a task; NULL when there is no memory for a new entry, or (find) there is none.
 struct blame *job_blame(struct job *job, uint32_t layer, uint32_t index);
+struct blame *job_blame_find(const struct job *job, uint32_t layer, uint32_t index);
 void job_forgive(struct job *job, uint32_t layer, uint32_t index); // forgets them
 
 // "scan sales.csv[3]" or "task 4[3]".

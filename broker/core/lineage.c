@@ -27,7 +27,7 @@ static uint64_t count_missing(const struct layer *layer, uint32_t i, const struc
             missing += task_state(edge->source, p) != TASK_HELD ? 1 : 0;
             if (task_state(edge->source, p) == TASK_FAILED) {
                 *failed = edge->source;
-                *cause = edge->source->value[p];
+                *cause = task_cause(edge->source, p);
             }
         }
     }
@@ -51,7 +51,7 @@ static void task_wait(struct layer *layer, uint32_t i)
     const struct layer *failed = layer->doomed > 0 ? doomed_by(layer) : NULL;
     uint64_t cause = failed != NULL ? failed->cause : 0;
 
-    layer->value[i] = count_missing(layer, i, &failed, &cause);
+    layer->value[i] = (uint32_t)count_missing(layer, i, &failed, &cause);
     if (failed != NULL) {
         task_fail_with(layer, i, failed, cause);
     } else if (layer->value[i] == 0) {
@@ -74,7 +74,7 @@ static void inputs_count(struct layer *layer, uint32_t i, bool unfinished)
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t p = span_at(&span, n);
 
-            if (unfinished ? source->consumers[p]++ == 0 : --source->consumers[p] == 0) {
+            if (unfinished ? consumers_gain(source, p) : consumers_lose(source, p)) {
                 task_unsettle(source, p);
             }
         }
@@ -135,7 +135,7 @@ void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t 
     layer->state[i] = (uint8_t)((layer->state[i] | TASK_RAN) & ~TASK_RECALL);
     task_move(layer, i, TASK_HELD);
     layer->owner[i] = worker->number;
-    layer->value[i] = bytes;
+    task_set_bytes(layer, i, bytes);
     worker->partitions++;
     if (layer->inputs > 0) {
         inputs_count(layer, i, false);
@@ -214,7 +214,7 @@ void task_fail(struct layer *layer, uint32_t i, uint64_t cause)
     }
     layer->state[i] &= (uint8_t)~TASK_RECALL;
     task_move(layer, i, TASK_FAILED);
-    layer->value[i] = cause;
+    task_set_cause(layer, i, cause);
     if (unfinished) {
         inputs_count(layer, i, false);
     }
@@ -262,7 +262,7 @@ static void dependents_fail(struct layer *layer, uint32_t i)
 
             if (task_unfinished(target, t)) {
                 task_take_back(target, t);
-                task_fail_with(target, t, layer, layer->value[i]);
+                task_fail_with(target, t, layer, task_cause(layer, i));
             }
         }
     }

@@ -213,23 +213,20 @@ int on_extend(struct sched *sched, const struct sched_event *event)
     if (job == NULL || !job->grows || job->client == NULL || job->client->peer != event->u.extend.client) {
         return 0;
     }
-    if (!outbox_reserve(sched, 1)) {
-        return -ENOMEM;
-    }
     rc = extend(job, event, &err);
-    if (rc == -ENOMEM) {
-        return rc;
-    }
-    if (rc < 0) {
+    // Without memory as well: what its client went on from would never be there.
+    if (rc < 0 && outbox_reserve(sched, 1)) {
         struct sched_action *action;
 
         reject(sched, event->u.extend.client, job->number, err.code, err.text);
         action = &sched->out->action[sched->out->count - 1];
         action->key_hi = job->key_hi;
         action->key_lo = job->key_lo;
+    }
+    if (rc < 0) {
         job_end(job, JOB_FAILED, err.code, err.text, UINT32_MAX, UINT32_MAX, NULL);
     }
-    return 0;
+    return rc == -ENOMEM ? rc : 0;
 }
 
 int on_attach(struct sched *sched, const struct sched_event *event)

@@ -136,7 +136,9 @@ static bool tell_held(const struct layer *layer, uint32_t first, uint32_t count)
     if (action == NULL) {
         return false;
     }
-    memcpy(sizes, layer->value + first, count * sizeof(*sizes));
+    for (uint32_t n = 0; n < count; n++) {
+        sizes[n] = task_bytes(layer, first + n);
+    }
     action->range.layer = layer->number;
     action->range.first = first;
     action->range.count = count;
@@ -161,8 +163,8 @@ static bool tell_failed(const struct layer *layer, uint32_t first, uint32_t coun
     action->range.count = count;
     action->code = code;
     action->text = text;
-    action->layer_at = cause_layer(layer->value[first]);
-    action->index_at = cause_index(layer->value[first]);
+    action->layer_at = cause_layer(task_cause(layer, first));
+    action->index_at = cause_index(task_cause(layer, first));
     return true;
 }
 

@@ -62,7 +62,7 @@ static struct worker *best_holder(const struct layer *layer, uint32_t i, uint64_
                 bytes[found++] = 0;
             }
             if (c < found) {
-                bytes[c] += edge->source->value[p] + 1;
+                bytes[c] += task_bytes(edge->source, p) + 1;
             }
         }
     }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/job.h"
 #include "broker/core/share.h"
 
 // Row: from.  A bit for each state that may follow.
@@ -39,7 +40,24 @@ const char *task_state_name(enum task_state state)
 bool task_needed(const struct layer *layer, uint32_t i)
 {
     return (layer->state[i] & TASK_KEEP) != 0 || layer->whole_active > 0 ||
-           (layer->consumers != NULL && layer->consumers[i] > 0);
+           (layer->consumers != NULL && consumers_at(layer, i) > 0);
+}
+
+uint64_t task_bytes_aside(const struct layer *layer, uint32_t i)
+{
+    const struct blame *blame = job_blame_find(layer->job, layer->number, i);
+
+    return blame != NULL ? blame->value : VALUE_ASIDE;
+}
+
+void task_set_bytes(struct layer *layer, uint32_t i, uint64_t bytes)
+{
+    struct blame *blame = bytes < VALUE_ASIDE ? NULL : job_blame(layer->job, layer->number, i);
+
+    layer->value[i] = bytes < VALUE_ASIDE ? (uint32_t)bytes : VALUE_ASIDE;
+    if (blame != NULL) {
+        blame->value = bytes;
+    }
 }
 
 static bool is_unfinished(enum task_state state)

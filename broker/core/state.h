@@ -1,7 +1,9 @@
 // What the scheduler knows: jobs of layers of tasks, workers, clients.  Private to
 // broker/core.  Tasks are no objects: each layer keeps parallel arrays,
-//   state 1 byte, owner 2, consumers 4, value 8, four bitmaps 0.5
-// so that a waiting task costs under 16 bytes (11.5 when nothing depends on it).
+//   state 1 byte, owner 2, consumers 2 (4 where one partition may have more readers), value 4, four bitmaps
+//   0.5
+// so that a waiting task costs under 10 bytes (7.5 when nothing depends on it), and its edges what growth.h
+// says.
 //
 // Edges are computed from patterns.  Two kinds are told apart:
 //   local  ONE_TO_ONE, FAN_IN, WINDOW, EXPLICIT: counted for each task
@@ -20,10 +22,11 @@
 //             meanwhile: then the worker either has a copy already or reports a missing input.
 //             Ahead: what is not held was assigned to the same worker before; the worker
 //             gives it back by itself when that comes to nothing
-//   held      owner is the worker with the partition, value its bytes
-//   failed    value is the cause (failure.h).  No unfinished task has a failed input, locally or in a
+//   held      owner is the worker with the partition, value its bytes (task_bytes)
+//   failed    value says the cause (task_cause in failure.h).  No unfinished task has a failed input, locally
+//   or in a
 //             whole layer (doomed = number of whole inputs whose layer has failed tasks)
-//   delayed   value is the time at which it goes back to the queue
+//   delayed   when it goes back to the queue is in its blame
 #ifndef DRAY_BROKER_CORE_STATE_H
 #define DRAY_BROKER_CORE_STATE_H
 
@@ -55,6 +58,7 @@ enum {
 // sched_layer_info gives them out by these numbers.
 _Static_assert((int)TASK_STATES == (int)SCHED_STATES, "states are told by number");
 #define OWNER_NONE UINT16_MAX
+#define VALUE_ASIDE UINT32_MAX // it is in the task's blame
 #define WORKERS_MAX 65000U
 
 // An amount of a resource: what a worker has, and how much of it its tasks take; or what a task asks for.
@@ -84,6 +88,7 @@ struct edge {
     struct layer *target;       // the layer that has the input
     struct edge_index *reverse; // EXPLICIT only
     uint32_t at;                // in the source's list of dependents
+    uint32_t readers;           // local: that one partition of the source has at most
     bool whole;
     bool foreign; // the source is another job's
 };
@@ -110,6 +115,7 @@ struct layer {
     struct edge **dependent;
     uint32_t dependents, dependent_capacity;
     uint32_t coming;          // dependents that an addition under way brings; 0 between calls
+    uint64_t readers_coming;  // likewise
     bool counts;              // has local dependents from the start
     uint32_t in[TASK_STATES]; // tasks in each state
     uint32_t whole_active;    // whole edges to layers with unfinished tasks
@@ -118,20 +124,24 @@ struct layer {
     uint64_t cause;           // of the first task that failed
     uint64_t ready_stamp;     // changes when a task becomes ready; no two layers have the same
     uint8_t *state;
-    uint16_t *owner;     // slot of the worker, when assigned or held
-    uint32_t *consumers; // unfinished local dependents; NULL without such edges
-    uint64_t *value;
+    uint16_t *owner; // slot of the worker, when assigned or held
+    void *consumers; // unfinished local dependents, uint16_t or, when `crowded`, uint32_t; NULL without such
+                     // edges
+    uint32_t *value;
+    uint64_t readers; // that one partition has at most, over all local edges
+    bool crowded;
     struct bits ready;
     struct bits unsettled; // look at need again
     struct bits released;  // RELEASE not sent yet
     struct bits results;   // RESULT not sent yet; only in wanted layers
 };
 
-// Faults of a task: rare, so apart from the arrays.
+// Of a task, but rare, so apart from the arrays.
 struct blame {
     struct hash_node node;
     uint32_t layer, index;
     uint32_t deaths, losses, failures;
+    uint64_t value; // delayed: until when; held, with a value of VALUE_ASIDE: bytes
 };
 
 struct reason;
@@ -225,6 +235,10 @@ struct job {
     struct hash reasons;
     struct reason **reason;
     uint32_t reason_count, reason_capacity;
+    uint64_t *cause; // failure.h
+    uint32_t causes, cause_capacity;
+    uint32_t cause_read; // the place that was looked at last: where one task fails for another's cause, it is
+                         // the same
     struct sched_failure *failure; // the first ones
     size_t failure_count;
     bool is_doomed;  // fails with this event
@@ -367,6 +381,38 @@ static inline bool task_unfinished(const struct layer *layer, uint32_t i)
             1) != 0;
 }
 bool task_needed(const struct layer *layer, uint32_t i);
+
+// Unfinished local dependents of a partition, of a layer that has `consumers`.
+static inline uint32_t consumers_at(const struct layer *layer, uint32_t p)
+{
+    return layer->crowded ? ((const uint32_t *)layer->consumers)[p] : ((const uint16_t *)layer->consumers)[p];
+}
+static inline void consumers_add(struct layer *layer, uint32_t p, uint32_t count)
+{
+    if (layer->crowded) {
+        ((uint32_t *)layer->consumers)[p] += count;
+    } else {
+        ((uint16_t *)layer->consumers)[p] = (uint16_t)(((uint16_t *)layer->consumers)[p] + count);
+    }
+}
+// One more: true when it is the first.  One less: true when it was the last.
+static inline bool consumers_gain(struct layer *layer, uint32_t p)
+{
+    return layer->crowded ? ((uint32_t *)layer->consumers)[p]++ == 0
+                          : ((uint16_t *)layer->consumers)[p]++ == 0;
+}
+static inline bool consumers_lose(struct layer *layer, uint32_t p)
+{
+    return layer->crowded ? --((uint32_t *)layer->consumers)[p] == 0
+                          : --((uint16_t *)layer->consumers)[p] == 0;
+}
+// Bytes of a partition that is held.
+uint64_t task_bytes_aside(const struct layer *layer, uint32_t i);
+static inline uint64_t task_bytes(const struct layer *layer, uint32_t i)
+{
+    return layer->value[i] != VALUE_ASIDE ? layer->value[i] : task_bytes_aside(layer, i);
+}
+void task_set_bytes(struct layer *layer, uint32_t i, uint64_t bytes);
 
 // Makes a legal move or aborts; keeps all counters of layer, job and scheduler, the ready set,
 // and blocked / whole_active of neighbours.

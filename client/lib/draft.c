@@ -775,6 +775,7 @@ static void make_input(const struct draft_slot *slot, uint32_t tasks, Dray__Inpu
         input->offset = slot->offset;
         input->n_target = slot->targets;
         input->target = slot->target;
+        input_trim_rows(input);
     }
 }
 

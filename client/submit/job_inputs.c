@@ -323,6 +323,9 @@ static int set_same(struct edges *edges, struct error *err)
         edges->input->offset[i + 1] = i + 1;
     }
     edges->input->n_target = ours->count;
+    if (rc == 0) {
+        input_trim_rows(edges->input);
+    }
     return rc;
 }
 
@@ -352,6 +355,9 @@ static int set_listed(struct edges *edges, struct error *err)
         input->n_target = input->offset[t + 1];
     }
     edges->many = listed->count > 1;
+    if (rc == 0) {
+        input_trim_rows(input);
+    }
     return rc;
 }
 
@@ -405,6 +411,9 @@ static int set_own(struct edges *edges, struct error *err)
     rc = begin_explicit(edges, targets, err);
     for (uint32_t i = 0; i < own->count && rc == 0; i++) {
         rc = add_own(edges, i, own->item[i], err);
+    }
+    if (rc == 0) {
+        input_trim_rows(edges->input);
     }
     return rc;
 }

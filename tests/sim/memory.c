@@ -75,6 +75,7 @@ struct town {
     size_t pending_head, pending_tail;
     const Dray__Graph *graph;
     enum job_state ended;
+    bool extended, refused; // refused: there was no memory for the layer that came later
     uint32_t results;
 };
 
@@ -186,8 +187,8 @@ static void range_to_agent(struct town *town, const struct sched_action *action,
 {
     struct agent_event event = {.type = type};
 
-    event.u.range.range =
-        (struct agent_range){action->range.job, action->range.layer, action->range.first, action->range.count};
+    event.u.range.range = (struct agent_range){action->range.job, action->range.layer, action->range.first,
+                                               action->range.count};
     event.u.range.kill = action->kill;
     tell_agent(town, action->peer, &event);
 }
@@ -204,7 +205,7 @@ static void deliver(struct town *town, const struct sched_action *action)
         event.u.layer.layer = action->range.layer;
         event.u.layer.tasks = action->layer->tasks;
         event.u.layer.inputs = action->layer->n_input;
-        event.u.layer.input = town->graph->layer[action->range.layer]->input;
+        event.u.layer.input = action->layer->input;
         event.u.layer.input_tasks = action->input_tasks;
         // At once: the array is the broker's.
         agent_hears(town, action->peer, &event);
@@ -230,7 +231,13 @@ static void deliver(struct town *town, const struct sched_action *action)
     case ACTION_RESULT:
         town->results += action->range.count;
         break;
+    case ACTION_REJECTED:
+        town->refused = town->extended;
+        break;
     case ACTION_JOB_ENDED:
+        must(action->state != JOB_FAILED ||
+                 (town->extended && action->code == ENOMEM && strstr(action->text, "memory") != NULL),
+             "the job failed, and not for want of memory");
         town->ended = action->state;
         break;
     default:
@@ -249,6 +256,7 @@ static void broker_hears(struct town *town, struct note *note)
     if (note->event.type == EVENT_TASKS_DROPPED) {
         note->event.u.dropped.range = &note->range;
     }
+    town->extended = town->extended || note->event.type == EVENT_EXTEND;
     do {
         allocator.armed = true;
         rc = sched_step(town->sched, &note->event, 1, &town->actions);
@@ -343,6 +351,15 @@ static void build_all(struct build *build)
     build_wanted(build, 2);
 }
 
+// One more layer, and the end.
+static void build_more(struct build *build)
+{
+    build_init(build);
+    build_layer(build, 4);
+    build_input(build, 0, 1, DRAY__PATTERN__ALL, 0);
+    build_wanted(build, 0);
+}
+
 static void story(unsigned fail_at)
 {
     static struct town town;
@@ -350,10 +367,12 @@ static void story(unsigned fail_at)
     struct sched_options broker;
     struct sched_counts counts;
     struct build build;
+    struct build more;
     struct note *note;
 
     memset(&town, 0, sizeof(town));
     build_all(&build);
+    build_more(&more);
     town.graph = build_graph(&build);
     sched_options_default(&broker);
     town.sched = sched_create(&broker);
@@ -369,8 +388,15 @@ static void story(unsigned fail_at)
     note = tell_broker(&town, EVENT_SUBMIT);
     note->event.u.submit.client = CLIENT;
     note->event.u.submit.graph = town.graph;
+    note->event.u.submit.open = true;
     go_on(&town, 3);
     join(&town, 2);
+    note = tell_broker(&town, EVENT_EXTEND);
+    note->event.u.extend.client = CLIENT;
+    note->event.u.extend.job = 1;
+    note->event.u.extend.first_layer = 3;
+    note->event.u.extend.graph = &more.graph;
+    note->event.u.extend.last = true;
     go_on(&town, 3);
     // Dies with what it has; another takes its place.
     note = tell_broker(&town, EVENT_WORKER_LEFT);
@@ -383,7 +409,8 @@ static void story(unsigned fail_at)
         tell_broker(&town, EVENT_TICK);
         go_on(&town, QUEUE_MAX);
     }
-    must(town.ended == JOB_DONE && town.results >= 2, "the job did not end well");
+    must(town.ended == JOB_FAILED || (town.ended == JOB_DONE && !town.refused && town.results >= 6),
+         "the job did not end well");
     tell_broker(&town, EVENT_CLIENT_LEFT)->event.u.client.client = CLIENT;
     tell_broker(&town, EVENT_TICK);
     go_on(&town, QUEUE_MAX);
@@ -403,6 +430,7 @@ static void story(unsigned fail_at)
     sched_actions_fini(&town.actions);
     agent_actions_fini(&town.agent_actions);
     build_fini(&build);
+    build_fini(&more);
 }
 
 unsigned memory_all(void)

@@ -43,6 +43,9 @@ static void input_random(struct plan *plan, struct random *random, uint32_t laye
             }
         }
         input->offset[to] = (uint32_t)input->n_target;
+        if (input->n_target % 2 == 0) {
+            input_trim_rows(input);
+        }
     }
 }
 

@@ -95,6 +95,37 @@ static void test_copies(void **state)
     arena_fini(&a);
 }
 
+static void test_large_pieces_go_alone(void **state)
+{
+    (void)state;
+    struct arena a;
+    char *small, *large, *other;
+
+    arena_init(&a, 0);
+    large = arena_alloc(&a, 1 << 20); // the first is no piece of its own
+    assert_non_null(large);
+    arena_drop(&a, large);
+    assert_int_equal(a.used, 1 << 20);
+    small = arena_strdup(&a, "small");
+    large = arena_alloc(&a, 1 << 20);
+    other = arena_alloc(&a, 3 << 20);
+    assert_true(small != NULL && large != NULL && other != NULL);
+    memset(large, 1, 1 << 20);
+    memset(other, 2, 3 << 20);
+    // What is small goes on where it was.
+    assert_ptr_equal(arena_alloc(&a, 16), small + 16);
+    arena_drop(&a, large);
+    assert_int_equal(a.used, (4 << 20) + 32);
+    arena_drop(&a, small);
+    arena_drop(&a, other + 1);
+    arena_drop(&a, NULL);
+    assert_int_equal(a.used, (4 << 20) + 32);
+    assert_string_equal(small, "small");
+    assert_int_equal(other[(3 << 20) - 1], 2);
+    arena_reset(&a);
+    arena_fini(&a);
+}
+
 static void test_protobuf(void **state)
 {
     (void)state;
@@ -115,9 +146,8 @@ static void test_protobuf(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_pieces),   cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_copies),   cmocka_unit_test(test_large_pieces_go_alone),
         cmocka_unit_test(test_protobuf),
     };
 

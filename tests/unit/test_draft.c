@@ -151,8 +151,10 @@ static void test_patterns(void **state)
             add(f, (const uint32_t[][2]){{3, 9 - i}, {BEFORE, i == 5 ? 3 : i - 1}}, i < 1 ? 1 : 2), 0);
     }
     close_it(f);
-    assert_pattern(f, 0, DRAY__PATTERN__EXPLICIT, 3, 0);
-    assert_pattern(f, 1, DRAY__PATTERN__EXPLICIT, BEFORE, 0);
+    assert_pattern(f, 0, DRAY__PATTERN__EXPLICIT, 3, 1);
+    assert_int_equal(f->layer->input[0]->n_offset, 0);
+    assert_pattern(f, 1, DRAY__PATTERN__EXPLICIT, BEFORE, 1);
+    assert_int_equal(f->layer->input[1]->n_offset, 2); // the first has none, all others one
     assert_int_equal(f->layer->input[1]->target[4], 3);
 }
 
@@ -364,7 +366,7 @@ static void test_many_of_one_input(void **state)
     begin(f, &count, false);
     assert_int_equal(draft_add_many(&f->draft, 100, some, 2, NULL), 0);
     close_it(f);
-    assert_pattern(f, 0, DRAY__PATTERN__EXPLICIT, 2, 0);
+    assert_pattern(f, 0, DRAY__PATTERN__EXPLICIT, 2, 1);
     assert_pattern(f, 1, DRAY__PATTERN__BROADCAST, 0, 0);
 }
 

@@ -43,11 +43,20 @@ static Dray__Input *random_input(uint64_t *r, struct arena *a, uint32_t *source_
         in->offset = arena_array(a, in->n_offset, sizeof(uint32_t));
         in->target = arena_array(a, *tasks * 5 + 1, sizeof(uint32_t));
         in->offset[0] = 0;
+        uint32_t ragged = random_below(r, *tasks + 1); // rows from here on are of one length
+        uint32_t row = random_below(r, 6);
+
         for (uint32_t t = 0; t < *tasks; t++) {
-            for (uint32_t n = random_below(r, 6); n > 0; n--) {
+            row = t < ragged ? random_below(r, 6) : row;
+            for (uint32_t n = 0; n < row; n++) {
                 in->target[in->n_target++] = random_below(r, *source_tasks);
             }
             in->offset[t + 1] = (uint32_t)in->n_target;
+        }
+        // The offsets stay where they were, for edges_between.
+        if (random_below(r, 2) == 0) {
+            input_trim_rows(in);
+            assert_true(in->n_offset <= ragged + 1);
         }
         break;
     default:
@@ -341,11 +350,31 @@ static void test_check_explicit(void **state)
     (void)EXPLICIT;
     taken(g);
     EXPLICIT->n_offset = 3;
-    refused(g, "need 4 offsets, there are 3");
+    refused(g, "need 4 offsets, or fewer and a width, there are 3");
+    EXPLICIT->n_offset = 0;
+    refused(g, "need 4 offsets, or fewer and a width, there are 0");
+    EXPLICIT->n_offset = 5;
+    in->has_width = true;
+    refused(g, "there are 5");
     EXPLICIT->offset[0] = 1;
-    refused(g, "from 1 to 3");
+    refused(g, "begin at 1");
     EXPLICIT->offset[3] = 2;
-    refused(g, "from 0 to 2 with 3 targets");
+    refused(g, "rows go to 2 with 3 targets");
+    // {4}, {} and two more by their width; all by their width.
+    EXPLICIT->n_offset = 3;
+    in->has_width = true;
+    in->width = 2;
+    taken(g);
+    in->width = UINT32_MAX;
+    refused(g, "rows go to 4294967296 with 3 targets");
+    EXPLICIT->n_offset = 0;
+    in->has_width = true;
+    in->width = 1;
+    taken(g);
+    in->target[1] = 5;
+    refused(g, "task 1 needs partition 5 of a layer of 5");
+    in->width = 0;
+    refused(g, "rows go to 0 with 3 targets");
     EXPLICIT->offset[1] = 2;
     refused(g, "descend at task 1");
     EXPLICIT->offset[1] = UINT32_MAX;

@@ -53,6 +53,30 @@ static void test_events_count(void **state)
     turn_fini(&turn);
 }
 
+static void test_arenas_count_and_go_with_the_turn(void **state)
+{
+    struct arena *one, *two, taken;
+    struct turn turn;
+    size_t before;
+
+    (void)state;
+    turn_init(&turn);
+    one = turn_arena(&turn);
+    two = turn_arena(&turn);
+    assert_true(one != NULL && two != NULL && one != two);
+    before = turn_bytes(&turn);
+    assert_non_null(arena_alloc(one, 1 << 20));
+    assert_non_null(arena_alloc(two, 1 << 20));
+    assert_int_equal(turn_bytes(&turn), before + (2 << 20));
+    arena_init(&taken, 0);
+    arena_adopt(&taken, one);
+    assert_int_equal(turn_bytes(&turn), before + (1 << 20));
+    turn_reset(&turn);
+    assert_int_equal(turn_bytes(&turn), 0);
+    arena_fini(&taken);
+    turn_fini(&turn);
+}
+
 static void test_answers_keep_their_order(void **state)
 {
     Dray__Attached attached[3];
@@ -83,6 +107,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_payloads_count),
         cmocka_unit_test(test_events_count),
+        cmocka_unit_test(test_arenas_count_and_go_with_the_turn),
         cmocka_unit_test(test_answers_keep_their_order),
     };
 

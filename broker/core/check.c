@@ -189,7 +189,8 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     uint64_t backlog = 0;
 
     MUST(!job->is_unsettled && !job->is_doomed && !job->forgotten, NULL, 0);
-    MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING, NULL, 0);
+    // One that is there for others only goes on with what those need.
+    MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING || job->hidden, NULL, 0);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
         check_layer(sched, job->layer[l], tally);
         open += job->layer[l]->goal ? layer_unfinished(job->layer[l]) : 0;

@@ -639,11 +639,11 @@ static void edge_link(struct edge *edge)
     }
 }
 
-// Nothing but itself reads the layer.
+// Nothing of its job but itself reads the layer.
 static bool is_end(const struct layer *layer)
 {
     for (uint32_t k = 0; k < layer->dependents; k++) {
-        if (layer->dependent[k]->target != layer) {
+        if (layer->dependent[k]->target != layer && !layer->dependent[k]->foreign) {
             return false;
         }
     }
@@ -857,7 +857,11 @@ static void copies_release(const struct layer *layer, const struct layer *source
             continue;
         }
         for (uint32_t p = 0; p < source->tasks; p++) {
-            if (task_state(source, p) == TASK_HELD && source->owner[p] != knows->worker->number) {
+            // Those that were released with this step have yet to be, and nobody will think of the copies
+            // then.
+            bool here = task_state(source, p) == TASK_HELD || bits_test(&source->released, p);
+
+            if (here && source->owner[p] != knows->worker->number) {
                 outbox_release(sched, knows->worker, source, p);
             }
         }

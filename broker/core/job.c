@@ -222,6 +222,7 @@ static void job_retire(struct job *job)
     bool ended = job->state == JOB_FAILED || job->state == JOB_CANCELLED;
 
     job->grows = false;
+    job_mark_dirty(job); // with nothing open it is done
     for (uint32_t l = 0; l < job->layers; l++) {
         struct layer *layer = job->layer[l];
 
@@ -234,6 +235,15 @@ static void job_retire(struct job *job)
     }
 }
 
+void job_revisit(struct job *job)
+{
+    if (!job->is_revisit) {
+        job->is_revisit = true;
+        job->revisit_next = job->sched->revisit;
+        job->sched->revisit = job;
+    }
+}
+
 static void job_end_as(struct job *job, enum job_state state)
 {
     job->state = state;
@@ -243,6 +253,10 @@ static void job_end_as(struct job *job, enum job_state state)
         job_retire(job);
     } else {
         job_drop_tasks(job);
+        // Given up before, and there for others only: now it may go.
+        if (job->hidden) {
+            job_revisit(job);
+        }
     }
 }
 
@@ -251,15 +265,6 @@ void job_end(struct job *job, enum job_state state, int code, const char *text, 
 {
     job_set_why(job, code, text, layer, index, worker_name);
     job_end_as(job, state);
-}
-
-void job_revisit(struct job *job)
-{
-    if (!job->is_revisit) {
-        job->is_revisit = true;
-        job->revisit_next = job->sched->revisit;
-        job->sched->revisit = job;
-    }
 }
 
 void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
@@ -286,7 +291,7 @@ void jobs_revisit(struct sched *sched)
         if (doomed && !is_retired(job)) {
             job_end_as(job, JOB_FAILED);
         }
-        if (job->users == 0 && is_retired(job)) {
+        if (job->users == 0 && (is_retired(job) || job->hidden)) {
             job_drop_tasks(job);
             if (job->hidden) {
                 job_forget(job);

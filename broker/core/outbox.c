@@ -360,8 +360,8 @@ static bool location_push(struct sched *sched, const struct layer *layer, uint32
 {
     struct sched_location *last = *count > 0 ? &sched->location[sched->locations - 1] : NULL;
 
-    if (last != NULL && last->range.layer == layer->number && last->worker == worker &&
-        last->range.first + last->range.count == p) {
+    if (last != NULL && last->range.job == layer->job->number && last->range.layer == layer->number &&
+        last->worker == worker && last->range.first + last->range.count == p) {
         last->range.count++;
         return true;
     }

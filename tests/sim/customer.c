@@ -67,12 +67,96 @@ void customer_leave(struct world *world, struct customer *customer)
 
 static void whim_later(struct world *world, struct customer *customer)
 {
-    if (world->options.faults && random_percent(&world->random, 50)) {
+    if (world->options.faults && random_percent(&world->random, world->options.wide ? 75 : 50)) {
         struct letter *letter = letter_new(LETTER_WHIM);
 
         letter->customer = customer;
-        world_post(world, letter, random_below(&world->random, 20000) + 1);
+        world_post(world, letter, random_below(&world->random, world->options.wide ? 6000 : 20000) + 1);
     }
+}
+
+static uint32_t layers_of(const struct plan *plan)
+{
+    return (uint32_t)plan->graph->n_layer;
+}
+
+// Some of its layers; freed with the event.
+static Dray__Graph *slice_of(const struct plan *plan, uint32_t first, uint32_t count)
+{
+    Dray__Graph *graph = malloc(sizeof(*graph));
+
+    if (graph == NULL) {
+        abort();
+    }
+    dray__graph__init(graph);
+    graph->n_layer = count;
+    graph->layer = plan->graph->layer + first;
+    return graph;
+}
+
+// The number of the job whose partitions it needs.  False: not known yet.
+static bool set_other(struct plan *plan)
+{
+    if (plan->other == NULL) {
+        return true;
+    }
+    for (uint32_t l = 0; plan->other->job != 0 && l < layers_of(plan); l++) {
+        for (size_t k = 0; k < plan->graph->layer[l]->n_input; k++) {
+            if (plan->graph->layer[l]->input[k]->has_job) {
+                plan->graph->layer[l]->input[k]->job = plan->other->job;
+            }
+        }
+    }
+    return plan->other->job != 0;
+}
+
+static void extend_later(struct world *world, struct customer *customer, struct plan *plan)
+{
+    struct letter *letter = letter_new(LETTER_EXTEND);
+
+    letter->customer = customer;
+    letter->number = (uint32_t)(plan - world->plan);
+    world_post(world, letter, random_below(&world->random, 2000) + 1);
+}
+
+void customer_extend(struct world *world, struct letter *order)
+{
+    struct plan *plan = &world->plan[order->number];
+    uint32_t left = layers_of(plan) - plan->sent;
+    uint32_t count = left > 0 ? random_between(&world->random, 1, left) : 0;
+    bool last = count == left && (left == 0 || random_percent(&world->random, 50));
+    struct letter *letter;
+
+    if (!order->customer->here || plan->over || plan->owner != order->customer->number ||
+        plan->extender != order->customer->number + 1) {
+        return;
+    }
+    letter = letter_new(LETTER_TO_BROKER);
+    letter->event.type = EVENT_EXTEND;
+    letter->event.u.extend.client = order->customer->link->peer;
+    letter->event.u.extend.job = plan->job;
+    letter->event.u.extend.first_layer = plan->sent;
+    letter->event.u.extend.graph = count > 0 ? slice_of(plan, plan->sent, count) : NULL;
+    letter->event.u.extend.last = last;
+    world_send_broker(world, order->customer->link, letter);
+    plan->sent += count;
+    if (!last) {
+        extend_later(world, order->customer, plan);
+    }
+}
+
+// It goes on where the broker is: who takes over a job is told its layers.
+static void extend_begin(struct world *world, struct customer *customer, struct plan *plan)
+{
+    struct sched_job info;
+
+    if (plan->piece == 0 || plan->extender == customer->number + 1) {
+        return;
+    }
+    plan->extender = customer->number + 1;
+    plan->sent = sched_job_info(world->sched, plan->job, &info) == 0 && info.layers > 0 ? info.layers
+                                                                                        : layers_of(plan);
+    extend_later(world, customer, plan);
 }
 
 void customer_submit(struct world *world, struct letter *order)
@@ -86,6 +170,20 @@ void customer_submit(struct world *world, struct letter *order)
     if (!order->customer->here || plan->over) {
         return;
     }
+    if (!plan->submitted && !set_other(plan)) {
+        struct letter *later = letter_new(LETTER_SUBMIT);
+
+        if (plan->other->over) {
+            plan->rejected = true; // it never came to that
+            plan_over(world, plan);
+            free(later);
+            return;
+        }
+        later->number = order->number;
+        later->customer = order->customer;
+        world_post(world, later, 300);
+        return;
+    }
     plan->submitted = true;
     plan->ended = false;
     plan->owner = order->customer->number;
@@ -93,7 +191,8 @@ void customer_submit(struct world *world, struct letter *order)
     letter->event.type = EVENT_SUBMIT;
     letter->event.u.submit.client = order->customer->link->peer;
     letter->event.u.submit.key_lo = plan->key;
-    letter->event.u.submit.graph = plan->graph;
+    letter->event.u.submit.graph = slice_of(plan, 0, plan->piece > 0 ? plan->piece : layers_of(plan));
+    letter->event.u.submit.open = plan->piece > 0;
     letter->event.u.submit.detached = plan->detached;
     letter->event.u.submit.priority = plan->priority;
     letter->event.u.submit.failures_max = plan->failures_max;
@@ -136,12 +235,96 @@ static void cancel_some(struct world *world, struct customer *customer, struct p
     world_send_broker(world, customer->link, letter);
 }
 
+// Of several who take over a job, the one from whom the broker hears last has it.
+void customer_arrives(struct world *world, const struct letter *letter)
+{
+    const struct sched_event *event = &letter->event;
+    struct plan *plan = NULL;
+
+    if (event->type == EVENT_ATTACH) {
+        plan = world_plan(world, event->u.attach.job);
+    }
+    for (uint32_t p = 0; event->type == EVENT_SUBMIT && p < world->plans; p++) {
+        plan = world->plan[p].key == event->u.submit.key_lo ? &world->plan[p] : plan;
+    }
+    if (plan != NULL && plan->owner != letter->link->customer->number) {
+        plan->owner = letter->link->customer->number;
+        plan->ended = false;
+    }
+}
+
+// Somebody else takes the results from now on.
+void customer_attach(struct world *world, struct letter *order)
+{
+    struct plan *plan = &world->plan[order->number];
+    struct letter *letter;
+
+    if (!order->customer->here || plan->over) {
+        return;
+    }
+    letter = letter_new(LETTER_TO_BROKER);
+    letter->event.type = EVENT_ATTACH;
+    letter->event.u.attach.client = order->customer->link->peer;
+    letter->event.u.attach.job = plan->job;
+    world_send_broker(world, order->customer->link, letter);
+    whim_later(world, order->customer);
+}
+
+// The broker finds that it does not read fast enough, and later that it does.
+static void be_slow(struct world *world, const struct customer *customer)
+{
+    uint64_t delay = random_below(&world->random, 3000);
+
+    for (int k = 0; k < 2; k++) {
+        struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+        letter->event.type = EVENT_CLIENT_FULL;
+        letter->event.u.client.client = customer->link->peer;
+        letter->event.u.client.full = k == 0;
+        world_post(world, letter, delay + (uint64_t)k * (1 + random_below(&world->random, 20000)));
+    }
+}
+
+static void keep(struct world *world, struct customer *customer, struct plan *plan)
+{
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+    letter->event.type = EVENT_KEEP;
+    letter->event.u.attach.client = customer->link->peer;
+    letter->event.u.attach.job = plan->job;
+    letter->event.u.attach.keep = plan->keeps == 0 || random_percent(&world->random, 50);
+    plan->keeps += letter->event.u.attach.keep ? 1 : 0;
+    world_send_broker(world, customer->link, letter);
+}
+
+static void wide_whim(struct world *world, struct customer *customer, struct plan *plan)
+{
+    uint32_t what = random_below(&world->random, 3);
+
+    if (what == 0) {
+        be_slow(world, customer);
+    } else if (what == 1 && plan->job != 0) {
+        keep(world, customer, plan);
+    } else if (plan->job != 0 && plan->detached && plan->piece == 0 && world->customers < CUSTOMERS_MAX) {
+        struct letter *letter = letter_new(LETTER_ATTACH);
+
+        letter->number = (uint32_t)(plan - world->plan);
+        letter->customer = customer_join(world);
+        world_post(world, letter, 1);
+    }
+    whim_later(world, customer);
+}
+
 void customer_whim(struct world *world, struct customer *customer)
 {
     struct plan *plan = plan_of(world, customer);
     uint32_t what = random_below(&world->random, 10);
 
     if (!customer->here || plan == NULL) {
+        return;
+    }
+    if (world->options.wide && random_percent(&world->random, 50)) {
+        wide_whim(world, customer, plan);
         return;
     }
     if (what < 2 && world->customers < CUSTOMERS_MAX) {
@@ -185,10 +368,48 @@ static void finish(struct world *world, struct customer *customer, struct plan *
     plan_over(world, plan);
 }
 
+static void hears_rejected(struct world *world, struct customer *customer, const struct sched_action *action)
+{
+    for (uint32_t p = 0; p < world->plans; p++) {
+        struct plan *plan = &world->plan[p];
+
+        if (plan->key != action->key_lo || plan->owner != customer->number || plan->over) {
+            continue;
+        }
+        if (plan->other == NULL || action->code != ENOENT) {
+            world_fail(world, "a submit was rejected with code %d", action->code);
+        }
+        plan->rejected = true;
+        // A job that was refused more layers ends, and says so.
+        if (action->range.job == 0) {
+            plan_over(world, plan);
+        }
+    }
+}
+
+// What may have gone wrong with a task of it, or of a job that it reads.
+static bool may_have(const struct world *world, const struct plan *plan, int code)
+{
+    if ((code == EINVAL && plan->has_poison) ||
+        (code == ENOENT && plan->has_sources && world->files_mode > 0) ||
+        (code == EOWNERDEAD && world->killers) ||
+        (code == ECANCELED && (plan->cancelled_some || plan->cancelled))) {
+        return true;
+    }
+    return plan->other != NULL && may_have(world, plan->other, code);
+}
+
 static bool may_fail(const struct world *world, const struct plan *plan, const struct sched_action *action)
 {
     if (action->state == JOB_CANCELLED) {
         return plan->cancelled;
+    }
+    // It was refused more layers, whether or not that was heard.
+    if (plan->rejected || (plan->other != NULL && plan->piece > 0 && action->code == ENOENT)) {
+        return true;
+    }
+    if (plan->other != NULL && may_have(world, plan->other, action->code)) {
+        return true;
     }
     if (action->code == ENOENT) {
         return plan->has_sources && world->files_mode > 0;
@@ -232,7 +453,8 @@ static void hears_failed(struct world *world, struct customer *customer, struct 
         uint32_t l = action->range.layer;
         uint32_t i = action->range.first + n;
 
-        if (!(action->code == EINVAL && plan->doomed[l][i]) &&
+        if (!(plan->other != NULL && may_have(world, plan->other, action->code)) &&
+            !(action->code == EINVAL && plan->doomed[l][i]) &&
             !(action->code == ECANCELED && plan->cancelled_some) &&
             !(action->code == EOWNERDEAD && world->killers)) {
             world_fail(world, "t%u.%u of j%u failed with code %d", l, i, plan->job, action->code);
@@ -249,6 +471,10 @@ void customer_hears(struct world *world, struct customer *customer, const struct
 {
     struct plan *plan = world_plan(world, action->range.job);
 
+    if (customer->here && action->type == ACTION_REJECTED) {
+        hears_rejected(world, customer, action);
+        return;
+    }
     if (!customer->here || plan == NULL || plan->over || plan->owner != customer->number) {
         return;
     }
@@ -269,8 +495,8 @@ void customer_hears(struct world *world, struct customer *customer, const struct
         hears_failed(world, customer, plan, action);
     } else if (action->type == ACTION_JOB_ENDED) {
         hears_end(world, customer, plan, action);
-    } else if (action->type == ACTION_REJECTED) {
-        world_fail(world, "a submit was rejected");
+    } else if (action->type == ACTION_ACCEPTED) {
+        extend_begin(world, customer, plan);
     }
 }
 

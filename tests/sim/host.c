@@ -33,7 +33,21 @@ static void store_put(struct host *host, struct task_key key, uint64_t value)
     }
 }
 
-void host_start(struct world *world, unsigned files, bool shared)
+// What it has for tasks that ask for something.
+static void offer(struct world *world, struct host *host, bool able)
+{
+    if (!world->options.wide || able) {
+        host->labels = (1 << PLAN_LABELS) - 1;
+    } else {
+        host->labels = random_below(&world->random, 1 << PLAN_LABELS);
+    }
+    for (int k = 0; k < PLAN_RESOURCES; k++) {
+        host->amount[k] =
+            !world->options.wide || able ? AMOUNT_MAX : random_below(&world->random, AMOUNT_MAX + 1);
+    }
+}
+
+void host_start(struct world *world, unsigned files, bool shared, bool able)
 {
     struct host *host = must(calloc(1, sizeof(*host)));
     struct agent_options options;
@@ -43,6 +57,7 @@ void host_start(struct world *world, unsigned files, bool shared)
     host->threads = random_between(&world->random, 1, world->threads_max);
     host->shared = shared;
     host->files = files;
+    offer(world, host, able);
     options.threads = host->threads;
     options.fetches_max = random_between(&world->random, 1, 8);
     host->agent = must(agent_create(&options));
@@ -70,6 +85,56 @@ static void send_sources(struct world *world, struct host *host)
     world_send_broker(world, host->link, letter);
 }
 
+static void say_leaving(struct world *world, struct host *host)
+{
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+    letter->event.type = EVENT_WORKER_LEAVING;
+    letter->event.u.left.worker = host->link->peer;
+    world_send_broker(world, host->link, letter);
+}
+
+void host_leave(struct world *world, struct host *host)
+{
+    struct agent_event event = {.type = AGENT_LEAVING};
+
+    if (host->leaving) {
+        return;
+    }
+    host->leaving = true;
+    if (host->link != NULL) {
+        say_leaving(world, host);
+    }
+    host_events(world, host, &event, 1);
+}
+
+// Labels and amounts last as long as the world.
+static void set_offer(const struct host *host, struct sched_event *event)
+{
+    static char *label[1 << PLAN_LABELS][PLAN_LABELS];
+    static Dray__Resource resource[PLAN_RESOURCES][AMOUNT_MAX + 1];
+    static Dray__Resource *some[AMOUNT_MAX + 1][AMOUNT_MAX + 1][PLAN_RESOURCES];
+    Dray__Resource **list = some[host->amount[0]][host->amount[1]];
+
+    for (int k = 0; k < PLAN_LABELS; k++) {
+        if ((host->labels >> k & 1) != 0) {
+            label[host->labels][event->u.joined.labels++] = plan_label[k];
+        }
+    }
+    for (int k = 0; k < PLAN_RESOURCES; k++) {
+        Dray__Resource *one = &resource[k][host->amount[k]];
+
+        if (host->amount[k] > 0) {
+            dray__resource__init(one);
+            one->name = plan_resource[k];
+            one->amount = host->amount[k];
+            list[event->u.joined.resources++] = one;
+        }
+    }
+    event->u.joined.label = label[host->labels];
+    event->u.joined.resource = list;
+}
+
 void host_connect(struct world *world, struct host *host)
 {
     static const char *const name[] = {"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"};
@@ -83,7 +148,11 @@ void host_connect(struct world *world, struct host *host)
     letter->event.u.joined.threads = host->threads;
     letter->event.u.joined.shared_files = host->shared;
     letter->event.u.joined.name = name[host->number % 8];
+    set_offer(host, &letter->event);
     world_send_broker(world, host->link, letter);
+    if (host->leaving) {
+        say_leaving(world, host);
+    }
     if (!host->shared) {
         send_sources(world, host);
     }
@@ -193,14 +262,17 @@ static void hand_over(struct host *host, struct run *run)
 // The value of a task from its inputs; false: one of them is not there.
 static bool compute(struct world *world, const struct host *host, struct task_key key, uint64_t *value)
 {
-    const Dray__Graph *graph = world_plan(world, key.job)->graph;
-    const Dray__Layer *layer = graph->layer[key.layer];
+    const struct plan *plan = world_plan(world, key.job);
+    const Dray__Layer *layer = plan->graph->layer[key.layer];
 
     *value = plan_begin(key.layer, key.index);
     for (size_t k = 0; k < layer->n_input; k++) {
         const Dray__Input *input = layer->input[k];
         uint32_t job = input->has_job ? input->job : key.job;
-        uint32_t tasks = world_plan(world, job)->graph->layer[input->layer]->tasks;
+        uint32_t tasks;
+
+        plan_source(plan, input, &tasks);
+
         struct span span = input_needs(input, layer->tasks, tasks, key.index);
 
         for (uint32_t s = 0; s < span.count; s++) {
@@ -250,6 +322,59 @@ static void run_next(struct world *world, struct host *host, struct run *run)
     memset(run, 0, sizeof(*run));
 }
 
+static bool has_label(const struct host *host, const char *name)
+{
+    bool found = false;
+
+    for (int k = 0; k < PLAN_LABELS; k++) {
+        found = found || ((host->labels >> k & 1) != 0 && strcmp(name, plan_label[k]) == 0);
+    }
+    return found;
+}
+
+// The broker gives nobody what he cannot do.
+static void check_can(const struct world *world, const struct host *host, const struct agent_range *range)
+{
+    const Dray__Layer *layer =
+        world_plan((struct world *)(uintptr_t)world, range->job)->graph->layer[range->layer];
+    bool named = false;
+    bool any = false;
+
+    for (size_t k = 0; k < layer->n_worker; k++) {
+        bool has = has_label(host, layer->worker[k]);
+
+        if (strncmp(layer->worker[k], "plugin:", 7) == 0) {
+            if (!has) {
+                world_fail(world, "host %u was given t%u, but lacks the plugin", host->number, range->layer);
+            }
+        } else {
+            any = true;
+            named = named || has;
+        }
+    }
+    if (any && !named) {
+        world_fail(world, "host %u was given t%u, but is not called so", host->number, range->layer);
+    }
+    for (size_t k = 0; k < layer->n_resource; k++) {
+        int kind = strcmp(layer->resource[k]->name, plan_resource[0]) == 0 ? 0 : 1;
+
+        if (host->amount[kind] < layer->resource[k]->amount) {
+            world_fail(world, "host %u was given t%u, but has not enough", host->number, range->layer);
+        }
+    }
+    for (size_t k = 0; !host->shared && k < layer->n_source; k++) {
+        const Dray__Source *source = layer->source[k];
+
+        for (int f = 0; f < PLAN_FILES; f++) {
+            if (strcmp(source->name, plan_file[f]) == 0 && (host->files >> f & 1) == 0 &&
+                source->first < range->first + range->count && range->first < source->first + source->count) {
+                world_fail(world, "host %u was given t%u, which reads %s", host->number, range->layer,
+                           source->name);
+            }
+        }
+    }
+}
+
 static void run_start(struct world *world, struct host *host, const struct agent_action *action)
 {
     struct run *run = must(run_find(host, 0));
@@ -258,6 +383,7 @@ static void run_start(struct world *world, struct host *host, const struct agent
     for (size_t r = 0; r < action->u.ranges; r++) {
         const struct agent_range *range = &action->p.range[r];
 
+        check_can(world, host, range);
         run->task = must(realloc(run->task, (run->count + range->count) * sizeof(*run->task)));
         for (uint32_t i = 0; i < range->count; i++) {
             run->task[run->count++] = (struct step){.key = {range->job, range->layer, range->first + i}};
@@ -351,6 +477,15 @@ void host_tick(struct world *world, struct host *host)
     struct agent_event tick = {.type = AGENT_TICK};
 
     host_events(world, host, &tick, 1);
+    if (host->leaving && host->link != NULL) {
+        struct agent_counts counts;
+
+        agent_counts(host->agent, &counts);
+        if (counts.queued + counts.running == 0) {
+            host->link->bye = true;
+            host_die(world, host);
+        }
+    }
 }
 
 static void fetch_start(struct world *world, struct host *host, const struct agent_action *action)

@@ -14,6 +14,27 @@ uint64_t plan_add(uint64_t value, uint64_t input)
     return hash_mix(value * 31 + input) | 1;
 }
 
+void plan_edges(struct plan *plan, struct random *random, uint32_t layer, Dray__Input *input, uint32_t from,
+                bool own)
+{
+    uint32_t to = plan->build.layer[layer]->tasks;
+    uint32_t fan = random_between(random, 0, 4);
+
+    input->offset = build_alloc(&plan->build, to + 1, sizeof(uint32_t));
+    input->target = build_alloc(&plan->build, (size_t)to * fan + 1, sizeof(uint32_t));
+    input->n_offset = to + 1;
+    for (uint32_t i = 0; i < to; i++) {
+        input->offset[i] = (uint32_t)input->n_target;
+        for (uint32_t n = own && i == 0 ? 0 : random_between(random, 0, fan); n > 0; n--) {
+            input->target[input->n_target++] = random_below(random, own ? i : from);
+        }
+    }
+    input->offset[to] = (uint32_t)input->n_target;
+    if (input->n_target % 2 == 0) {
+        input_trim_rows(input);
+    }
+}
+
 static void input_random(struct plan *plan, struct random *random, uint32_t layer)
 {
     uint32_t source = random_percent(random, 70) ? layer - 1 : random_below(random, layer);
@@ -30,22 +51,8 @@ static void input_random(struct plan *plan, struct random *random, uint32_t laye
     } else if (kind == 3) {
         build_input(&plan->build, layer, source, DRAY__PATTERN__ALL, 0);
     } else {
-        Dray__Input *input = build_input(&plan->build, layer, source, DRAY__PATTERN__EXPLICIT, 0);
-        uint32_t fan = random_between(random, 0, 4);
-
-        input->offset = build_alloc(&plan->build, to + 1, sizeof(uint32_t));
-        input->target = build_alloc(&plan->build, (size_t)to * fan + 1, sizeof(uint32_t));
-        input->n_offset = to + 1;
-        for (uint32_t i = 0; i < to; i++) {
-            input->offset[i] = (uint32_t)input->n_target;
-            for (uint32_t n = random_between(random, 0, fan); n > 0; n--) {
-                input->target[input->n_target++] = random_below(random, from);
-            }
-        }
-        input->offset[to] = (uint32_t)input->n_target;
-        if (input->n_target % 2 == 0) {
-            input_trim_rows(input);
-        }
+        plan_edges(plan, random, layer, build_input(&plan->build, layer, source, DRAY__PATTERN__EXPLICIT, 0),
+                   from, false);
     }
 }
 
@@ -79,6 +86,9 @@ static void layer_random(struct plan *plan, struct random *random, const struct 
             build_source(&plan->build, number, plan_file[random_below(random, PLAN_FILES)], first, count);
             first += count;
         }
+    }
+    if (shape->wide) {
+        plan_widen(plan, random, shape->other);
     }
     if (random_percent(random, 15)) {
         build_wanted(&plan->build, number);
@@ -121,12 +131,13 @@ static void doom(struct plan *plan)
         for (uint32_t i = 0; i < layer->tasks; i++) {
             plan->doomed[l][i] = plan->fails[l][i] == FAILS_ALWAYS;
             for (size_t k = 0; k < layer->n_input; k++) {
-                uint32_t source = layer->input[k]->layer;
-                struct span span =
-                    input_needs(layer->input[k], layer->tasks, plan->graph->layer[source]->tasks, i);
+                uint32_t tasks;
+                const struct plan *from = plan_source(plan, layer->input[k], &tasks);
+                struct span span = input_needs(layer->input[k], layer->tasks, tasks, i);
 
                 for (uint32_t n = 0; n < span.count; n++) {
-                    plan->doomed[l][i] = plan->doomed[l][i] || plan->doomed[source][span_at(&span, n)];
+                    plan->doomed[l][i] =
+                        plan->doomed[l][i] || from->doomed[layer->input[k]->layer][span_at(&span, n)];
                 }
             }
         }
@@ -157,6 +168,7 @@ void plan_random(struct plan *plan, struct random *random, const struct plan_sha
     uint32_t layers = random_between(random, 1, shape->layers_max);
 
     memset(plan, 0, sizeof(*plan));
+    plan->other = shape->other;
     build_init(&plan->build);
     for (uint32_t l = 0; l < layers; l++) {
         layer_random(plan, random, shape);
@@ -164,8 +176,11 @@ void plan_random(struct plan *plan, struct random *random, const struct plan_sha
     if (random_percent(random, 95)) {
         build_wanted(&plan->build, layers - 1);
     }
-    plan->detached = random_percent(random, 30);
+    plan->detached = random_percent(random, shape->wide ? 60 : 30);
     plan->priority = random_percent(random, 20) ? (int32_t)random_below(random, 3) - 1 : 0;
+    if (shape->wide && random_percent(random, 40)) {
+        plan->piece = random_between(random, 1, layers);
+    }
     plan_finish(plan);
     retries_random(plan, random);
     if (shape->poison && random_percent(random, 50)) {
@@ -182,11 +197,12 @@ static void mark_needs(struct plan *plan, uint32_t l, uint32_t i)
     const Dray__Layer *layer = plan->graph->layer[l];
 
     for (size_t k = 0; k < layer->n_input; k++) {
-        uint32_t source = layer->input[k]->layer;
-        struct span span = input_needs(layer->input[k], layer->tasks, plan->graph->layer[source]->tasks, i);
+        uint32_t tasks;
+        const struct plan *from = plan_source(plan, layer->input[k], &tasks);
+        struct span span = input_needs(layer->input[k], layer->tasks, tasks, i);
 
-        for (uint32_t n = 0; n < span.count; n++) {
-            plan->needed[source][span_at(&span, n)] = true;
+        for (uint32_t n = 0; from == plan && n < span.count; n++) {
+            plan->needed[layer->input[k]->layer][span_at(&span, n)] = true;
         }
     }
 }
@@ -197,11 +213,12 @@ static void compute_value(struct plan *plan, uint32_t l, uint32_t i)
     uint64_t value = plan_begin(l, i);
 
     for (size_t k = 0; k < layer->n_input; k++) {
-        uint32_t source = layer->input[k]->layer;
-        struct span span = input_needs(layer->input[k], layer->tasks, plan->graph->layer[source]->tasks, i);
+        uint32_t tasks;
+        const struct plan *from = plan_source(plan, layer->input[k], &tasks);
+        struct span span = input_needs(layer->input[k], layer->tasks, tasks, i);
 
         for (uint32_t n = 0; n < span.count; n++) {
-            value = plan_add(value, plan->value[source][span_at(&span, n)]);
+            value = plan_add(value, from->value[layer->input[k]->layer][span_at(&span, n)]);
         }
     }
     plan->value[l][i] = value;
@@ -250,11 +267,13 @@ void plan_finish(struct plan *plan)
             goal = true;
             for (uint32_t m = l + 1; m < layers; m++) {
                 for (size_t k = 0; k < plan->graph->layer[m]->n_input; k++) {
-                    goal = goal && plan->graph->layer[m]->input[k]->layer != l;
+                    goal = goal && (plan->graph->layer[m]->input[k]->has_job ||
+                                    plan->graph->layer[m]->input[k]->layer != l);
                 }
             }
         }
-        for (uint32_t i = 0; i < plan->graph->layer[l]->tasks; i++) {
+        // Its own later tasks may need earlier ones.
+        for (uint32_t i = plan->graph->layer[l]->tasks; i-- > 0;) {
             plan->needed[l][i] = plan->needed[l][i] || goal;
             if (plan->needed[l][i]) {
                 mark_needs(plan, l, i);

@@ -7,7 +7,7 @@
 #include "tests/sim/build.h"
 #include "tests/sim/random.h"
 
-enum { PLAN_FILES = 4, FAILS_ALWAYS = 255 };
+enum { PLAN_FILES = 4, FAILS_ALWAYS = 255, PLAN_RESOURCES = 2, PLAN_LABELS = 3, AMOUNT_MAX = 3 };
 
 struct plan {
     struct build build;
@@ -33,20 +33,40 @@ struct plan {
     uint32_t owner; // index of the customer
     bool submitted, cancelled, ended, over;
     bool cancelled_some; // tasks of it
+    // In wide worlds.
+    const struct plan *other; // whose partitions it needs; NULL: it needs none
+    uint32_t piece;           // layers that it is submitted with; more come later.  0: all
+    uint32_t sent;            // layers that were sent
+    uint32_t extender;        // the customer that sends them, plus one
+    bool rejected;
+    uint32_t keeps; // that were asked for
 };
 
 struct plan_shape {
     uint32_t layers_max, tasks_max;
     bool sources;
     bool poison, killer;
+    bool wide;                // own edges, demands, growth
+    const struct plan *other; // may need partitions of this one
 };
 
+extern char plan_resource[PLAN_RESOURCES][8];
+extern char plan_label[PLAN_LABELS][12];
 extern char plan_file[PLAN_FILES][8]; // names of the files that layers may read
 
 void plan_random(struct plan *plan, struct random *random, const struct plan_shape *shape);
 // From a graph made by hand.
 void plan_finish(struct plan *plan);
 void plan_fini(struct plan *plan);
+
+// ---- between the files of plans
+// An input of the newest layer with edges at random: targets below `from`, in its own layer below the task.
+void plan_edges(struct plan *plan, struct random *random, uint32_t layer, Dray__Input *input, uint32_t from,
+                bool own);
+// More inputs, and demands, for the newest layer, as only wide worlds have them.
+void plan_widen(struct plan *plan, struct random *random, const struct plan *other);
+// The layer that an input reads: of which plan, how many tasks.
+const struct plan *plan_source(const struct plan *plan, const Dray__Input *input, uint32_t *tasks);
 
 // The value of a task from its inputs' values.
 uint64_t plan_begin(uint32_t layer, uint32_t index);

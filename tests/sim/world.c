@@ -64,6 +64,12 @@ static void event_free(struct sched_event *event)
     case EVENT_CANCEL:
         free((void *)event->u.job.range);
         break;
+    case EVENT_EXTEND:
+        free((void *)event->u.extend.graph);
+        break;
+    case EVENT_SUBMIT:
+        free((void *)event->u.submit.graph);
+        break;
     case EVENT_TASK_FAILED:
         free((void *)event->u.failed.text);
         break;
@@ -173,7 +179,8 @@ void world_cut(struct world *world, struct link *link)
     if (link->host != NULL) {
         letter->event.type = EVENT_WORKER_LEFT;
         letter->event.u.left.worker = link->peer;
-        letter->event.u.left.why = "connection lost";
+        letter->event.u.left.why = link->bye ? "it said goodbye" : "connection lost";
+        letter->event.u.left.on_purpose = link->bye;
     } else {
         letter->event.type = EVENT_CLIENT_LEFT;
         letter->event.u.client.client = link->peer;
@@ -374,6 +381,7 @@ static void broker_turn(struct world *world)
 
         if (letter->link == NULL || letter->link->up) {
             handshake(world, letter);
+            customer_arrives(world, letter);
             letter->event.now_us = world->now;
             events[count++] = letter->event;
         }
@@ -425,7 +433,8 @@ static void start_random(struct world *world)
     bool shared = world->files_mode == 0 || (world->files_mode == 1 && random_percent(&world->random, 50));
 
     if (world->hosts < HOSTS_MAX) {
-        host_start(world, random_below(&world->random, 1 << PLAN_FILES), shared);
+        host_start(world, random_below(&world->random, 1 << PLAN_FILES), shared,
+                   !world->options.faults && world->hosts == 0);
     }
 }
 
@@ -441,7 +450,9 @@ static void chaos(struct world *world)
     struct host *host = pick_host(world);
     uint32_t what = random_below(&world->random, 10);
 
-    if (host != NULL && what < 3) {
+    if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
+        host_leave(world, host);
+    } else if (host != NULL && what < 3) {
         host_die(world, host);
     } else if (host != NULL && what < 6 && host->link != NULL) {
         struct letter *letter = letter_new(LETTER_HOST_CUT_OFF);
@@ -458,16 +469,26 @@ static void chaos(struct world *world)
     }
 }
 
+static bool is_able(const struct host *host)
+{
+    bool able = !host->leaving && host->labels == (1U << PLAN_LABELS) - 1;
+
+    for (int k = 0; k < PLAN_RESOURCES; k++) {
+        able = able && host->amount[k] >= AMOUNT_MAX;
+    }
+    return able;
+}
+
 // After the chaos there is a host that can do everything.
 static void rescue(struct world *world)
 {
     bool fine = false;
 
     for (uint32_t h = 0; h < world->hosts; h++) {
-        fine = fine || (world->host[h]->alive && world->host[h]->shared);
+        fine = fine || (world->host[h]->alive && world->host[h]->shared && is_able(world->host[h]));
     }
     if (!fine && world->hosts < HOSTS_MAX && !world->closing) {
-        host_start(world, (1 << PLAN_FILES) - 1, true);
+        host_start(world, (1 << PLAN_FILES) - 1, true, true);
     }
 }
 
@@ -515,7 +536,15 @@ void world_check_over(struct world *world)
         }
         // A detached job whose client left before its last word got through waits for anybody.
         for (uint32_t job = 1; job < JOBS_MAX && world->job_plan[job] != 0; job++) {
-            struct letter *letter = letter_new(LETTER_TO_BROKER);
+            struct letter *letter;
+
+            for (uint32_t n = world->plan[world->job_plan[job] - 1].keeps; n > 0; n--) {
+                letter = letter_new(LETTER_TO_BROKER);
+                letter->event.type = EVENT_KEEP;
+                letter->event.u.attach.job = job;
+                world_post(world, letter, 2 * LEAVE_AFTER_US);
+            }
+            letter = letter_new(LETTER_TO_BROKER);
 
             letter->event.type = EVENT_FREE;
             letter->event.u.job.job = job;
@@ -586,6 +615,12 @@ static void handle(struct world *world, struct letter *letter)
     case LETTER_SUBMIT:
         customer_submit(world, letter);
         break;
+    case LETTER_EXTEND:
+        customer_extend(world, letter);
+        break;
+    case LETTER_ATTACH:
+        customer_attach(world, letter);
+        break;
     case LETTER_WHIM:
         customer_whim(world, letter->customer);
         break;
@@ -600,6 +635,17 @@ static void handle(struct world *world, struct letter *letter)
         break;
     }
     letter_free(letter);
+}
+
+// What was released before a job grew may be needed again, of that job and of those that it reads.
+static bool runs_again(const struct world *world, const struct plan *plan)
+{
+    bool again = plan->piece > 0;
+
+    for (uint32_t p = 0; p < world->plans; p++) {
+        again = again || (world->plan[p].piece > 0 && world->plan[p].other != NULL);
+    }
+    return again;
 }
 
 static void check_left_overs(struct world *world)
@@ -628,10 +674,14 @@ static void check_left_overs(struct world *world)
     }
     for (uint32_t p = 0; p < world->plans && !world->options.faults; p++) {
         const struct plan *plan = &world->plan[p];
+        bool again = runs_again(world, plan);
 
-        for (uint32_t l = 0; l < plan->graph->n_layer; l++) {
+        // One that was refused more layers has run as far as it came.
+        for (uint32_t l = 0; (!plan->rejected || plan->job == 0) && l < plan->graph->n_layer; l++) {
             for (uint32_t i = 0; i < plan->graph->layer[l]->tasks; i++) {
-                if (plan->runs[l][i] != (plan->needed[l][i] ? 1U + plan->failed[l][i] : 0)) {
+                uint32_t once = plan->needed[l][i] && !plan->rejected ? 1U + plan->failed[l][i] : 0;
+
+                if (again && once > 0 ? plan->runs[l][i] < once : plan->runs[l][i] != once) {
                     world_fail(world, "t%u.%u of plan %u ran %u times", l, i, p, plan->runs[l][i]);
                 }
             }
@@ -647,12 +697,18 @@ static void begin_jobs(struct world *world)
         .sources = random_percent(&world->random, 40),
         .poison = world->options.faults && random_percent(&world->random, 20),
         .killer = world->killers,
+        .wide = world->options.wide,
     };
 
     world->plans = random_between(&world->random, 1, 4);
     for (uint32_t p = 0; p < world->plans; p++) {
         struct letter *letter = letter_new(LETTER_SUBMIT);
 
+        if (shape.wide) {
+            shape.other = p > 0 && random_percent(&world->random, 60)
+                              ? &world->plan[random_below(&world->random, p)]
+                              : NULL;
+        }
         plan_random(&world->plan[p], &world->random, &shape);
         world->plan[p].key = 100 + p;
         letter->number = p;

@@ -23,6 +23,7 @@ enum {
 struct link {
     uint32_t peer;
     bool up;
+    bool bye;                        // the host has said so
     bool broker_knows;               // it took part in the handshake
     uint64_t to_broker, from_broker; // when the last letter arrives
     struct host *host;
@@ -52,7 +53,10 @@ struct host {
     bool alive;
     uint32_t threads;
     bool shared;
-    unsigned files; // bit set
+    unsigned files;  // bit set
+    unsigned labels; // bit set
+    uint32_t amount[PLAN_RESOURCES];
+    bool leaving;
     struct agent *agent;
     struct map store;     // value as a pointer
     struct map forgotten; // layers whose operations were
@@ -84,6 +88,8 @@ enum letter_type {
     LETTER_HOST_CUT_OFF, // the host notices
     LETTER_HOST_CONNECT,
     LETTER_SUBMIT,
+    LETTER_EXTEND,
+    LETTER_ATTACH,
     LETTER_WHIM, // of a customer: cancel, leave, ask again
     LETTER_LEAVE,
     LETTER_CHAOS,
@@ -110,6 +116,7 @@ struct letter {
 struct world_options {
     uint64_t seed;
     bool faults;
+    bool wide; // jobs that grow and read others, demands, workers that leave, jobs that are kept
     FILE *trace;
 };
 
@@ -159,7 +166,8 @@ struct plan *world_plan(struct world *world, uint32_t job);
 struct host *world_holder(struct world *world, uint32_t peer);
 void world_check_over(struct world *world);
 
-void host_start(struct world *world, unsigned files, bool shared);
+void host_start(struct world *world, unsigned files, bool shared, bool able);
+void host_leave(struct world *world, struct host *host);
 void host_connect(struct world *world, struct host *host);
 void host_die(struct world *world, struct host *host);
 void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count);
@@ -173,6 +181,9 @@ uint64_t host_value(const struct host *host, struct task_key key); // 0: not the
 struct customer *customer_join(struct world *world);
 void customer_leave(struct world *world, struct customer *customer);
 void customer_submit(struct world *world, struct letter *letter);
+void customer_extend(struct world *world, struct letter *letter);
+void customer_arrives(struct world *world, const struct letter *letter);
+void customer_attach(struct world *world, struct letter *letter);
 void customer_whim(struct world *world, struct customer *customer);
 void customer_hears(struct world *world, struct customer *customer, const struct sched_action *action);
 void customer_result_asked(struct world *world, struct letter *letter);

@@ -33,6 +33,22 @@ static uint32_t slot_take(struct sched *sched)
     return sched->worker_slots++;
 }
 
+// One that has just become idle is the next to get something: its process is awake, its caches are warm.
+static void load_push_idle(struct sched *sched, struct worker *worker)
+{
+    struct worker *head = sched->load_head[0];
+
+    worker->load_prev = NULL;
+    worker->load_next = head;
+    if (head != NULL) {
+        head->load_prev = worker;
+    } else {
+        sched->load_tail[0] = worker;
+    }
+    sched->load_head[0] = worker;
+    sched->load_used[0] |= 1;
+}
+
 static void load_insert(struct sched *sched, struct worker *worker)
 {
     struct worker *tail = sched->load_tail[worker->load];
@@ -495,7 +511,11 @@ void worker_reload(struct sched *sched, struct worker *worker)
     if (load != worker->load) {
         load_remove(sched, worker);
         worker->load = load;
-        load_insert(sched, worker);
+        if (load == 0) {
+            load_push_idle(sched, worker);
+        } else {
+            load_insert(sched, worker);
+        }
     }
 }
 

@@ -323,6 +323,32 @@ static void test_chains_are_stolen_at_their_heads(void **state)
     play_end(&play);
 }
 
+// Single tasks one after another stay with a worker that is awake; two at once do not.
+static void test_idle_worker_that_ran_last_is_next(void **state)
+{
+    struct play play;
+    struct build build;
+    uint32_t first;
+
+    (void)state;
+    play_begin(&play, 2);
+    for (uint32_t w = 1; w <= 3; w++) {
+        join(&play, w, 1, true);
+    }
+    flat(&build, 1);
+    submit_as(&play, &build, 1, CLIENT);
+    first = told(&play, 1) == 1 ? 1 : told(&play, 2) == 1 ? 2 : 3;
+    for (uint32_t job = 1; job < 10; job++) {
+        assert_int_equal(told(&play, first), 1);
+        done(&play, first, job, 0, 0, 1);
+        submit_as(&play, &build, job + 1, CLIENT);
+    }
+    submit_as(&play, &build, 100, CLIENT);
+    assert_int_equal(told(&play, first), 0);
+    build_fini(&build);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_tiny_tasks_stay_together),
         cmocka_unit_test(test_stealing_pays_or_is_not_done),
         cmocka_unit_test(test_chains_are_stolen_at_their_heads),
+        cmocka_unit_test(test_idle_worker_that_ran_last_is_next),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

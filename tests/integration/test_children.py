@@ -27,6 +27,9 @@ def call(function, *argument, plugin="hostile"):
     return wire.op(dict(call=dict(plugin=plugin, function=function, argument=list(argument))))
 
 
+BUSY = wire.op(dict(busy=dict(nanoseconds=60000000000)))  # of the worker's own thread
+
+
 def parents():
     """pid -> (name, parent, state)"""
     found = {}
@@ -215,11 +218,12 @@ class Children(ChildrenTest):
         self.expect_failure([dict(tasks=1, op=call("loop"), wanted=True, timeout_ms=200)], "did not end within 200 ms")
         self.expect_failure([dict(tasks=1, op=argv("sleep", "60"), wanted=True, timeout_ms=200)],
                             "did not end within 200 ms")
+        self.expect_failure([dict(tasks=1, op=BUSY, wanted=True, timeout_ms=200)], "longer than its timeout of 0.2 s")
         self.assertLess(time.monotonic() - begin, 10 * cluster.SLOW)
 
     def test_cancel(self):
         worker = self.start_worker("--threads", "2")
-        for op, name in ((argv("sleep", "60"), "sleep"), (call("loop"), None)):
+        for op, name in ((argv("sleep", "60"), "sleep"), (call("loop"), None), (BUSY, None)):
             client = wire.Peer(self.endpoint)
             _, accepted = client.submit([dict(tasks=2, op=op, wanted=True)])
             time.sleep(0.5 * cluster.SLOW)

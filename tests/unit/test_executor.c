@@ -293,6 +293,27 @@ static void test_done_before_a_long_task(void **state)
     close_bench(&bench);
 }
 
+static void test_timeout(void **state)
+{
+    struct outcomes *outcomes;
+    struct bench bench;
+    struct layer *busy;
+    uint8_t op[64];
+
+    (void)state;
+    open_bench(&bench, 1);
+    busy = add_layer(&bench.layers, 4, op, pack_busy(op, 60000000000U));
+    busy->timeout_ms = 50;
+    executor_run(bench.executor, make_bundle(&bench, busy, 0, 1));
+    outcomes = wait_for_outcomes(bench.executor);
+    assert_int_equal(outcomes->count, 1);
+    assert_int_equal(outcomes->outcome[0].kind, OUTCOME_FAILED);
+    assert_int_equal(outcomes->outcome[0].code, ETIMEDOUT);
+    assert_string_equal(outcomes->outcome[0].text, "it took longer than its timeout of 0.05 s");
+    outcomes_destroy(outcomes);
+    close_bench(&bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +322,7 @@ int main(void)
         cmocka_unit_test(test_run_here),
         cmocka_unit_test(test_withdraw),
         cmocka_unit_test(test_done_before_a_long_task),
+        cmocka_unit_test(test_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -176,6 +176,10 @@ static void test_cancel(void **state)
     build_init(&b);
     assert_int_equal(kernel_run(&b.op, 0, &inputs, &env, &out, &err), -ECANCELED);
     assert_int_equal(budget_used(budget), 0);
+    cancelled = false;
+    env.deadline_ns = 1; // long ago
+    assert_int_equal(kernel_run(&b.op, 0, &inputs, &env, &out, &err), -ETIMEDOUT);
+    assert_int_equal(budget_used(budget), 0);
     budget_destroy(budget);
     partition_unref(p);
     build_fini(&b);

@@ -310,8 +310,9 @@ static int probe_file(struct probe *p, const char *path, const char *name, Dray_
     if (out == NULL) {
         return error_no_memory(err);
     }
-    if (p->env->cancelled != NULL && atomic_load_explicit(p->env->cancelled, memory_order_relaxed)) {
-        return error_set(err, ECANCELED, "cancelled");
+    rc = kernel_cancelled(p->env, err);
+    if (rc < 0) {
+        return rc;
     }
     dray__csv_probe_file__init(out);
     out->path = arena_strdup(p->arena, path);

@@ -114,12 +114,11 @@ static int fill(struct csv_scan *scan, struct error *err)
 {
     struct csv_index *index = &scan->index;
     uint32_t moved;
+    int rc = kernel_cancelled(scan->env, err);
 
-    if (scan->env->cancelled != NULL && atomic_load_explicit(scan->env->cancelled, memory_order_relaxed)) {
-        return error_set(err, ECANCELED, "cancelled");
+    if (rc == 0) {
+        rc = csv_reader_fill(&scan->reader, scan->reader.base + index->place[0] + 1, &moved, err);
     }
-    int rc = csv_reader_fill(&scan->reader, scan->reader.base + index->place[0] + 1, &moved, err);
-
     if (rc < 0) {
         return rc;
     }

@@ -83,6 +83,7 @@ struct taker {
     const struct plan *plan;
     uint8_t *seen; // a byte a result
     uint32_t taken;
+    uint64_t first_ns; // when the first one came
 };
 
 static int take_result(struct taker *taker, const struct dray_event *event, struct error *err)
@@ -97,7 +98,9 @@ static int take_result(struct taker *taker, const struct dray_event *event, stru
         return error_set(err, EBADMSG, "result %u of layer %u came twice", event->index, event->layer);
     }
     taker->seen[place] = 1;
-    taker->taken++;
+    if (taker->taken++ == 0) {
+        taker->first_ns = monotonic_ns();
+    }
     return job_check_value(event, plan->expected[place], plan->value_bytes, err);
 }
 
@@ -161,6 +164,7 @@ int job_run(dray_t *dray, struct plan *plan, struct job_time *time, struct error
     if (rc == 0) {
         rc = take_all(dray, job, &taker, err);
         time->run_ns = monotonic_ns() - begun;
+        time->first_ns = taker.first_ns - begun;
     }
     free(taker.seen);
     return rc;

@@ -6,9 +6,10 @@
 #include "client/include/dray.h"
 
 struct job_time {
-    uint64_t pack_ns; // the graph into one message
-    uint64_t push_ns; // sent, until the broker has said that it is accepted
-    uint64_t run_ns;  // from before the packing until the last result was taken and the job was over
+    uint64_t pack_ns;  // the graph into one message
+    uint64_t push_ns;  // sent, until the broker has said that it is accepted
+    uint64_t first_ns; // from before the packing until the first result was taken
+    uint64_t run_ns;   // from before the packing until the last result was taken and the job was over
     size_t graph_bytes;
 };
 

@@ -33,8 +33,8 @@ enum {
 struct metg_options {
     int kind; // or TASKBENCH_KINDS: all
     uint32_t width, workers, repeats, tasks_max;
-    uint64_t output_bytes;
-    double seconds; // about so long a run
+    uint64_t output_bytes, iterations; // iterations 0: sweep
+    double seconds;                    // about so long a run
     bool table, verbose;
 };
 
@@ -186,6 +186,9 @@ static int sweep_run(struct sweep *sweep, struct error *err)
     uint64_t good = 0, bad = 0, first;
     int rc = find_peak(sweep, err);
 
+    if (rc == 0 && sweep->options->iterations > 0) {
+        return narrow(sweep, sweep->options->iterations, &good, &bad, err);
+    }
     first = (uint64_t)(FIRST_SECONDS * sweep->peak / sweep->options->workers) + 1;
     for (uint64_t i = first; rc == 0 && i > 0 && bad == 0; i /= 2) {
         rc = narrow(sweep, i, &good, &bad, err);
@@ -284,6 +287,7 @@ enum {
     KEY_WIDTH = 'w',
     KEY_WORKERS = 'n',
     KEY_OUTPUT = 'o',
+    KEY_ITERATIONS = 'i',
     KEY_REPEATS = 'r',
     KEY_SECONDS = 's',
     KEY_TASKS = 't',
@@ -345,6 +349,11 @@ static error_t parse(int key, char *arg, struct argp_state *state)
             argp_error(state, "--output-bytes takes a multiple of 8 up to 64 MiB, not '%s'", arg);
         }
         options->output_bytes = number;
+        break;
+    case KEY_ITERATIONS:
+        if (!parse_number(arg, 1, 1000000000, &options->iterations)) {
+            argp_error(state, "--iterations takes a number of them, not '%s'", arg);
+        }
         break;
     case KEY_REPEATS:
         if (!parse_number(arg, 1, 1000, &number)) {
@@ -418,6 +427,7 @@ int bench_metg(int argc, char **argv)
         {"width", KEY_WIDTH, "N", 0, "points of a step (100)", 0},
         {"workers", KEY_WORKERS, "N", 0, "processes of one thread each: the cores (2)", 0},
         {"output-bytes", KEY_OUTPUT, "N", 0, "of each task's result (8)", 0},
+        {"iterations", KEY_ITERATIONS, "N", 0, "of the kernel: tasks of this length alone, no search", 0},
         {"repeats", KEY_REPEATS, "N", 0, "runs of each point, of which the median counts (5)", 0},
         {"seconds", KEY_SECONDS, "S", 0, "about so long a run (0.2)", 0},
         {"tasks-max", KEY_TASKS, "N", 0, "of a run (200000)", 0},

@@ -121,6 +121,7 @@ static void print_json(const struct pool_options *options, const struct pool_fig
     } rest[] = {
         {"p50_us", f->p50_us, 1},
         {"p99_us", f->p99_us, 1},
+        {"first_result_ms", f->first_ms, 2},
         {"pack_ms", f->pack_ms, 2},
         {"push_ms", f->push_ms, 2},
         {"start_ms", f->start_ms, 1},
@@ -153,6 +154,7 @@ static void print_table(const struct pool_options *options, const struct pool_fi
     } rest[] = {
         {"a task's result, median", f->p50_us, "us"},
         {"a task's result, 99 %", f->p99_us, "us"},
+        {"first result", f->first_ms, "ms"},
         {"graph packed", f->pack_ms, "ms"},
         {"graph pushed and accepted", f->push_ms, "ms"},
         {"cluster started", f->start_ms, "ms"},
@@ -192,6 +194,7 @@ static void usage(FILE *out)
           "  --width N       tasks of a row of the stencil (1000)\n"
           "  --plugin FILE   shared object with the function of the plugin pattern (bench.so beside this "
           "program)\n"
+          "  --waiting-only  measure only what waiting tasks cost the broker, and the push\n"
           "  --no-waiting    leave out what waiting tasks cost the broker\n"
           "  --format F      json (one object, the default) or table\n",
           out);
@@ -246,20 +249,17 @@ static const char *default_plugin(void)
 int bench_pool(int argc, char **argv)
 {
     static const struct option long_options[] = {
-        {"pattern", required_argument, NULL, 'p'},
-        {"tasks", required_argument, NULL, 'n'},
-        {"workers", required_argument, NULL, 'w'},
-        {"width", required_argument, NULL, 'i'},
-        {"plugin", required_argument, NULL, 'l'},
-        {"no-waiting", no_argument, NULL, 'o'},
-        {"format", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"pattern", required_argument, NULL, 'p'}, {"tasks", required_argument, NULL, 'n'},
+        {"workers", required_argument, NULL, 'w'}, {"width", required_argument, NULL, 'i'},
+        {"plugin", required_argument, NULL, 'l'},  {"no-waiting", no_argument, NULL, 'o'},
+        {"waiting-only", no_argument, NULL, 'a'},  {"format", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
-    struct pool_options options = {.workers = 2, .width = 1000, .waiting = true};
+    struct pool_options options = {.workers = 2, .width = 1000, .waiting = true, .running = true};
     struct pool_figures figures = {.seconds = NAN,
                                    .p50_us = NAN,
                                    .p99_us = NAN,
+                                   .first_ms = NAN,
                                    .pack_ms = NAN,
                                    .push_ms = NAN,
                                    .start_ms = NAN,
@@ -296,6 +296,9 @@ int bench_pool(int argc, char **argv)
             break;
         case 'o':
             options.waiting = false;
+            break;
+        case 'a':
+            options.running = false;
             break;
         case 'f':
             as_table = strcmp(optarg, "table") == 0;

@@ -14,6 +14,7 @@ struct pool_options {
     uint32_t width;     // stencil
     const char *plugin; // its path
     bool waiting;       // measure what waiting tasks take as well
+    bool running;       // run them
 };
 
 // NaN where it does not apply.
@@ -22,6 +23,7 @@ struct pool_figures {
     double seconds;
     double p50_us, p99_us;   // of a task, from its submission until its result is here
     double pack_ms, push_ms; // of a graph
+    double first_ms;         // from before it was packed until its first result was here
     double start_ms;         // the cluster, until the broker knows all workers
     double broker_bytes;     // a waiting task, no worker connected
     double broker_cpu_us, worker_cpu_us, client_cpu_us; // a task

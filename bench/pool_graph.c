@@ -34,6 +34,8 @@ static int measure_waiting(struct pool_cluster *cluster, struct plan *plan, stru
     figures->broker_bytes = ((double)after.broker_rss - (double)before.broker_rss) / (double)plan->tasks;
     figures->pack_ms = ms(time.pack_ns);
     figures->push_ms = ms(time.push_ns);
+    figures->tasks = plan->tasks;
+    figures->seconds = (double)(time.pack_ns + time.push_ns) / 1e9;
     return pool_connect(cluster, err); // anew: the job goes with the connection
 }
 
@@ -49,6 +51,10 @@ static int run_plan(const struct pool_options *options, struct plan *plan, struc
     }
     if (options->waiting) {
         rc = measure_waiting(&cluster, plan, figures, err);
+        if (rc != 0 || !options->running) {
+            pool_cluster_destroy(&cluster);
+            return rc;
+        }
         if (rc == 0) {
             rc = cluster_add_workers(cluster.cluster, options->workers, err);
         }
@@ -64,6 +70,7 @@ static int run_plan(const struct pool_options *options, struct plan *plan, struc
         pool_end(&cluster, plan->tasks, figures);
         figures->tasks = plan->tasks;
         figures->seconds = (double)time.run_ns / 1e9;
+        figures->first_ms = ms(time.first_ns);
         if (!options->waiting) {
             figures->pack_ms = ms(time.pack_ns);
             figures->push_ms = ms(time.push_ns);

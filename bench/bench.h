@@ -8,6 +8,7 @@ int bench_broker(int argc, char **argv);
 int bench_children(int argc, char **argv);
 int bench_core(int argc, char **argv);
 int bench_gen_sales(int argc, char **argv);
+int bench_hops(int argc, char **argv);
 int bench_metg(int argc, char **argv);
 int bench_pool(int argc, char **argv);
 int bench_read_floor(int argc, char **argv);

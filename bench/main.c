@@ -15,6 +15,8 @@ static const struct {
      "commands and a plugin's calls a second, beside posix_spawn alone: children [PLUGIN [FUNCTION]]"},
     {"core", bench_core, "the scheduler alone, without sockets: core [--tasks N] [--makespan]; core --help"},
     {"gen-sales", bench_gen_sales, "write the demo's CSV: gen-sales [--size 3G] [--seed 42] FILE"},
+    {"hops", bench_hops,
+     "what messages alone take: client, relay, echo, relay, client over tcp: hops [ROUNDS]"},
     {"metg", bench_metg,
      "the shortest tasks that keep half of the peak, by pattern of Task Bench; metg --help"},
     {"pool", bench_pool, "many small tasks on a cluster: pool --pattern trivial|chain|tree|... [--tasks N]"},

@@ -172,6 +172,63 @@ static void make_explicit(struct core_graph *graph, uint32_t tasks, uint32_t wid
     want(graph, 0);
 }
 
+// As a pool grows: many layers, whose tasks need three random ones of all that were before.  An input for
+// each layer that is named.
+enum { FAR_ROW = 3, FAR_TASKS = 1000, FAR_LAYERS = 1000 };
+
+static uint64_t far_target(uint32_t layer, uint32_t each, uint32_t i, uint32_t n)
+{
+    return hash_mix(((uint64_t)layer * each + i) * FAR_ROW + n) % ((uint64_t)layer * each);
+}
+
+static void add_far(struct core_graph *graph, uint32_t each)
+{
+    uint32_t at = add_layer(graph, each);
+    Dray__Layer *layer = graph->graph->layer[at];
+    Dray__Input **of = take(graph, (size_t)at + 1, sizeof(Dray__Input *)); // by source
+    uint32_t *count = take(graph, (size_t)at + 1, sizeof(uint32_t));
+
+    memset(of, 0, (size_t)at * sizeof(Dray__Input *));
+    memset(count, 0, (size_t)at * sizeof(uint32_t));
+    layer->input = take(graph, (size_t)at + 1, sizeof(Dray__Input *));
+    for (uint32_t e = 0; at > 0 && e < each * FAR_ROW; e++) {
+        count[far_target(at, each, e / FAR_ROW, e % FAR_ROW) / each]++;
+    }
+    // Only the tasks that need something of a layer are listed, as libdray does.
+    for (uint32_t source = 0; source < at; source++) {
+        if (count[source] > 0) {
+            of[source] = add_input(graph, at, source, DRAY__PATTERN__EXPLICIT, 0);
+            of[source]->task = take(graph, count[source], sizeof(uint32_t));
+            of[source]->offset = take(graph, (size_t)count[source] + 1, sizeof(uint32_t));
+            of[source]->target = take(graph, count[source], sizeof(uint32_t));
+            of[source]->offset[0] = 0;
+            of[source]->n_offset = 1;
+        }
+    }
+    for (uint32_t e = 0; at > 0 && e < each * FAR_ROW; e++) {
+        uint64_t target = far_target(at, each, e / FAR_ROW, e % FAR_ROW);
+        Dray__Input *input = of[target / each];
+
+        if (input->n_task == 0 || input->task[input->n_task - 1] != e / FAR_ROW) {
+            input->task[input->n_task++] = e / FAR_ROW;
+            input->n_offset++;
+        }
+        input->target[input->n_target++] = (uint32_t)(target % each);
+        input->offset[input->n_task] = (uint32_t)input->n_target;
+    }
+    want(graph, at);
+}
+
+static void make_far(struct core_graph *graph, uint32_t tasks, uint32_t width)
+{
+    uint32_t layers = tasks / FAR_TASKS < FAR_LAYERS ? at_least(tasks / FAR_TASKS, 2) : FAR_LAYERS;
+
+    (void)width;
+    for (uint32_t l = 0; l < layers; l++) {
+        add_far(graph, at_least(tasks / layers, 1));
+    }
+}
+
 const struct core_shape core_patterns[] = {
     {"independent", "one layer without inputs", make_independent},
     {"one-to-one", "10 layers, each task after one", make_one_to_one},
@@ -180,6 +237,7 @@ const struct core_shape core_patterns[] = {
     {"broadcast", "all after one", make_broadcast},
     {"stencil", "10 layers, each task after three neighbours", make_stencil},
     {"explicit", "each task after three random earlier ones", make_explicit},
+    {"far", "layers of 1,000, each task after three random ones of all before", make_far},
     {"chain", "each task after the one before", make_chain},
     {NULL, NULL, NULL},
 };

@@ -51,39 +51,110 @@ void input_trim_rows(Dray__Input *input)
     input->width = width;
 }
 
-static int check_explicit(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
+void input_list_rows(Dray__Input *input, uint32_t tasks, uint32_t *room)
 {
+    uint32_t rows = 0;
+
+    if (input->pattern != DRAY__PATTERN__EXPLICIT || input->n_task > 0 ||
+        input->n_offset != (size_t)tasks + 1) {
+        return;
+    }
+    for (uint32_t i = 0; i < tasks; i++) {
+        rows += input->offset[i + 1] > input->offset[i] ? 1 : 0;
+    }
+    if (rows == 0 || rows > tasks / 2) {
+        return;
+    }
+    uint32_t *offset = room + rows;
+
+    offset[0] = 0;
+    rows = 0;
+    for (uint32_t i = 0; i < tasks; i++) {
+        if (input->offset[i + 1] > input->offset[i]) {
+            room[rows++] = i;
+            offset[rows] = input->offset[i + 1];
+        }
+    }
+    input->task = room;
+    input->n_task = rows;
+    input->offset = offset;
+    input->n_offset = (size_t)rows + 1;
+}
+
+struct span input_row(const Dray__Input *input, uint32_t row)
+{
+    uint64_t at = row_at(input, row);
+
+    return (struct span){.list = input->target + at, .count = (uint32_t)(row_at(input, row + 1) - at)};
+}
+
+// The row of a task, or UINT32_MAX.
+static uint32_t find_row(const Dray__Input *input, uint32_t task)
+{
+    size_t low = 0;
+    size_t high = input->n_task;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (input->task[middle] < task) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low < input->n_task && input->task[low] == task ? (uint32_t)low : UINT32_MAX;
+}
+
+static int check_rows(const Dray__Input *input, uint32_t tasks, struct error *err)
+{
+    uint32_t rows = input_rows(input, tasks);
     uint32_t listed = listed_rows(input);
 
-    if (input->n_offset > (size_t)tasks + 1 || (input->n_offset < (size_t)tasks + 1 && !input->has_width)) {
+    for (size_t r = 0; r < input->n_task; r++) {
+        if (input->task[r] >= tasks || (r > 0 && input->task[r] <= input->task[r - 1])) {
+            return error_set(err, EBADMSG,
+                             "the tasks with explicit edges do not ascend below %u at place %zu", tasks, r);
+        }
+    }
+    if (input->n_offset > (size_t)rows + 1 || (input->n_offset < (size_t)rows + 1 && !input->has_width)) {
         return error_set(err, EBADMSG,
                          "explicit edges for %u tasks need %zu offsets, or fewer and a width, there are %zu",
-                         tasks, (size_t)tasks + 1, input->n_offset);
+                         rows, (size_t)rows + 1, input->n_offset);
     }
     if (input->n_offset > 0 && input->offset[0] != 0) {
         return error_set(err, EBADMSG, "offsets begin at %u", input->offset[0]);
     }
-    for (uint32_t i = 0; i < listed; i++) {
-        if (input->offset[i] > input->offset[i + 1]) {
-            return error_set(err, EBADMSG, "offsets descend at task %u", i);
+    for (uint32_t r = 0; r < listed; r++) {
+        if (input->offset[r] > input->offset[r + 1]) {
+            return error_set(err, EBADMSG, "offsets descend at task %u", input_row_task(input, r));
         }
     }
-    if (row_at(input, tasks) != input->n_target || input->n_target > UINT32_MAX) {
+    if (row_at(input, rows) != input->n_target || input->n_target > UINT32_MAX) {
         return error_set(err, EBADMSG, "rows go to %llu with %zu targets",
-                         (unsigned long long)row_at(input, tasks), input->n_target);
-    }
-    for (size_t i = 0; i < input->n_target; i++) {
-        if (input->target[i] >= source_tasks) {
-            uint32_t task = 0;
-
-            while (row_at(input, task + 1) <= i) {
-                task++;
-            }
-            return error_set(err, EBADMSG, "task %u needs partition %u of a layer of %u tasks", task,
-                             input->target[i], source_tasks);
-        }
+                         (unsigned long long)row_at(input, rows), input->n_target);
     }
     return 0;
+}
+
+static int check_explicit(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
+{
+    int rc = input->n_task <= tasks
+                 ? check_rows(input, tasks, err)
+                 : error_set(err, EBADMSG, "explicit edges for %zu of %u tasks", input->n_task, tasks);
+
+    for (size_t i = 0; rc == 0 && i < input->n_target; i++) {
+        if (input->target[i] >= source_tasks) {
+            uint32_t row = 0;
+
+            while (row_at(input, row + 1) <= i) {
+                row++;
+            }
+            return error_set(err, EBADMSG, "task %u needs partition %u of a layer of %u tasks",
+                             input_row_task(input, row), input->target[i], source_tasks);
+        }
+    }
+    return rc;
 }
 
 int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks, struct error *err)
@@ -91,7 +162,8 @@ int input_check(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks,
     if (tasks < 1 || tasks > GRAPH_TASKS_MAX || source_tasks < 1 || source_tasks > GRAPH_TASKS_MAX) {
         return error_set(err, EBADMSG, "layers of %u and %u tasks cannot be joined", tasks, source_tasks);
     }
-    if (input->pattern != DRAY__PATTERN__EXPLICIT && (input->n_offset > 0 || input->n_target > 0)) {
+    if (input->pattern != DRAY__PATTERN__EXPLICIT &&
+        (input->n_offset > 0 || input->n_target > 0 || input->n_task > 0)) {
         return error_set(err, EBADMSG, "explicit edges are given with a pattern that computes them");
     }
     switch (input->pattern) {
@@ -142,16 +214,17 @@ int input_check_own(const Dray__Input *input, uint32_t tasks, struct error *err)
         return error_set(err, EBADMSG,
                          "it reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
     }
-    for (uint32_t i = 0; i < tasks; i++) {
-        uint64_t end = row_at(input, i + 1);
+    for (uint32_t r = 0; r < input_rows(input, tasks); r++) {
+        struct span row = input_row(input, r);
+        uint32_t i = input_row_task(input, r);
 
-        for (uint64_t e = row_at(input, i); e < end; e++) {
-            if (input->target[e] >= i) {
+        for (uint32_t n = 0; n < row.count; n++) {
+            if (row.list[n] >= i) {
                 return error_set(
                     err, EBADMSG,
                     "task %u needs partition %u of its own layer, which does not come before it: "
                     "a cycle, or tasks out of order",
-                    i, input->target[e]);
+                    i, row.list[n]);
             }
         }
     }
@@ -182,8 +255,10 @@ struct span input_needs(const Dray__Input *input, uint32_t tasks, uint32_t sourc
     case DRAY__PATTERN__WINDOW:
         return cut(i > width ? i - width : 0, i + width + 1, source_tasks);
     case DRAY__PATTERN__EXPLICIT:
-        i = row_at(input, task);
-        return (struct span){.list = input->target + i, .count = (uint32_t)(row_at(input, task + 1) - i)};
+        if (input->n_task > 0) {
+            task = find_row(input, task);
+        }
+        return task != UINT32_MAX ? input_row(input, task) : (struct span){0};
     case DRAY__PATTERN__LAG:
         return i < width ? (struct span){0} : cut(i - width, i - width + 1, source_tasks);
     case _DRAY__PATTERN_IS_INT_SIZE:
@@ -220,11 +295,11 @@ struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, u
         index->most = index->offset[p] > index->most ? index->offset[p] : index->most;
         index->offset[p] += index->offset[p - 1];
     }
-    for (uint32_t t = 0; t < tasks; t++) {
-        uint64_t end = row_at(input, t + 1);
+    for (uint32_t r = 0; r < input_rows(input, tasks); r++) {
+        uint64_t end = row_at(input, r + 1);
 
-        for (uint64_t i = row_at(input, t); i < end; i++) {
-            index->task[index->offset[input->target[i] + 1]++] = t;
+        for (uint64_t i = row_at(input, r); i < end; i++) {
+            index->task[index->offset[input->target[i] + 1]++] = input_row_task(input, r);
         }
     }
     return index;
@@ -291,7 +366,7 @@ static uint64_t needs_max(const Dray__Input *input, uint32_t tasks, uint32_t sou
     case DRAY__PATTERN__WINDOW:
         return window < source_tasks ? window : source_tasks;
     case DRAY__PATTERN__EXPLICIT:
-        most = listed_rows(input) < tasks ? input->width : 0;
+        most = listed_rows(input) < input_rows(input, tasks) ? input->width : 0;
         for (uint32_t i = 0; i < listed_rows(input); i++) {
             uint64_t n = row_at(input, i + 1) - row_at(input, i);
 

@@ -58,6 +58,25 @@ struct span input_dependents(const Dray__Input *input, uint32_t tasks, uint32_t 
                              const struct edge_index *reverse, uint32_t partition);
 // Leaves out the offsets of the rows at the end that are of one length: their tasks then take 4 bytes less.
 void input_trim_rows(Dray__Input *input);
+// Leaves out the rows that are empty, where most are, of rows that have offsets, all of them; room for
+// 2 * n_target + 1 numbers in `room`, which becomes part of the input.
+void input_list_rows(Dray__Input *input, uint32_t tasks, uint32_t *room);
+// Explicit rows that are listed: most of the layer's tasks need nothing of this input.
+static inline bool input_is_sparse(const Dray__Input *input)
+{
+    return input->n_task > 0;
+}
+// The task of a row, of explicit edges.
+static inline uint32_t input_row_task(const Dray__Input *input, uint32_t row)
+{
+    return input->n_task > 0 ? input->task[row] : row;
+}
+static inline uint32_t input_rows(const Dray__Input *input, uint32_t tasks)
+{
+    return input->n_task > 0 ? (uint32_t)input->n_task : tasks;
+}
+// The targets of a row.
+struct span input_row(const Dray__Input *input, uint32_t row);
 struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, uint32_t source_tasks);
 void edge_index_destroy(struct edge_index *index);
 // The tasks that need one partition, at most.

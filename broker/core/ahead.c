@@ -1,6 +1,7 @@
 #include "broker/core/ahead.h"
 
 #include "broker/core/share.h"
+#include "broker/core/links.h"
 #include "broker/core/worker.h"
 
 enum {
@@ -16,16 +17,12 @@ static bool fits(const struct layer *layer, uint32_t i, const struct worker *wor
     uint64_t here = 0;
     uint64_t elsewhere = 0;
     uint32_t needs = 0;
+    struct needs inputs = needs_of(layer, i);
+    const struct edge *edge;
 
-    // From the end: where tasks are given in order, that is what comes last.
-    for (size_t k = layer->inputs; k-- > 0;) {
-        const struct edge *edge = &layer->input[k];
+    while ((edge = needs_next(&inputs)) != NULL) {
         const struct layer *source = edge->source;
-
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, source->tasks, i);
+        struct span span = inputs.span;
 
         if (span.count > NEEDS_MAX - needs) {
             return false;
@@ -116,6 +113,28 @@ static bool follow_edge(struct worker *worker, const struct edge *edge, uint32_t
     return true;
 }
 
+// Those by links, which may be of any layer.
+static bool follow_links(struct worker *worker, const struct layer *layer, uint32_t first, uint32_t end)
+{
+    for (uint32_t p = first; layer->link_head != NULL && p < end; p++) {
+        for (uint32_t at = layer->link_head[p]; at != 0; at = layer->link[at - 1].next) {
+            const struct link *link = &layer->link[at - 1];
+            struct layer *target = link->edge->target;
+            struct expansion expansion = {worker, target, 0, false};
+
+            if (target->blocked > 0 || task_state(target, link->task) != TASK_WAITING ||
+                !may_wait(worker, target)) {
+                continue;
+            }
+            expansion.room = worker_room(worker, target);
+            if (!consider(&expansion, link->task)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
 static bool follow(struct worker *worker, const struct layer *layer, uint32_t first, uint32_t end)
 {
     for (size_t k = 0; k < layer->dependents; k++) {
@@ -123,7 +142,7 @@ static bool follow(struct worker *worker, const struct layer *layer, uint32_t fi
             return false;
         }
     }
-    return true;
+    return follow_links(worker, layer, first, end);
 }
 
 bool ahead_expand(struct worker *worker, const struct job *rival)

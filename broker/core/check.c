@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "broker/core/job.h"
+#include "broker/core/links.h"
 #include "broker/core/state.h"
 #include "broker/core/worker.h"
 
@@ -38,13 +39,11 @@ static uint64_t unfinished_dependents(const struct layer *layer, uint32_t i)
 {
     uint64_t count = 0;
 
-    for (size_t k = 0; k < layer->dependents; k++) {
-        const struct edge *edge = layer->dependent[k];
+    struct readers readers = readers_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_dependents(edge->input, edge->target->tasks, layer->tasks, edge->reverse, i);
+    while ((edge = readers_next(&readers)) != NULL) {
+        struct span span = readers.span;
 
         for (uint32_t n = 0; n < span.count; n++) {
             count += task_unfinished(edge->target, span_at(&span, n)) ? 1 : 0;

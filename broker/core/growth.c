@@ -6,6 +6,7 @@
 
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
+#include "broker/core/links.h"
 #include "broker/core/outbox.h"
 #include "broker/core/worker.h"
 
@@ -298,7 +299,7 @@ static bool consumers_reserve(const struct growth *growth, struct edge *edge)
 }
 
 // Tasks that read one partition at most, where a pattern says so.
-static uint32_t readers_of(const Dray__Input *input)
+static uint32_t pattern_readers(const Dray__Input *input)
 {
     uint64_t reach = 2 * (uint64_t)input->width + 1;
 
@@ -312,13 +313,21 @@ static int edge_prepare(struct growth *growth, struct edge *edge, struct error *
 {
     struct layer *source = edge->source;
 
+    if (edge_is_linked(edge)) {
+        source->links_coming += edge->input->n_target;
+        edge->readers = (uint32_t)edge->input->n_target;
+        growth->bytes += edge->input->n_target * sizeof(struct link);
+        return links_reserve(source, source->links_coming) && consumers_reserve(growth, edge)
+                   ? 0
+                   : error_no_memory(err);
+    }
     if (!dependents_reserve(source)) {
         return error_no_memory(err);
     }
     if (edge->whole) {
         return 0;
     }
-    edge->readers = readers_of(edge->input);
+    edge->readers = pattern_readers(edge->input);
     if (edge->input->pattern == DRAY__PATTERN__EXPLICIT) {
         edge->reverse = edge_index_create(edge->input, edge->target->tasks, source->tasks);
         if (edge->reverse == NULL) {
@@ -344,6 +353,9 @@ static int edges_prepare(struct growth *growth, struct error *err)
         for (size_t k = 0; rc == 0 && k < layer->inputs; k++) {
             rc = edge_prepare(growth, &layer->input[k], err);
         }
+        if (rc == 0 && !picks_create(layer)) {
+            rc = error_no_memory(err);
+        }
     }
     // Counted for this only.
     for (uint32_t l = 0; l < growth->count && growth->layer[l].input != NULL; l++) {
@@ -351,6 +363,7 @@ static int edges_prepare(struct growth *growth, struct error *err)
             if (growth->layer[l].input[k].source != NULL) {
                 growth->layer[l].input[k].source->coming = 0;
                 growth->layer[l].input[k].source->readers_coming = 0;
+                growth->layer[l].input[k].source->links_coming = 0;
             }
         }
     }
@@ -560,6 +573,7 @@ void growth_undo(struct growth *growth)
         for (size_t k = 0; layer->input != NULL && k < layer->inputs; k++) {
             edge_index_destroy(layer->input[k].reverse);
         }
+        free(layer->link);
     }
     free(growth->slab);
 }
@@ -626,6 +640,11 @@ static void edge_link(struct edge *edge)
 {
     struct layer *source = edge->source;
 
+    if (edge_is_linked(edge)) {
+        source->readers += edge->readers;
+        links_add(edge);
+        return;
+    }
     edge->at = source->dependents;
     source->readers += edge->readers;
     source->neighbours |= edge->input->pattern == DRAY__PATTERN__WINDOW;
@@ -647,7 +666,7 @@ static bool is_end(const struct layer *layer)
             return false;
         }
     }
-    return true;
+    return !layer->read_elsewhere;
 }
 
 // Tasks that this partition of an input of theirs is for, all of which are unfinished and new.
@@ -656,7 +675,10 @@ static void count_all(struct growth *growth, struct edge *edge)
     struct layer *source = edge->source;
 
     (void)growth;
-    for (uint32_t p = 0; p < source->tasks; p++) {
+    for (size_t e = 0; edge_is_linked(edge) && e < edge->input->n_target; e++) {
+        consumers_add(source, edge->input->target[e], 1);
+    }
+    for (uint32_t p = 0; !edge_is_linked(edge) && p < source->tasks; p++) {
         consumers_add(
             source, p,
             input_dependents(edge->input, edge->target->tasks, source->tasks, edge->reverse, p).count);
@@ -680,13 +702,11 @@ static enum task_state task_start(struct growth *growth, struct layer *layer, ui
 {
     uint32_t pending = 0;
 
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const struct edge *edge = &layer->input[k];
+    struct needs needs = needs_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+    while ((edge = needs_next(&needs)) != NULL) {
+        struct span span = needs.span;
 
         if (!is_added(growth, edge->source)) {
             for (uint32_t n = 0; n < span.count; n++) {

@@ -36,6 +36,7 @@ static void tasks_destroy(struct job *job)
         for (size_t k = 0; k < job->layer[l]->inputs; k++) {
             edge_index_destroy(job->layer[l]->input[k].reverse);
         }
+        free(job->layer[l]->link);
     }
     for (struct lane *lane = job->lane.next; lane != NULL; lane = lane->next) {
         demand_put(job->sched, lane->demand);

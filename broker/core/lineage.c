@@ -4,6 +4,7 @@
 
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
+#include "broker/core/links.h"
 #include "broker/core/outbox.h"
 #include "broker/core/worker.h"
 
@@ -13,13 +14,11 @@ static uint64_t count_missing(const struct layer *layer, uint32_t i, const struc
 {
     uint64_t missing = 0;
 
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const struct edge *edge = &layer->input[k];
+    struct needs needs = needs_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+    while ((edge = needs_next(&needs)) != NULL) {
+        struct span span = needs.span;
 
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t p = span_at(&span, n);
@@ -62,14 +61,12 @@ static void task_wait(struct layer *layer, uint32_t i)
 // The task became unfinished (+1) or stopped being so (-1): its local inputs count it.
 static void inputs_count(struct layer *layer, uint32_t i, bool unfinished)
 {
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const struct edge *edge = &layer->input[k];
-        struct layer *source = edge->source;
+    struct needs needs = needs_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, source->tasks, i);
+    while ((edge = needs_next(&needs)) != NULL) {
+        struct span span = needs.span;
+        struct layer *source = edge->source;
 
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t p = span_at(&span, n);
@@ -83,14 +80,12 @@ static void inputs_count(struct layer *layer, uint32_t i, bool unfinished)
 
 static void dependents_gain(struct layer *layer, uint32_t i)
 {
-    for (size_t k = 0; k < layer->dependents; k++) {
-        const struct edge *edge = layer->dependent[k];
-        struct layer *target = edge->target;
+    struct readers readers = readers_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+    while ((edge = readers_next(&readers)) != NULL) {
+        struct span span = readers.span;
+        struct layer *target = edge->target;
 
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t t = span_at(&span, n);
@@ -104,14 +99,12 @@ static void dependents_gain(struct layer *layer, uint32_t i)
 
 static void dependents_miss(struct layer *layer, uint32_t i)
 {
-    for (size_t k = 0; k < layer->dependents; k++) {
-        const struct edge *edge = layer->dependent[k];
-        struct layer *target = edge->target;
+    struct readers readers = readers_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+    while ((edge = readers_next(&readers)) != NULL) {
+        struct span span = readers.span;
+        struct layer *target = edge->target;
 
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t t = span_at(&span, n);
@@ -140,7 +133,7 @@ void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t 
     if (layer->inputs > 0) {
         inputs_count(layer, i, false);
     }
-    if (layer->dependents > 0) {
+    if (layer_has_readers(layer)) {
         dependents_gain(layer, i);
     }
     if (layer->wanted) {
@@ -224,7 +217,7 @@ void task_fail(struct layer *layer, uint32_t i, uint64_t cause)
         bits_set(&layer->results, i);
         layer_mark_dirty(layer);
     }
-    if (layer->dependents > 0) {
+    if (layer_has_readers(layer)) {
         task_unsettle(layer, i);
     }
 }
@@ -248,14 +241,12 @@ void task_cancel(struct layer *layer, uint32_t i)
 // Those that need it and are not done fail with it.
 static void dependents_fail(struct layer *layer, uint32_t i)
 {
-    for (size_t k = 0; k < layer->dependents; k++) {
-        const struct edge *edge = layer->dependent[k];
-        struct layer *target = edge->target;
+    struct readers readers = readers_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_dependents(edge->input, target->tasks, layer->tasks, edge->reverse, i);
+    while ((edge = readers_next(&readers)) != NULL) {
+        struct span span = readers.span;
+        struct layer *target = edge->target;
 
         for (uint32_t n = 0; n < span.count; n++) {
             uint32_t t = span_at(&span, n);

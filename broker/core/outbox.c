@@ -5,6 +5,7 @@
 
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
+#include "broker/core/links.h"
 #include "broker/core/worker.h"
 
 void sched_actions_init(struct sched_actions *actions)
@@ -381,33 +382,56 @@ static bool location_push(struct sched *sched, const struct layer *layer, uint32
     return true;
 }
 
-// Where the inputs of these tasks are that the worker itself does not hold.
-static bool locations_push(struct worker *worker, struct layer *layer, uint32_t first, uint32_t tasks,
-                           size_t *count)
+// Of one row of needs, those that the worker itself does not hold; partitions of a pattern that are below
+// `after` were written before.
+static bool span_push(const struct worker *worker, const struct layer *source, const struct span *span,
+                      uint32_t after, size_t *count)
 {
-    struct sched *sched = layer->job->sched;
+    struct sched *sched = source->job->sched;
 
+    for (uint32_t n = 0; n < span->count; n++) {
+        uint32_t p = span_at(span, n);
+        struct worker *owner = sched->worker[source->owner[p]];
+
+        if (task_state(source, p) != TASK_HELD || owner == worker || (span->list == NULL && p < after)) {
+            continue;
+        }
+        if (!location_push(sched, source, p, owner->peer, count)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Where the inputs of these tasks are, input by input.
+static bool locations_push(const struct worker *worker, const struct layer *layer, uint32_t first,
+                           uint32_t tasks, size_t *count)
+{
     for (size_t k = 0; k < layer->inputs; k++) {
         const struct edge *edge = &layer->input[k];
-        struct layer *source = edge->source;
-        uint32_t after = 0; // partitions below were written for an earlier task of the range
+        uint32_t after = 0;
 
+        if (layer->pick != NULL && !edge->whole) {
+            continue;
+        }
         for (uint32_t t = first; t < first + (edge->whole ? 1 : tasks); t++) {
-            struct span span = input_needs(edge->input, layer->tasks, source->tasks, t);
+            struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, t);
 
-            for (uint32_t n = 0; n < span.count; n++) {
-                uint32_t p = span_at(&span, n);
-                struct worker *owner = sched->worker[source->owner[p]];
-
-                if (task_state(source, p) != TASK_HELD || owner == worker ||
-                    (span.list == NULL && p < after)) {
-                    continue;
-                }
-                if (!location_push(sched, source, p, owner->peer, count)) {
-                    return false;
-                }
+            if (!span_push(worker, edge->source, &span, after, count)) {
+                return false;
             }
             after = span.list == NULL ? span.first + span.count : 0;
+        }
+    }
+    // With many inputs, task by task.
+    for (uint32_t t = first; layer->pick != NULL && t < first + tasks; t++) {
+        struct needs needs = needs_of(layer, t);
+        const struct edge *edge;
+
+        while ((edge = needs_next(&needs)) != NULL) {
+            if (!span_push(worker, edge->source, &needs.span, 0, count)) {
+                return false;
+            }
         }
     }
     return true;

@@ -6,6 +6,7 @@
 #include "broker/core/ahead.h"
 #include "broker/core/estimate.h"
 #include "broker/core/job.h"
+#include "broker/core/links.h"
 #include "broker/core/share.h"
 #include "broker/core/steal.h"
 #include "broker/core/worker.h"
@@ -42,13 +43,11 @@ static struct worker *best_holder(const struct layer *layer, uint32_t i, uint64_
     uint32_t found = 0;
     uint32_t looked = 0;
 
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const struct edge *edge = &layer->input[k];
+    struct needs needs = needs_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+    while ((edge = needs_next(&needs)) != NULL) {
+        struct span span = needs.span;
 
         for (uint32_t n = 0; n < span.count && looked < INPUTS_LOOKED_AT; n++, looked++) {
             uint32_t p = span_at(&span, n);

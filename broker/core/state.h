@@ -81,6 +81,7 @@ struct demand {
 };
 
 struct layer;
+struct link;
 
 struct edge {
     const Dray__Input *input;
@@ -111,12 +112,20 @@ struct layer {
     uint32_t learnt;   // tasks that this is made of, at most LEARNT_MAX
     struct edge *input;
     size_t inputs;
-    uint32_t *input_tasks; // of each input's layer
-    struct edge **dependent;
+    uint32_t *input_tasks;   // of each input's layer
+    uint16_t *pick;          // inputs that matter to each task, where there are many (links.h); NULL: all do
+    uint32_t *pick_row;      // which row of the input
+    uint32_t *pick_at;       // where those of each task begin, and the end
+    struct edge **dependent; // but those that are linked
     uint32_t dependents, dependent_capacity;
-    uint32_t coming;          // dependents that an addition under way brings; 0 between calls
-    uint64_t readers_coming;  // likewise
-    bool counts;              // has local dependents from the start
+    uint32_t coming;         // dependents that an addition under way brings; 0 between calls
+    uint64_t readers_coming; // likewise
+    bool counts;             // has local dependents from the start
+    struct link *link;       // sparse edges of the job to its partitions, and the first of each partition + 1
+    uint32_t *link_head;
+    uint32_t links, link_capacity;
+    uint64_t links_coming;    // as `coming`
+    bool read_elsewhere;      // by links of another layer
     uint32_t in[TASK_STATES]; // tasks in each state
     uint32_t whole_active;    // whole edges to layers with unfinished tasks
     uint32_t blocked;         // whole inputs that are not held entirely

@@ -1,5 +1,6 @@
 #include "broker/core/steal.h"
 
+#include "broker/core/links.h"
 #include "broker/core/outbox.h"
 #include "broker/core/worker.h"
 
@@ -15,13 +16,11 @@ static bool is_free(const struct layer *layer, uint32_t i)
     if ((layer->state[i] & TASK_AHEAD) == 0) {
         return true;
     }
-    for (size_t k = 0; k < layer->inputs; k++) {
-        const struct edge *edge = &layer->input[k];
+    struct needs needs = needs_of(layer, i);
+    const struct edge *edge;
 
-        if (edge->whole) {
-            continue;
-        }
-        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, i);
+    while ((edge = needs_next(&needs)) != NULL) {
+        struct span span = needs.span;
 
         for (uint32_t n = span.count; n-- > 0;) {
             if (task_state(edge->source, span_at(&span, n)) != TASK_HELD) {

@@ -746,7 +746,25 @@ static bool is_all(const struct draft_slot *slot, uint32_t tasks)
     return true;
 }
 
-static void make_input(const struct draft_slot *slot, uint32_t tasks, Dray__Input *input)
+// Few of the tasks have something of this slot.
+static bool is_sparse(const struct draft_slot *slot, uint32_t tasks)
+{
+    return !slot->broadcast && slot->targets > 0 && slot->targets <= tasks / 2;
+}
+
+// For lists of those tasks.
+static size_t rows_room(const struct draft *draft)
+{
+    size_t room = 1;
+
+    for (size_t i = 0; i < draft->slots; i++) {
+        room += is_sparse(&draft->slot[i], draft->tasks) ? 2 * draft->slot[i].targets + 1 : 0;
+    }
+    return room;
+}
+
+// *room: a place for the list of its rows, and what is left of it.
+static void make_input(const struct draft_slot *slot, uint32_t tasks, Dray__Input *input, uint32_t **room)
 {
     uint32_t width = 0;
 
@@ -775,6 +793,10 @@ static void make_input(const struct draft_slot *slot, uint32_t tasks, Dray__Inpu
         input->offset = slot->offset;
         input->n_target = slot->targets;
         input->target = slot->target;
+        if (is_sparse(slot, tasks)) {
+            input_list_rows(input, tasks, *room);
+            *room += 2 * slot->targets + 1;
+        }
         input_trim_rows(input);
     }
 }
@@ -833,12 +855,14 @@ static void put_bytes(struct bytes *to, const struct bytes *from)
 int draft_close(struct draft *draft, struct bytes *graph, struct error *err)
 {
     Dray__Input *input = malloc((draft->slots + 1) * sizeof(*input));
-    int rc = input != NULL ? 0 : -ENOMEM;
+    uint32_t *lists = malloc(rows_room(draft) * sizeof(*lists));
+    uint32_t *room = lists;
+    int rc = input != NULL && lists != NULL ? 0 : -ENOMEM;
 
     for (size_t i = 0; i < draft->slots && rc == 0; i++) {
         rc = draft->slot[i].broadcast ? 0 : fill_rows(&draft->slot[i], draft->tasks);
         if (rc == 0) {
-            make_input(&draft->slot[i], draft->tasks, &input[i]);
+            make_input(&draft->slot[i], draft->tasks, &input[i], &room);
         }
     }
     // Graph.layer { tasks op { step { command { ... } } } rest input* }
@@ -867,5 +891,6 @@ int draft_close(struct draft *draft, struct bytes *graph, struct error *err)
         }
     }
     free(input);
+    free(lists);
     return rc == 0 ? 0 : error_no_memory(err);
 }

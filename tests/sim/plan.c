@@ -31,6 +31,7 @@ void plan_edges(struct plan *plan, struct random *random, uint32_t layer, Dray__
     }
     input->offset[to] = (uint32_t)input->n_target;
     if (input->n_target % 2 == 0) {
+        input_list_rows(input, to, build_alloc(&plan->build, 2 * input->n_target + 1, sizeof(uint32_t)));
         input_trim_rows(input);
     }
 }

@@ -14,6 +14,8 @@ static const Dray__Pattern patterns[] = {DRAY__PATTERN__ONE_TO_ONE, DRAY__PATTER
                                          DRAY__PATTERN__WINDOW,     DRAY__PATTERN__EXPLICIT};
 
 // A sound input of a layer of *tasks tasks (chosen here) that names one of source_tasks.
+static const uint32_t *full_offset; // of the last random input, before rows were left out
+
 static Dray__Input *random_input(uint64_t *r, struct arena *a, uint32_t *source_tasks, uint32_t *tasks)
 {
     Dray__Input *in = arena_zalloc(a, sizeof(*in));
@@ -54,6 +56,22 @@ static Dray__Input *random_input(uint64_t *r, struct arena *a, uint32_t *source_
             in->offset[t + 1] = (uint32_t)in->n_target;
         }
         // The offsets stay where they were, for edges_between.
+        if (*tasks > 3 && random_below(r, 2) == 0) {
+            // Most of them empty: those alone that are not are listed.
+            in->offset = arena_copy(a, in->offset, in->n_offset * sizeof(uint32_t));
+            in->n_target = 0;
+            for (uint32_t t = 0; t < *tasks; t++) {
+                for (uint32_t n = random_below(r, 4) == 0 ? random_below(r, 3) : 0; n > 0; n--) {
+                    in->target[in->n_target++] = random_below(r, *source_tasks);
+                }
+                in->offset[t + 1] = (uint32_t)in->n_target;
+            }
+            full_offset = in->offset;
+            input_list_rows(in, *tasks, arena_array(a, 2 * in->n_target + 1, sizeof(uint32_t)));
+            ragged = in->n_task > 0 ? (uint32_t)in->n_task : *tasks;
+        } else {
+            full_offset = in->offset;
+        }
         if (random_below(r, 2) == 0) {
             input_trim_rows(in);
             assert_true(in->n_offset <= ragged + 1);
@@ -83,7 +101,7 @@ static uint32_t edges_between(const Dray__Input *in, uint32_t source_tasks, int6
     case DRAY__PATTERN__WINDOW:
         return p >= i - k && p <= i + k;
     default:
-        for (uint32_t e = in->offset[i]; e < in->offset[i + 1]; e++) {
+        for (uint32_t e = full_offset[i]; e < full_offset[i + 1]; e++) {
             n += in->target[e] == p;
         }
         return n;
@@ -373,6 +391,27 @@ static void test_check_explicit(void **state)
     taken(g);
     in->target[1] = 5;
     refused(g, "task 1 needs partition 5 of a layer of 5");
+    // Tasks 0 and 2 have the rows.
+    EXPLICIT->n_offset = 3;
+    in->offset[2] = 3;
+    in->n_task = 2;
+    in->task = arena_copy(&a, (uint32_t[]){0, 2}, 8);
+    taken(g);
+    in->target[2] = 5;
+    refused(g, "task 2 needs partition 5 of a layer of 5");
+    in->target[2] = 4;
+    in->task[1] = 3;
+    refused(g, "do not ascend below 3 at place 1");
+    in->task[1] = 0;
+    refused(g, "do not ascend below 3 at place 1");
+    in->task[1] = 2;
+    in->n_task = 3;
+    in->task = arena_copy(&a, (uint32_t[]){0, 1, 2}, 12);
+    refused(g, "for 3 tasks need 4 offsets, or fewer and a width, there are 3");
+    in->n_task = 4;
+    refused(g, "for 4 of 3 tasks");
+    EXPLICIT->n_offset = 0;
+    in->has_width = true;
     in->width = 0;
     refused(g, "rows go to 0 with 3 targets");
     EXPLICIT->offset[1] = 2;

@@ -633,19 +633,25 @@ static void add_input(struct game *game, struct build *build, uint32_t job, uint
     if (!own && random_percent(&game->random, 30)) {
         input = build_input(build, l, source, DRAY__PATTERN__ALL, 0);
     } else {
+        bool sparse = random_percent(&game->random, 50);
+
         input = build_input(build, l, source, DRAY__PATTERN__EXPLICIT, 0);
         input->n_offset = tasks + 1;
         input->offset = build_alloc(build, tasks + 1, sizeof(uint32_t));
         input->target = build_alloc(build, (size_t)tasks * 3, sizeof(uint32_t));
         input->offset[0] = 0;
         for (uint32_t i = 0; i < tasks; i++) {
-            uint32_t n = random_below(&game->random, 4);
+            uint32_t n = sparse && random_below(&game->random, 4) > 0 ? 0 : random_below(&game->random, 4);
             uint32_t most = own ? i : have;
 
             for (uint32_t e = 0; most > 0 && e < n; e++) {
                 input->target[input->n_target++] = random_below(&game->random, most);
             }
             input->offset[i + 1] = (uint32_t)input->n_target;
+        }
+        input_list_rows(input, tasks, build_alloc(build, 2 * input->n_target + 1, sizeof(uint32_t)));
+        if (random_percent(&game->random, 50)) {
+            input_trim_rows(input);
         }
     }
     if (foreign) {
@@ -668,7 +674,7 @@ static void grow(struct game *game, uint32_t job)
 
         build_layer(&build, tasks);
         game->tasks[job][first + l] = tasks;
-        for (uint32_t k = random_below(&game->random, 3); k > 0; k--) {
+        for (uint32_t k = random_below(&game->random, 6); k > 0; k--) {
             add_input(game, &build, job, first, l, tasks);
         }
         build_wanted(&build, l);

@@ -91,8 +91,8 @@ static size_t find_line(const struct csv_dialect *d, const uint8_t *text, size_t
     return size;
 }
 
-// A sample from the middle of the file.  A type too narrow costs another round, one too wide is wrong for ever: what is
-// in doubt is left out.
+// A sample from the middle of the file.  A type too narrow costs another round, one too wide is wrong for
+// ever: what is in doubt is left out.
 static int see_middle(struct probe *p, struct types *types, const uint8_t *text, size_t size, bool whole,
                       struct error *err)
 {
@@ -284,7 +284,8 @@ static int probe_open(struct probe *p, const struct csv_file *file, Dray__CsvPro
         rc = fill_columns(p, &first, out, err);
     }
     if (rc == 0) {
-        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended, false, err);
+        rc = see_records(p, &types, reader.data, data_start, (size_t)(reader.end - reader.data), reader.ended,
+                         false, err);
     }
     if (rc >= 0) {
         out->data_start = data_start;

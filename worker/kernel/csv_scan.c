@@ -14,7 +14,7 @@ enum { PIECE = 64 << 10 };
 struct csv_scratch {
     struct csv_block block;
     uint32_t *place;
-    size_t room;  // places
+    size_t room; // places
 };
 
 void csv_scratch_destroy(struct csv_scratch *scratch)
@@ -26,8 +26,8 @@ void csv_scratch_destroy(struct csv_scratch *scratch)
     }
 }
 
-static int schema(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
-                  struct arena *arena, struct schema *out, struct error *err)
+static int schema(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+                  struct kernel_env *env, struct arena *arena, struct schema *out, struct error *err)
 {
     const Dray__ScanCsv *op = step->scan_csv;
     struct schema made = {.columns = (uint32_t)op->n_column};
@@ -73,8 +73,8 @@ int csv_scan_fail(struct csv_scan *scan, uint32_t place, struct error *err, cons
     va_start(args, format);
     vsnprintf(what, sizeof(what), format, args);
     va_end(args);
-    return error_set(err, EBADMSG, "%s, line %llu (byte %llu): %s", file->name, (unsigned long long)breaks + 1,
-                     (unsigned long long)at, what);
+    return error_set(err, EBADMSG, "%s, line %llu (byte %llu): %s", file->name,
+                     (unsigned long long)breaks + 1, (unsigned long long)at, what);
 }
 
 static int make_room(struct csv_scan *scan, struct csv_scratch *scratch, size_t more, struct error *err)
@@ -135,7 +135,8 @@ static int end_text(struct csv_scan *scan, struct error *err)
     uint32_t start = scan->index.place[0] + 1;
 
     if (scan->index.state == CSV_QUOTED) {
-        return csv_scan_fail(scan, start, err, "the text ends inside a quoted field that begins in this line");
+        return csv_scan_fail(scan, start, err,
+                             "the text ends inside a quoted field that begins in this line");
     }
     if (start == scan->indexed) {
         return 0;
@@ -145,8 +146,8 @@ static int end_text(struct csv_scan *scan, struct error *err)
     return csv_lines_push(scan, err);
 }
 
-// Goes on from the last byte of the range to the end of the line that it is in, and tells whether the border is
-// inside quotes.
+// Goes on from the last byte of the range to the end of the line that it is in, and tells whether the border
+// is inside quotes.
 static int finish_line(struct csv_scan *scan, struct csv_scratch *scratch, uint32_t border, struct error *err)
 {
     const struct csv_dialect *d = &scan->dialect;
@@ -249,7 +250,8 @@ static int start_state(struct csv_scan *scan, enum csv_state *state, struct erro
 
     *state = scan->range.starts_quoted ? CSV_QUOTED : CSV_LINE;
     if (!scan->range.starts_quoted) {
-        rc = csv_range_in_comment(&scan->range, &scan->dialect, &scan->file, scan->env->budget, &in_comment, err);
+        rc = csv_range_in_comment(&scan->range, &scan->dialect, &scan->file, scan->env->budget, &in_comment,
+                                  err);
     }
     if (in_comment) {
         *state = CSV_COMMENT;
@@ -276,7 +278,8 @@ static int scan_range(struct csv_scan *scan, struct csv_scratch *scratch, struct
     if (rc < 0) {
         return rc;
     }
-    env->source_bytes += range->file->codec == DRAY__CODEC__PLAIN ? range->end - range->start : scan->file.size;
+    env->source_bytes +=
+        range->file->codec == DRAY__CODEC__PLAIN ? range->end - range->start : scan->file.size;
     if (!walk.found) {
         if (range->last && walk.end_state == CSV_QUOTED) {
             // Its first quote is in an earlier block, which has the line and the error.
@@ -300,8 +303,8 @@ static int scan_range(struct csv_scan *scan, struct csv_scratch *scratch, struct
     return rc;
 }
 
-static int run(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs, struct kernel_env *env,
-               struct arena *arena, struct stage *next, struct error *err)
+static int run(const Dray__Step *step, uint32_t index, const struct kernel_inputs *inputs,
+               struct kernel_env *env, struct arena *arena, struct stage *next, struct error *err)
 {
     const Dray__ScanCsv *op = step->scan_csv;
     struct kernel_scratch *kept = env->scratch;

@@ -24,6 +24,7 @@
 #define FRAME_BODY_MAX ((size_t)64 << 20)  // of frame 0
 #define FRAME_COUNT_MAX 1024               // frames in a message
 #define INLINE_BYTES_MAX ((size_t)64 << 10)
+#define FRAME_FETCH_MAX 256u               // partitions that one FETCH asks for
 
 // One row a message: number, protobuf type, who may send it.
 //   X(NAME, Protobuf, protobuf_lower, senders)

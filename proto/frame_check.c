@@ -669,11 +669,24 @@ static int check_fetch(struct checker *k, const Dray__Fetch *m)
         return error_set(k->err, EBADMSG, "it asks for %u bytes from byte %llu on", m->length,
                          (unsigned long long)m->offset);
     }
+    if (m->has_count && (m->count < 1 || m->count > FRAME_FETCH_MAX || m->offset != 0 ||
+                         m->count > GRAPH_TASKS_MAX - m->index)) {
+        return error_set(k->err, EBADMSG, "it asks for %u partitions at once", m->count);
+    }
     return check_task(k, m->layer, m->index);
 }
 
 static int check_piece(struct checker *k, const Dray__Piece *m)
 {
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < m->n_size; i++) {
+        sum += m->size[i];
+    }
+    if (m->n_size > FRAME_FETCH_MAX || sum > FRAME_PAYLOAD_MAX || (m->n_size > 0 && m->why != NULL)) {
+        return error_set(k->err, EBADMSG, "it says that it brings %zu partitions of %llu bytes", m->n_size,
+                         (unsigned long long)sum);
+    }
     return check_failure(k, m->why);
 }
 

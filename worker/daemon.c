@@ -25,7 +25,7 @@
 
 enum {
     TICK_MS = 50,
-    FETCHES_MAX = 8,
+    FETCHES_MAX = 256,
     SOURCES_INTERVAL_MS = 3000,
     HERE_MAX = 4096,      // instant tasks that the loop runs itself
     HANDOVER_US = 300000, // what was made last is there for so long when its worker leaves
@@ -469,13 +469,12 @@ static int on_fetch(struct daemon *daemon, const ProtobufCMessage *message, stru
     Dray__Failure failure = DRAY__FAILURE__INIT;
     struct error why = {0};
     struct buffer *payload = NULL;
+    uint32_t size[FRAME_FETCH_MAX];
 
     (void)err;
-    piece.tag = fetch->tag;
     piece.has_client = fetch->has_client;
     piece.client = fetch->client;
-    if (encoding_piece(daemon->store, fetch->job, fetch->layer, fetch->index, fetch->offset, fetch->length,
-                       &payload, &piece.total, &why) != 0) {
+    if (encoding_answer(daemon->store, fetch, &piece, size, &payload, &why) != 0) {
         failure.code = why.code;
         failure.text = why.text;
         piece.why = &failure;

@@ -12,7 +12,8 @@
 enum {
     PIECE_BYTES = 1 << 20,
     WINDOW = 4,        // pieces of one partition under way
-    SOURCE_WINDOW = 8, // from one worker
+    SOURCE_WINDOW = 8, // messages to one worker that it has not answered
+    BEGUN_MAX = 8,     // partitions from one worker of which a part is here
     SILENCE_US = 5000000,
     IDLE_US = 30000000, // then a connection is closed
     QUEUE_MESSAGES = 1000,
@@ -29,8 +30,10 @@ struct piece {
 struct download {
     struct download *next;
     struct fetch *fetch;
+    bool begun;
     struct piece piece[WINDOW];
     uint64_t total; // 0: not known yet
+    uint32_t group; // index of the first one that was asked for with the same message
     uint64_t asked;
     uint64_t got;
     uint64_t heard_us;
@@ -47,7 +50,8 @@ struct source {
     struct socket *socket;
     size_t endpoint; // which of the fetch's it is connected to
     struct download *download;
-    unsigned under_way; // pieces
+    unsigned under_way; // messages that it has not answered
+    unsigned begun;     // downloads of which the size is known
     uint64_t used_us;
 };
 
@@ -115,9 +119,7 @@ static void finish(struct source *source, struct download *download, int rc)
     struct fetch *fetch = download->fetch;
 
     unlink_download(source, download);
-    for (int i = 0; i < WINDOW; i++) {
-        source->under_way -= download->piece[i].used;
-    }
+    source->begun -= download->begun;
     fetch->rc = rc;
     if (rc != 0 && download->total > 0) {
         budget_give(owner->budget, download->total);
@@ -141,7 +143,7 @@ static void fail_all(struct source *source, int code, const char *why)
 
 // ---- asking -----------------------------------------------------------------------
 
-static void ask(struct source *source, struct download *download, struct piece *piece)
+static void ask(struct source *source, const struct download *download, struct piece *piece, uint32_t count)
 {
     Dray__Fetch message = DRAY__FETCH__INIT;
     uint8_t bytes[FRAME_HEADER + 128];
@@ -154,6 +156,8 @@ static void ask(struct source *source, struct download *download, struct piece *
     message.index = download->fetch->index;
     message.offset = piece->offset;
     message.length = piece->length;
+    message.has_count = count > 1;
+    message.count = count;
     size = frame_size(&message.base);
     if (size > sizeof(bytes)) {
         return; // it cannot: a few numbers
@@ -173,22 +177,61 @@ static void ask_more(struct source *source, struct download *download)
         if (piece->used) {
             continue;
         }
-        // Before its size is known one piece is enough.
-        if (download->total == 0 ? download->asked > 0 : download->asked >= download->total) {
+        if (download->asked >= download->total) {
             return;
         }
         *piece = (struct piece){.used = true, .offset = download->asked, .length = PIECE_BYTES};
         download->asked += PIECE_BYTES;
         source->under_way++;
-        ask(source, download, piece);
+        ask(source, download, piece, 1);
     }
+}
+
+// With the neighbours behind it that were not asked for either: what does not come with the answer is asked
+// for again.  Before its size is known one piece is enough.
+static bool ask_first(struct source *source, struct download *download)
+{
+    struct piece piece = {.used = true, .length = PIECE_BYTES};
+    struct download *next = download->next;
+    uint32_t count = 1;
+
+    while (count < FRAME_FETCH_MAX && next != NULL && next->asked == 0 &&
+           next->fetch->job == download->fetch->job && next->fetch->layer == download->fetch->layer &&
+           next->fetch->index == download->fetch->index + count) {
+        next = next->next;
+        count++;
+    }
+    ask(source, download, &piece, count);
+    if (piece.waits) {
+        return false;
+    }
+    source->under_way++;
+    for (struct download *one = download; one != next; one = one->next) {
+        one->piece[0] = piece;
+        one->asked = piece.length;
+        one->group = download->fetch->index;
+        one->heard_us = monotonic_us();
+    }
+    return true;
 }
 
 // The oldest first: what is nearly complete gets the window.
 static void ask_all(struct source *source)
 {
-    for (struct download *download = source->download; download != NULL; download = download->next) {
-        ask_more(source, download);
+    for (struct download *download = source->download; download != NULL && source->under_way < SOURCE_WINDOW;
+         download = download->next) {
+        if (download->total > 0) {
+            ask_more(source, download);
+        } else if (download->asked == 0 && source->begun < BEGUN_MAX && !ask_first(source, download)) {
+            return; // with the next answer or tick
+        }
+    }
+}
+
+void downloads_ask(struct downloads *downloads)
+{
+    for (struct source *source = downloads->source; source != NULL; source = source->next) {
+        ask_all(source);
     }
 }
 
@@ -212,6 +255,8 @@ static int learn_total(struct source *source, struct download *download, uint64_
         return rc;
     }
     download->total = total;
+    download->begun = true;
+    source->begun++;
     download->buffer = buffer_create((size_t)total, &download->data);
     return download->buffer == NULL ? error_no_memory(err) : 0;
 }
@@ -243,6 +288,17 @@ static int take_bytes(struct source *source, struct download *download, const st
     return rc;
 }
 
+// What came of a piece.
+static void advance(struct source *source, struct download *download, int rc)
+{
+    if (rc == 0 && download->got == download->total) {
+        rc = partition_decode(download->buffer, &download->fetch->partition, &download->fetch->err);
+        finish(source, download, rc);
+    } else if (rc != 0) {
+        finish(source, download, rc);
+    }
+}
+
 static void on_piece(struct source *source, struct download *download, struct piece *piece,
                      const Dray__Piece *message, const struct message *frames)
 {
@@ -259,17 +315,83 @@ static void on_piece(struct source *source, struct download *download, struct pi
     rc = frames->frames == 2 ? take_bytes(source, download, piece, message, &frames->frame[1])
                              : error_set(err, EBADMSG, "a piece came without its bytes");
     piece->used = false;
-    source->under_way--;
-    if (rc == 0 && download->got == download->total) {
-        rc = partition_decode(download->buffer, &download->fetch->partition, err);
-        finish(source, download, rc);
-    } else if (rc != 0) {
-        finish(source, download, rc);
+    advance(source, download, rc);
+}
+
+static void take_whole(struct source *source, struct download *download, const uint8_t *bytes, uint64_t size)
+{
+    struct error *err = &download->fetch->err;
+    int rc = download->total > 0 ? error_set(err, EBADMSG, "a piece came as a whole")
+                                 : learn_total(source, download, size);
+
+    if (rc == 0) {
+        memcpy(download->data, bytes, (size_t)size);
+        download->got = size;
+    }
+    advance(source, download, rc);
+}
+
+static bool is_asked(const struct download *download, uint32_t tag)
+{
+    return download->piece[0].used && !download->piece[0].waits && download->piece[0].tag == tag;
+}
+
+// Whole partitions, one after another.
+static void on_whole(struct source *source, const Dray__Piece *message, const struct message *frames)
+{
+    uint64_t offset[FRAME_FETCH_MAX + 1] = {0};
+    struct error err = {0};
+    struct buffer *raw = NULL;
+    struct download *next;
+    int rc = frames->frames == 2 ? payload_decode(frames->frame[1].data, frames->frame[1].size, &raw, &err)
+                                 : error_set(&err, EBADMSG, "pieces came without their bytes");
+
+    for (size_t i = 0; i < message->n_size; i++) {
+        offset[i + 1] = offset[i] + message->size[i];
+    }
+    if (rc == 0 && raw->size != offset[message->n_size]) {
+        rc = error_set(&err, EBADMSG, "%zu bytes came where %" PRIu64 " were said to be", raw->size,
+                       offset[message->n_size]);
+    }
+    for (struct download *download = source->download; download != NULL; download = next) {
+        uint32_t at = download->fetch->index - download->group;
+
+        next = download->next;
+        if (!is_asked(download, message->tag)) {
+            continue;
+        }
+        download->piece[0].used = false;
+        if (rc == 0) {
+            take_whole(source, download, raw->data + offset[at], offset[at + 1] - offset[at]);
+        } else {
+            download->fetch->err = err;
+            finish(source, download, rc);
+        }
+    }
+    buffer_unref(raw);
+}
+
+// What was asked for together and is not among what the answer brings is asked for again.
+static void leave_rest(struct source *source, const Dray__Piece *message)
+{
+    uint32_t brings = message->n_size > 0 ? (uint32_t)message->n_size : 1;
+
+    for (struct download *download = source->download; download != NULL; download = download->next) {
+        if (is_asked(download, message->tag) && download->fetch->index - download->group >= brings) {
+            download->piece[0].used = false;
+            download->asked = 0;
+        }
     }
 }
 
 static void find_piece(struct source *source, const Dray__Piece *message, const struct message *frames)
 {
+    source->under_way -= source->under_way > 0;
+    leave_rest(source, message);
+    if (message->n_size > 0) {
+        on_whole(source, message, frames);
+        return;
+    }
     for (struct download *download = source->download; download != NULL; download = download->next) {
         for (int i = 0; i < WINDOW; i++) {
             struct piece *piece = &download->piece[i];
@@ -415,7 +537,6 @@ void downloads_start(struct downloads *downloads, struct fetch *fetch)
         end = &(*end)->next;
     }
     *end = download;
-    ask_more(source, download);
 }
 
 struct downloads *downloads_create(struct loop *loop, struct budget *budget,
@@ -454,6 +575,7 @@ static void try_next_endpoint(struct source *source, const struct fetch *fetch)
     struct error err;
 
     disconnect(source);
+    source->under_way = 0;
     source->endpoint++;
     if (connect_to(source, fetch->endpoint[source->endpoint], &err) != 0) {
         fail_all(source, EHOSTUNREACH, "none of its addresses can be reached");
@@ -461,12 +583,18 @@ static void try_next_endpoint(struct source *source, const struct fetch *fetch)
     }
     for (struct download *download = source->download; download != NULL; download = download->next) {
         download->heard_us = monotonic_us();
+        if (download->total == 0) {
+            download->piece[0].used = false;
+            download->asked = 0;
+        }
         for (int i = 0; i < WINDOW; i++) {
             if (download->piece[i].used) {
-                ask(source, download, &download->piece[i]);
+                ask(source, download, &download->piece[i], 1);
+                source->under_way++;
             }
         }
     }
+    ask_all(source);
 }
 
 static void check_silence(struct source *source, uint64_t now)
@@ -477,13 +605,14 @@ static void check_silence(struct source *source, uint64_t now)
         const struct fetch *fetch = download->fetch;
 
         next = download->next;
-        if (now <= download->heard_us || now - download->heard_us <= SILENCE_US) {
+        if (download->asked == 0 || now <= download->heard_us || now - download->heard_us <= SILENCE_US) {
             continue;
         }
         if (download->total == 0 && source->endpoint + 1 < fetch->endpoints) {
             try_next_endpoint(source, fetch);
             return;
         }
+        source->under_way = 0; // there are no answers to wait for
         finish(source, download,
                error_set(&download->fetch->err, ETIMEDOUT, "no bytes came from %s for %d s",
                          fetch->endpoint[source->endpoint < fetch->endpoints ? source->endpoint : 0],
@@ -503,7 +632,7 @@ void downloads_tick(struct downloads *downloads)
         for (struct download *download = source->download; download != NULL; download = download->next) {
             for (int i = 0; i < WINDOW; i++) {
                 if (download->piece[i].used && download->piece[i].waits) {
-                    ask(source, download, &download->piece[i]);
+                    ask(source, download, &download->piece[i], 1);
                 }
             }
             source->used_us = now;

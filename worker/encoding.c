@@ -32,3 +32,71 @@ int encoding_piece(struct store *store, uint32_t job, uint32_t layer, uint32_t i
     }
     return rc;
 }
+
+// The whole encodings of partitions index, index + 1, ..., as many as are held and as fit into `length` bytes
+// together.  -ENOENT: the first is not held here, -EFBIG: it does not fit, both without a text.
+static int encode_several(struct store *store, const Dray__Fetch *fetch, uint32_t *size, uint32_t *encoded,
+                          struct buffer **frame, struct error *err)
+{
+    struct partition *partition[FRAME_FETCH_MAX];
+    struct buffer *bytes = NULL;
+    uint8_t *to;
+    uint64_t all = 0;
+    uint32_t n = 0;
+    bool there = false;
+    int rc = 0;
+
+    for (; n < fetch->count && n < FRAME_FETCH_MAX; n++) {
+        uint64_t whole;
+
+        partition[n] = store_get(store, fetch->job, fetch->layer, fetch->index + n);
+        if (partition[n] == NULL) {
+            break;
+        }
+        there = true;
+        rc = partition_encoded_bytes(partition[n], &whole, err);
+        if (rc != 0 || whole > fetch->length - all) {
+            partition_unref(partition[n]);
+            break;
+        }
+        size[n] = (uint32_t)whole;
+        all += whole;
+    }
+    if (n == 0 && rc == 0) {
+        rc = there ? -EFBIG : -ENOENT;
+    }
+    if (n > 0) {
+        bytes = buffer_create((size_t)all, &to);
+        rc = bytes == NULL ? error_no_memory(err) : 0;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (rc == 0) {
+            rc = partition_encode_to(partition[i], to, size[i], err);
+            to += size[i];
+        }
+        partition_unref(partition[i]);
+    }
+    if (rc == 0) {
+        rc = payload_encode(bytes->data, bytes->size, PAYLOAD_AUTO, frame, err);
+    }
+    buffer_unref(bytes);
+    *encoded = rc == 0 ? n : 0;
+    return rc;
+}
+
+int encoding_answer(struct store *store, const Dray__Fetch *fetch, Dray__Piece *answer,
+                    uint32_t size[FRAME_FETCH_MAX], struct buffer **frame, struct error *err)
+{
+    uint32_t encoded;
+
+    answer->tag = fetch->tag;
+    if (fetch->has_count && fetch->count > 1 && fetch->length <= FRAME_PAYLOAD_MAX &&
+        encode_several(store, fetch, size, &encoded, frame, err) == 0) {
+        answer->total = size[0];
+        answer->size = size;
+        answer->n_size = encoded;
+        return 0;
+    }
+    return encoding_piece(store, fetch->job, fetch->layer, fetch->index, fetch->offset, fetch->length, frame,
+                          &answer->total, err);
+}

@@ -60,24 +60,21 @@ static void silence(int fd)
 
 // ---- the serving side -------------------------------------------------------------
 
-static void reply(struct exchange *exchange, const struct message_frame *route, uint32_t tag, uint64_t total,
+static void reply(struct exchange *exchange, const struct message_frame *route, Dray__Piece *piece,
                   struct buffer *payload, const struct error *why)
 {
-    Dray__Piece piece = DRAY__PIECE__INIT;
     Dray__Failure failure = DRAY__FAILURE__INIT;
-    uint8_t bytes[FRAME_HEADER + ERROR_TEXT_MAX + 128];
+    uint8_t bytes[FRAME_HEADER + ERROR_TEXT_MAX + 128 + 5 * (FRAME_FETCH_MAX + 1)];
     size_t size;
 
-    piece.tag = tag;
-    piece.total = total;
     if (why != NULL) {
         failure.code = why->code;
         failure.text = (char *)(uintptr_t)why->text; // only read
-        piece.why = &failure;
+        piece->why = &failure;
     }
-    size = frame_size(&piece.base);
+    size = frame_size(&piece->base);
     if (size <= sizeof(bytes)) {
-        frame_encode(FRAME_PIECE, exchange->options.incarnation, 0, &piece.base, bytes);
+        frame_encode(FRAME_PIECE, exchange->options.incarnation, 0, &piece->base, bytes);
         // A reader that is gone or does not read asks again, or does not.
         socket_send(exchange->socket, route->data, route->size, bytes, size, &payload,
                     payload == NULL ? 0 : 1);
@@ -88,10 +85,11 @@ static void serve(struct exchange *exchange, struct message *message)
 {
     const struct message_frame *route = &message->frame[0];
     const Dray__Fetch *fetch;
+    Dray__Piece piece = DRAY__PIECE__INIT;
     struct frame frame;
     struct error err = {0};
     struct buffer *payload = NULL;
-    uint64_t total = 0;
+    uint32_t size[FRAME_FETCH_MAX];
 
     if (message->frames != 2 || message->frame[1].size > FETCH_FRAME_MAX ||
         frame_decode(message->frame[1].data, message->frame[1].size, FROM_WORKER, &exchange->arena, &frame,
@@ -103,10 +101,10 @@ static void serve(struct exchange *exchange, struct message *message)
     if (frame.session != exchange->options.incarnation) {
         error_set(&err, ENOENT, "the worker that held it has ended; this is another process");
     } else {
-        encoding_piece(exchange->options.store, fetch->job, fetch->layer, fetch->index, fetch->offset,
-                       fetch->length, &payload, &total, &err);
+        encoding_answer(exchange->options.store, fetch, &piece, size, &payload, &err);
     }
-    reply(exchange, route, fetch->tag, total, payload, payload == NULL ? &err : NULL);
+    piece.tag = fetch->tag;
+    reply(exchange, route, &piece, payload, payload == NULL ? &err : NULL);
     buffer_unref(payload);
 }
 
@@ -148,6 +146,7 @@ static void on_orders(void *arg, short revents)
         fetch->next = NULL;
         downloads_start(exchange->downloads, fetch);
     }
+    downloads_ask(exchange->downloads);
 }
 
 static void on_done(void *arg, struct fetch *fetch)

@@ -30,6 +30,8 @@ enum {
 // user's events are nothing to do.
 static void settle_for(dray_t *dray, bool awaiting)
 {
+    results_ask(dray->results);
+
     bool busy = (!awaiting && results_pending(dray->results)) || uplink_ready(dray->uplink) ||
                 results_ready(dray->results) || dray->broken.code != 0;
     bool soon = results_fetching(dray->results) || pools_waiting(dray->pools);

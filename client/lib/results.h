@@ -93,6 +93,7 @@ int results_handle(struct results *results, const struct frame *frame, struct me
 
 void results_process(struct results *results); // receives from workers
 void results_tick(struct results *results);
+void results_ask(struct results *results);            // for what is to be fetched; before waiting
 bool results_ready(struct results *results);          // results_process would find something
 bool results_fetching(const struct results *results); // results_tick is needed a few times a second
 // There is no room for more before the user takes some.

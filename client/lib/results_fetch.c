@@ -320,6 +320,23 @@ static bool has_room(const struct results *results, uint64_t bytes)
            (bytes <= results->bytes_max && results->bytes_held <= results->bytes_max - bytes);
 }
 
+// A few large ones, or many small ones.
+static bool may_begin(struct results *results, uint64_t bytes)
+{
+    size_t count = transfers_count(results->transfers);
+
+    // Many at a time, so that neighbours are asked for with one message.
+    if (count >= SMALL_FETCHES_MAX) {
+        results->resting = true;
+    } else if (count <= SMALL_FETCHES_MAX / 2) {
+        results->resting = false;
+    }
+    if (!has_room(results, bytes)) {
+        return false;
+    }
+    return count < FETCHES_MAX || (bytes <= SMALL_BYTES && !results->resting);
+}
+
 static uint64_t next_size(const struct batch *batch)
 {
     return batch_size_at(batch, batch->range[batch->at_range].size_at + batch->at);
@@ -341,8 +358,7 @@ void fetches_admit(struct results *results)
                 begin_for_user(layer->at[layer->next]);
             }
         }
-        while (job->announced.first != NULL && transfers_count(results->transfers) < FETCHES_MAX &&
-               has_room(results, next_size(job->announced.first))) {
+        while (job->announced.first != NULL && may_begin(results, next_size(job->announced.first))) {
             begin_for_user(job->announced.first);
         }
     }
@@ -365,6 +381,11 @@ void results_tick(struct results *results)
         }
     }
     fetches_admit(results);
+}
+
+void results_ask(struct results *results)
+{
+    transfers_flush(results->transfers);
 }
 
 bool results_ready(struct results *results)

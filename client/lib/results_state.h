@@ -12,8 +12,10 @@
 #include "proto/map.h"
 
 enum {
-    FETCHES_MAX = 8,      // partitions under way at once for dray_next
-    GATHER_FETCHES = 32,  // and for a gather
+    FETCHES_MAX = 8,         // partitions under way at once for dray_next,
+    SMALL_FETCHES_MAX = 512, // of so many bytes:
+    SMALL_BYTES = 16 << 10,
+    GATHER_FETCHES = 512, // and for a gather
     READS_MAX = 4096,     // ranges read before the broker is told without being asked
     FLUSH_US = 5000,      // between two times that it is told, else
     LOST_US = 3000000,    // ask for a lost result again if nothing was heard of it for so long
@@ -155,6 +157,7 @@ struct results {
     uint64_t flushed_us;
     bool unflushed; // some job has reads
     bool admitting;
+    bool resting; // no small fetches begin before half of them are done
 };
 
 // ---- results.c -----------------------------------------------------------------------------

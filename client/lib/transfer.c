@@ -10,7 +10,8 @@
 #include "proto/payload.h"
 
 enum {
-    WINDOW = 4, // pieces under way for one partition
+    WINDOW = 4,         // pieces under way for one partition
+    SOURCE_WINDOW = 32, // messages to one worker that are not answered, or to the broker
     PIECE_BYTES = 1 << 20,
     ANSWER_US = 1000000, // a worker that says nothing for so long is not reachable from here
     STALL_US = 5000000,  // no piece for so long: ask again, by way of the broker
@@ -31,6 +32,7 @@ struct peer {
     uint64_t heard_us; // last piece, of whatever transfer
     uint64_t used_us;
     size_t transfers;
+    unsigned under_way; // messages that it has not answered
 };
 
 struct piece {
@@ -40,11 +42,12 @@ struct piece {
 };
 
 struct transfer {
-    struct transfer *next;
+    struct transfer *previous, *next;
     void *owner;
     uint32_t job, layer, index;
     uint32_t worker;
     uint64_t incarnation;
+    uint64_t bytes; // about
     uint64_t bytes_max;
     char *endpoint[ENDPOINTS_MAX];
     size_t endpoints;
@@ -53,6 +56,8 @@ struct transfer {
     uint64_t heard_us;
     struct piece piece[WINDOW];
     size_t pieces;
+    bool fresh;     // not asked for yet, nor any piece of it
+    uint32_t group; // index of the first one that was asked for with the same message
     uint64_t total; // of the encoding, 0: not known yet
     uint64_t asked; // offset of what was not asked for yet
     uint64_t arrived;
@@ -64,11 +69,16 @@ struct transfers {
     struct uplink *uplink;
     int epoll;
     struct transfers_listener listener;
-    struct transfer *first;
+    struct transfer *first, *last; // the oldest is asked for, and answered, first
     struct peer *peers;
     size_t count;
+    size_t fresh;
+    bool stirred;            // there may be something to ask for
+    struct transfer **order; // for transfers_flush
+    size_t order_room;
     uint32_t tag;
     uint64_t broker_heard_us; // last piece by way of the broker
+    unsigned broker_under_way;
 };
 
 int transfers_create(struct uplink *uplink, int epoll, const struct transfers_listener *listener,
@@ -122,6 +132,7 @@ void transfers_destroy(struct transfers *transfers)
         transfers->peers = peer->next;
         peer_destroy(transfers, peer);
     }
+    free(transfers->order);
     free(transfers);
 }
 
@@ -151,13 +162,10 @@ static void leave_peer(struct transfer *transfer)
 
 void transfers_cancel(struct transfers *transfers, struct transfer *transfer)
 {
-    struct transfer **link = &transfers->first;
-
-    while (*link != transfer) {
-        link = &(*link)->next;
-    }
-    *link = transfer->next;
+    *(transfer->previous != NULL ? &transfer->previous->next : &transfers->first) = transfer->next;
+    *(transfer->next != NULL ? &transfer->next->previous : &transfers->last) = transfer->previous;
     transfers->count--;
+    transfers->fresh -= transfer->fresh;
     leave_peer(transfer);
     transfer_free(transfer);
 }
@@ -182,27 +190,41 @@ static void give_up(struct transfers *transfers, struct transfer *transfer, cons
 
 // ---- asking -----------------------------------------------------------------------
 
-static int send_fetch(struct transfers *transfers, struct transfer *transfer, const struct piece *piece,
-                      struct error *err)
+static unsigned *in_use(struct transfers *transfers, struct peer *peer)
 {
+    return peer != NULL ? &peer->under_way : &transfers->broker_under_way;
+}
+
+// -EAGAIN: not now.
+static int send_fetch(struct transfers *transfers, struct transfer *transfer, const struct piece *piece,
+                      uint32_t count, struct error *err)
+{
+    unsigned *under_way = in_use(transfers, transfer->peer);
     Dray__Fetch fetch = DRAY__FETCH__INIT;
     struct peer *peer = transfer->peer;
+    int rc;
 
+    if (*under_way >= SOURCE_WINDOW) {
+        return -EAGAIN;
+    }
     fetch.tag = piece->tag;
     fetch.job = transfer->job;
     fetch.layer = transfer->layer;
     fetch.index = transfer->index;
     fetch.offset = piece->offset;
     fetch.length = piece->length;
+    fetch.has_count = count > 1;
+    fetch.count = count;
     if (peer == NULL) {
         fetch.has_worker = true;
         fetch.worker = transfer->worker;
-        return uplink_send(transfers->uplink, FRAME_FETCH, &fetch.base, err);
+        rc = uplink_send(transfers->uplink, FRAME_FETCH, &fetch.base, err);
+        *under_way += rc == 0;
+        return rc;
     }
 
     uint8_t bytes[FRAME_HEADER + 128];
     size_t size = frame_size(&fetch.base);
-    int rc;
 
     if (size > sizeof(bytes)) {
         return error_set(err, EMSGSIZE, "a request of %zu bytes", size);
@@ -212,13 +234,14 @@ static int send_fetch(struct transfers *transfers, struct transfer *transfer, co
     if (rc != 0) {
         return error_set(err, -rc, "cannot send to the worker at %s: %s", peer->endpoint, strerror(-rc));
     }
+    ++*under_way;
     return 0;
 }
 
-// Keeps the window full.  What cannot be sent now is sent with the next piece or tick.
+// Keeps the window full.  What cannot be sent now is sent with the next transfers_flush.
 static void ask(struct transfers *transfers, struct transfer *transfer)
 {
-    while (transfer->pieces < WINDOW &&
+    while (!transfer->fresh && transfer->pieces < WINDOW &&
            (transfer->total == 0 ? transfer->asked == 0 : transfer->asked < transfer->total)) {
         struct piece *piece = &transfer->piece[transfer->pieces];
 
@@ -228,11 +251,103 @@ static void ask(struct transfers *transfers, struct transfer *transfer)
         if (transfer->total != 0 && transfer->total - piece->offset < piece->length) {
             piece->length = (uint32_t)(transfer->total - piece->offset);
         }
-        if (send_fetch(transfers, transfer, piece, NULL) != 0) {
+        if (send_fetch(transfers, transfer, piece, 1, NULL) != 0) {
             return;
         }
         transfer->asked += piece->length;
         transfer->pieces++;
+    }
+}
+
+// It is asked for with the next transfers_flush, maybe together with others.
+static void ask_later(struct transfers *transfers, struct transfer *transfer)
+{
+    transfers->stirred = true;
+    transfers->fresh += !transfer->fresh;
+    transfer->fresh = true;
+}
+
+static int compare(const void *a, const void *b)
+{
+    const struct transfer *x = *(struct transfer *const *)a, *y = *(struct transfer *const *)b;
+
+    if (x->peer != y->peer) {
+        return (uintptr_t)x->peer < (uintptr_t)y->peer ? -1 : 1;
+    }
+    if (x->worker != y->worker) {
+        return x->worker < y->worker ? -1 : 1;
+    }
+    if (x->job != y->job) {
+        return x->job < y->job ? -1 : 1;
+    }
+    if (x->layer != y->layer) {
+        return x->layer < y->layer ? -1 : 1;
+    }
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static bool goes_with(const struct transfer *one, const struct transfer *next)
+{
+    return next->peer == one->peer && next->worker == one->worker && next->job == one->job &&
+           next->layer == one->layer && next->index == one->index + 1;
+}
+
+// With one message; what does not come with its answer is asked for again.
+static void ask_group(struct transfers *transfers, struct transfer **group, uint32_t count)
+{
+    struct piece piece = {.tag = ++transfers->tag, .length = PIECE_BYTES};
+    int rc = send_fetch(transfers, group[0], &piece, count, NULL);
+
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        group[i]->piece[0] = piece;
+        group[i]->pieces = 1;
+        group[i]->asked = piece.length;
+        group[i]->group = group[0]->index;
+        group[i]->fresh = false;
+        transfers->fresh--;
+    }
+}
+
+void transfers_flush(struct transfers *transfers)
+{
+    size_t fresh = 0, count;
+
+    if (!transfers->stirred) {
+        return;
+    }
+    transfers->stirred = false;
+    for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
+        ask(transfers, d);
+    }
+    if (transfers->fresh == 0) {
+        return;
+    }
+    if (transfers->fresh > transfers->order_room) {
+        struct transfer **grown = realloc(transfers->order, transfers->fresh * sizeof(struct transfer *));
+
+        if (grown == NULL) {
+            return; // with the next tick
+        }
+        transfers->order = grown;
+        transfers->order_room = transfers->fresh;
+    }
+    for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
+        if (d->fresh) {
+            transfers->order[fresh++] = d;
+        }
+    }
+    qsort(transfers->order, fresh, sizeof(struct transfer *), compare);
+    for (size_t at = 0; at < fresh; at += count) {
+        struct transfer **group = &transfers->order[at];
+        uint64_t bytes = group[0]->bytes;
+
+        for (count = 1; count < FRAME_FETCH_MAX && at + count < fresh; count++) {
+            bytes += group[count]->bytes;
+            if (!goes_with(group[count - 1], group[count]) || bytes > PIECE_BYTES) {
+                break;
+            }
+        }
+        ask_group(transfers, group, (uint32_t)count); // if it cannot be now, then the next time
     }
 }
 
@@ -299,7 +414,7 @@ static void turn_to_source(struct transfers *transfers, struct transfer *transfe
     transfer->total = 0;
     buffer_unref(transfer->buffer);
     transfer->buffer = NULL;
-    ask(transfers, transfer);
+    ask_later(transfers, transfer);
 }
 
 int transfers_start(struct transfers *transfers, const Dray__Result *result, void *owner,
@@ -325,9 +440,14 @@ int transfers_start(struct transfers *transfers, const Dray__Result *result, voi
     transfer->index = result->index;
     transfer->worker = result->worker;
     transfer->incarnation = result->incarnation;
+    transfer->bytes = result->bytes < PIECE_BYTES ? result->bytes : PIECE_BYTES;
+    if (result->bytes == UINT64_MAX) {
+        transfer->bytes = PIECE_BYTES / FRAME_FETCH_MAX; // a guess: what does not come is asked for again
+    }
     transfer->bytes_max = result->bytes > UINT64_MAX / 4 ? UINT64_MAX / 2 : 2 * result->bytes + ENCODED_SLACK;
-    transfer->next = transfers->first;
-    transfers->first = transfer;
+    transfer->previous = transfers->last;
+    *(transfers->last != NULL ? &transfers->last->next : &transfers->first) = transfer;
+    transfers->last = transfer;
     transfers->count++;
     turn_to_source(transfers, transfer);
     *out = transfer;
@@ -411,27 +531,13 @@ static int accept_piece(struct transfer *transfer, size_t at, const Dray__Piece 
     return rc;
 }
 
-static void handle_piece(struct transfers *transfers, struct peer *peer, const Dray__Piece *answer,
-                         const struct message *message)
+// What came of a piece.
+static void settle(struct transfers *transfers, struct transfer *transfer, int rc, const struct error *err)
 {
-    struct error err = {0};
-    size_t at;
-    struct transfer *transfer = find_piece(transfers, peer, answer->tag, &at);
-    int rc;
+    bool by_broker = transfer->peer == NULL;
 
-    // Who is busy with another transfer is not silent.
-    if (peer != NULL) {
-        peer->answered = true;
-        peer->heard_us = monotonic_us();
-    } else {
-        transfers->broker_heard_us = monotonic_us();
-    }
-    if (transfer == NULL) {
-        return; // late, from a source that we have turned away from
-    }
-    rc = accept_piece(transfer, at, answer, message, &err);
-    if (rc == -ENOMEM || (rc != 0 && peer == NULL)) {
-        give_up(transfers, transfer, &err);
+    if (rc == -ENOMEM || (rc != 0 && by_broker)) {
+        give_up(transfers, transfer, err);
     } else if (rc != 0) {
         // The broker shall know, and it knows where else the partition is.
         transfer->endpoint_at = transfer->endpoints;
@@ -441,6 +547,99 @@ static void handle_piece(struct transfers *transfers, struct peer *peer, const D
     } else {
         transfer->heard_us = monotonic_us();
         ask(transfers, transfer);
+    }
+}
+
+// What was asked for together and is not among what the answer brings is asked for again.
+static void ask_rest(struct transfers *transfers, const struct peer *peer, const Dray__Piece *answer)
+{
+    size_t brings = answer->n_size > 0 ? answer->n_size : 1;
+
+    for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
+        if (d->peer == peer && d->pieces > 0 && d->piece[0].tag == answer->tag &&
+            d->index - d->group >= brings) {
+            d->pieces = 0;
+            d->asked = 0;
+            d->heard_us = monotonic_us();
+            ask_later(transfers, d);
+        }
+    }
+}
+
+static int accept_whole(struct transfer *transfer, const uint8_t *bytes, uint64_t size, struct error *err)
+{
+    int rc = begin(transfer, size, err);
+
+    if (rc == 0) {
+        memcpy(transfer->data, bytes, (size_t)size);
+        transfer->arrived = size;
+    }
+    return rc;
+}
+
+// Whole partitions, one after another.
+static void handle_whole(struct transfers *transfers, const struct peer *peer, const Dray__Piece *answer,
+                         const struct message *message)
+{
+    uint64_t offset[FRAME_FETCH_MAX + 1] = {0};
+    struct transfer *transfer;
+    struct buffer *raw = NULL;
+    struct error whole = {0};
+    size_t piece;
+    int rc = message->frames == 2
+                 ? payload_decode(message->frame[1].data, message->frame[1].size, &raw, &whole)
+                 : error_set(&whole, EBADMSG, "pieces came with %zu frames instead of 2", message->frames);
+
+    for (size_t i = 0; i < answer->n_size; i++) {
+        offset[i + 1] = offset[i] + answer->size[i];
+    }
+    if (rc == 0 && raw->size != offset[answer->n_size]) {
+        rc = error_set(&whole, EBADMSG, "%zu bytes came instead of %llu", raw->size,
+                       (unsigned long long)offset[answer->n_size]);
+    }
+    while ((transfer = find_piece(transfers, peer, answer->tag, &piece)) != NULL) {
+        uint32_t at = transfer->index - transfer->group;
+        struct error err = whole;
+        int one = rc;
+
+        transfer->pieces = 0; // it is over, one way or the other
+        if (one == 0 && transfer->total != 0) {
+            one = error_set(&err, EBADMSG, "a piece came as a whole");
+        }
+        if (one == 0) {
+            one = accept_whole(transfer, raw->data + offset[at], offset[at + 1] - offset[at], &err);
+        }
+        settle(transfers, transfer, one, &err);
+    }
+    buffer_unref(raw);
+}
+
+static void handle_piece(struct transfers *transfers, struct peer *peer, const Dray__Piece *answer,
+                         const struct message *message)
+{
+    struct transfer *transfer;
+    struct error err = {0};
+    size_t at;
+
+    // Who is busy with another transfer is not silent.
+    if (peer != NULL) {
+        peer->answered = true;
+        peer->heard_us = monotonic_us();
+    } else {
+        transfers->broker_heard_us = monotonic_us();
+    }
+    transfers->stirred = true;
+    *in_use(transfers, peer) -= *in_use(transfers, peer) > 0;
+    ask_rest(transfers, peer, answer);
+    if (answer->n_size > 0) {
+        handle_whole(transfers, peer, answer, message);
+        return;
+    }
+    transfer = find_piece(transfers, peer, answer->tag, &at);
+    if (transfer != NULL) { // else late, from a source that we have turned away from
+        int rc = accept_piece(transfer, at, answer, message, &err);
+
+        settle(transfers, transfer, rc, &err);
     }
 }
 
@@ -488,6 +687,7 @@ void transfers_tick(struct transfers *transfers)
 {
     uint64_t now = monotonic_us();
 
+    transfers->stirred = true;
     for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
         bool answered = d->peer == NULL || d->peer->answered;
         uint64_t source_us = d->peer != NULL ? d->peer->heard_us : transfers->broker_heard_us;
@@ -497,6 +697,7 @@ void transfers_tick(struct transfers *transfers)
             ask(transfers, d);
             continue;
         }
+        *in_use(transfers, d->peer) = 0; // no answers to wait for
         if (d->peer != NULL) {
             d->endpoint_at = answered ? d->endpoints : d->endpoint_at + 1;
         }

@@ -33,6 +33,9 @@ void transfers_destroy(struct transfers *transfers);
 int transfers_start(struct transfers *transfers, const Dray__Result *result, void *owner,
                     struct transfer **out, struct error *err);
 void transfers_cancel(struct transfers *transfers, struct transfer *transfer);
+// Asks for what there is to ask for: neighbours that are at the same worker with one message.  To be called
+// before waiting.
+void transfers_flush(struct transfers *transfers);
 
 size_t transfers_count(const struct transfers *transfers);
 // Something can be received from a worker now, whatever the epoll says (proto/socket.h).

@@ -213,6 +213,32 @@ static void run_tree(void)
     free(node);
 }
 
+// What a loop over files makes: three kinds of tasks by turns, each of what was before it.
+static void run_kinds(void)
+{
+    static const char *const kind[] = {"load", "clean", "count"};
+    uint64_t started = now_ns(), cpu = cpu_ns();
+    struct dray_future *all = malloc(tasks * sizeof(*all));
+    struct dray_gathered got;
+    struct dray_error err;
+    uint64_t wanted = 0;
+
+    for (size_t i = 0; i < tasks; i++) {
+        struct dray_task task = count;
+
+        task.name = kind[i % 3];
+        all[i] = submit(&task, i % 3 > 0 ? &all[i - 1] : NULL, i % 3 > 0);
+    }
+    check(dray_gather(dray, all, tasks, 60000, &got, &err), "gather", &err);
+    for (size_t i = 0; i < tasks; i++) {
+        wanted = 1 + (uint64_t)all[i].index + (i % 3 > 0 ? wanted : 0);
+        require(number(got.value[i]) == wanted, "value", number(got.value[i]), wanted);
+    }
+    dray_gathered_free(&got);
+    report("kinds", started, cpu);
+    free(all);
+}
+
 // Random earlier tasks, several of them, of one or two pools.
 static void random_tasks(size_t several)
 {
@@ -404,10 +430,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         void (*run)(void);
-    } all[] = {{"map", run_map},         {"submit", run_submit}, {"chain", run_chain},
-               {"tree", run_tree},       {"random", run_random}, {"pools", run_pools},
-               {"cancel", run_cancel},   {"fail", run_fail},     {"keep", run_keep},
-               {"latency", run_latency}, {"kept", run_kept},     {"graph", run_graph}};
+    } all[] = {{"map", run_map},     {"submit", run_submit},   {"chain", run_chain},
+               {"tree", run_tree},   {"random", run_random},   {"kinds", run_kinds},
+               {"pools", run_pools}, {"cancel", run_cancel},   {"fail", run_fail},
+               {"keep", run_keep},   {"latency", run_latency}, {"kept", run_kept},
+               {"graph", run_graph}};
     const struct dray_pool_options options = {
         .size = sizeof(options), .name = "test", .unfinished_max = 4000000};
     struct dray_error err;

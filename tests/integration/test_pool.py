@@ -22,9 +22,9 @@ class Pool(TestCase):
 
     def test_patterns(self):
         with Cluster(workers=2) as cluster:
-            out = self.pool(cluster, "map", 50000, "submit", 50000, "chain", 3000, "tree", 2048, "random", 20000, "pools", 5000,
+            out = self.pool(cluster, "map", 50000, "submit", 50000, "chain", 3000, "tree", 2048, "random", 20000, "kinds", 3000, "pools", 5000,
                             "latency", 200)
-        for what in ("map", "submit", "chain", "tree", "random", "latency"):
+        for what in ("map", "submit", "chain", "tree", "random", "kinds", "latency"):
             self.assertRegex(out, rf"(?m)^{what}: ")
 
     def test_one_worker_dies(self):

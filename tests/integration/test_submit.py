@@ -271,6 +271,14 @@ class Jobs(TestCase):
         self.ok(self.dray("result", job, "-o", self.path("out")))
         self.assertEqual(os.path.getsize(self.path("out")), 20000 * 8 + 3000000)
 
+    def test_many_results_of_any_size(self):
+        # Fetched from the workers, neighbours together.
+        job = self.submit("tasks: {a: {array: 0..999, shell: 'test $(({index} % 100)) = 7 && head -c 1500000 "
+                          "/dev/zero | tr \"\\000\" x; echo {index}'}}")
+        self.dray("wait", "-q", job)
+        expected = "".join((1500000 * "x" if i % 100 == 7 else "") + f"{i}\n" for i in range(1000))
+        self.assertEqual(self.ok(self.dray("result", job)), expected)
+
     def test_no_broker_no_job(self):
         self.fails(run("jobs"), 2, "DRAY_BROKER")
         nobody = ["--broker", f"ipc://{self.dir}/nobody"]

@@ -251,12 +251,62 @@ static void test_pieces(void **state)
     close_side(&a);
 }
 
+// Neighbours are asked for together: small and large ones, ones that are not there, in several orders.
+static void test_neighbours(void **state)
+{
+    enum { N = 3000 };
+    static size_t size[N];
+    unsigned random = 11;
+    uint32_t seen = 0;
+    struct side a, b;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, BUDGET);
+    for (uint32_t i = 0; i < N; i++) {
+        int kind = rand_r(&random) % 400;
+
+        size[i] = kind == 0  ? 3000000 + (size_t)rand_r(&random) % 9
+                  : kind < 4 ? (size_t)rand_r(&random) % 1100000
+                             : (size_t)rand_r(&random) % 64;
+        if (kind < 20 && kind > 9) {
+            size[i] = SIZE_MAX; // missing
+        } else {
+            put(&a, i, size[i]);
+        }
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        order(&b, &a, i < N / 2 ? i : N + N / 2 - 1 - i, NULL);
+    }
+    for (; seen < N; seen++) {
+        struct fetch *fetch = wait_for_outcome(&b);
+
+        assert_int_equal(fetch->rc, size[fetch->index] == SIZE_MAX ? -ENOENT : 0);
+        if (fetch->rc == 0) {
+            assert_int_equal(fetch->partition->bytes->size, size[fetch->index]);
+            for (size_t k = 0; k < size[fetch->index]; k += 1 + k / 1000) {
+                assert_int_equal(fetch->partition->bytes->data[k], (uint8_t)(k * 7 + k / 255 + fetch->index));
+            }
+        } else {
+            assert_non_null(strstr(fetch->err.text, "is not held here"));
+        }
+        size[fetch->index] = SIZE_MAX - 1; // each once
+        fetch_destroy(fetch, b.budget);
+    }
+    close_side(&b);
+    close_side(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_sizes_arrive),      cmocka_unit_test(test_what_cannot_be_had),
-        cmocka_unit_test(test_reader_without_memory), cmocka_unit_test(test_sender_without_memory),
-        cmocka_unit_test(test_nobody_there),          cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_all_sizes_arrive),
+        cmocka_unit_test(test_what_cannot_be_had),
+        cmocka_unit_test(test_reader_without_memory),
+        cmocka_unit_test(test_sender_without_memory),
+        cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_pieces),
+        cmocka_unit_test(test_neighbours),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

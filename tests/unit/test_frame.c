@@ -540,6 +540,20 @@ static void refused(enum frame_type type, const void *message, const char *why)
     arena_fini(&a);
 }
 
+static void taken(enum frame_type type, const void *message)
+{
+    struct arena a;
+    uint8_t *bytes;
+    struct frame frame;
+
+    arena_init(&a, 0);
+
+    size_t size = encode(type, message, &a, &bytes);
+
+    assert_int_equal(frame_decode(bytes, size, (enum frame_sender)ANYBODY, &a, &frame, NULL), 0);
+    arena_fini(&a);
+}
+
 static void test_strangers(void **state)
 {
     (void)state;
@@ -724,6 +738,15 @@ static void test_client_messages(void **state)
     refused(FRAME_FETCH, fetch, "it asks for");
     FETCH->layer = GRAPH_LAYERS_MAX;
     refused(FRAME_FETCH, fetch, "layer 65536");
+    FETCH->has_count = true; // of whole ones there is no offset
+    fetch->count = 2;
+    refused(FRAME_FETCH, fetch, "2 partitions at once");
+    fetch->offset = 0;
+    taken(FRAME_FETCH, fetch);
+    fetch->count = FRAME_FETCH_MAX + 1;
+    refused(FRAME_FETCH, fetch, "257 partitions at once");
+    fetch->count = 0;
+    refused(FRAME_FETCH, fetch, "0 partitions at once");
 #undef FETCH
     submit = (Dray__Submit *)(void *)sample(FRAME_SUBMIT, &a);
     submit->graph.len = 0;

@@ -669,9 +669,15 @@ static int check_fetch(struct checker *k, const Dray__Fetch *m)
         return error_set(k->err, EBADMSG, "it asks for %u bytes from byte %llu on", m->length,
                          (unsigned long long)m->offset);
     }
-    if (m->has_count && (m->count < 1 || m->count > FRAME_FETCH_MAX || m->offset != 0 ||
-                         m->count > GRAPH_TASKS_MAX - m->index)) {
-        return error_set(k->err, EBADMSG, "it asks for %u partitions at once", m->count);
+    if (m->n_also > 0 && (m->n_also >= FRAME_FETCH_MAX || m->offset != 0)) {
+        return error_set(k->err, EBADMSG, "it asks for %zu partitions at once", m->n_also + 1);
+    }
+    for (size_t i = 0; i < m->n_also; i++) {
+        int rc = check_task(k, m->layer, m->also[i]);
+
+        if (rc != 0) {
+            return rc;
+        }
     }
     return check_task(k, m->layer, m->index);
 }

@@ -32,8 +32,8 @@ struct download {
     struct fetch *fetch;
     bool begun;
     struct piece piece[WINDOW];
-    uint64_t total; // 0: not known yet
-    uint32_t group; // index of the first one that was asked for with the same message
+    uint64_t total;    // 0: not known yet
+    uint32_t position; // among those that were asked for with the same message
     uint64_t asked;
     uint64_t got;
     uint64_t heard_us;
@@ -143,10 +143,11 @@ static void fail_all(struct source *source, int code, const char *why)
 
 // ---- asking -----------------------------------------------------------------------
 
-static void ask(struct source *source, const struct download *download, struct piece *piece, uint32_t count)
+static void ask(struct source *source, const struct download *download, struct piece *piece, uint32_t *also,
+                uint32_t n_also)
 {
     Dray__Fetch message = DRAY__FETCH__INIT;
-    uint8_t bytes[FRAME_HEADER + 128];
+    uint8_t bytes[FRAME_HEADER + 128 + 5 * FRAME_FETCH_MAX];
     size_t size;
 
     piece->tag = source->owner->next_tag++;
@@ -156,8 +157,8 @@ static void ask(struct source *source, const struct download *download, struct p
     message.index = download->fetch->index;
     message.offset = piece->offset;
     message.length = piece->length;
-    message.has_count = count > 1;
-    message.count = count;
+    message.also = also;
+    message.n_also = n_also;
     size = frame_size(&message.base);
     if (size > sizeof(bytes)) {
         return; // it cannot: a few numbers
@@ -183,33 +184,33 @@ static void ask_more(struct source *source, struct download *download)
         *piece = (struct piece){.used = true, .offset = download->asked, .length = PIECE_BYTES};
         download->asked += PIECE_BYTES;
         source->under_way++;
-        ask(source, download, piece, 1);
+        ask(source, download, piece, NULL, 0);
     }
 }
 
-// With the neighbours behind it that were not asked for either: what does not come with the answer is asked
-// for again.  Before its size is known one piece is enough.
+// With those behind it that are of the same layer and were not asked for either: what does not come with the
+// answer is asked for again.  Before its size is known one piece is enough.
 static bool ask_first(struct source *source, struct download *download)
 {
     struct piece piece = {.used = true, .length = PIECE_BYTES};
     struct download *next = download->next;
-    uint32_t count = 1;
+    uint32_t also[FRAME_FETCH_MAX], n = 0;
 
-    while (count < FRAME_FETCH_MAX && next != NULL && next->asked == 0 &&
-           next->fetch->job == download->fetch->job && next->fetch->layer == download->fetch->layer &&
-           next->fetch->index == download->fetch->index + count) {
+    while (n + 1 < FRAME_FETCH_MAX && next != NULL && next->asked == 0 &&
+           next->fetch->job == download->fetch->job && next->fetch->layer == download->fetch->layer) {
+        also[n++] = next->fetch->index;
         next = next->next;
-        count++;
     }
-    ask(source, download, &piece, count);
+    ask(source, download, &piece, also, n);
     if (piece.waits) {
         return false;
     }
     source->under_way++;
+    n = 0;
     for (struct download *one = download; one != next; one = one->next) {
         one->piece[0] = piece;
         one->asked = piece.length;
-        one->group = download->fetch->index;
+        one->position = n++;
         one->heard_us = monotonic_us();
     }
     return true;
@@ -354,7 +355,7 @@ static void on_whole(struct source *source, const Dray__Piece *message, const st
                        offset[message->n_size]);
     }
     for (struct download *download = source->download; download != NULL; download = next) {
-        uint32_t at = download->fetch->index - download->group;
+        uint32_t at = download->position;
 
         next = download->next;
         if (!is_asked(download, message->tag)) {
@@ -377,7 +378,7 @@ static void leave_rest(struct source *source, const Dray__Piece *message)
     uint32_t brings = message->n_size > 0 ? (uint32_t)message->n_size : 1;
 
     for (struct download *download = source->download; download != NULL; download = download->next) {
-        if (is_asked(download, message->tag) && download->fetch->index - download->group >= brings) {
+        if (is_asked(download, message->tag) && download->position >= brings) {
             download->piece[0].used = false;
             download->asked = 0;
         }
@@ -589,7 +590,7 @@ static void try_next_endpoint(struct source *source, const struct fetch *fetch)
         }
         for (int i = 0; i < WINDOW; i++) {
             if (download->piece[i].used) {
-                ask(source, download, &download->piece[i], 1);
+                ask(source, download, &download->piece[i], NULL, 0);
                 source->under_way++;
             }
         }
@@ -632,7 +633,7 @@ void downloads_tick(struct downloads *downloads)
         for (struct download *download = source->download; download != NULL; download = download->next) {
             for (int i = 0; i < WINDOW; i++) {
                 if (download->piece[i].used && download->piece[i].waits) {
-                    ask(source, download, &download->piece[i], 1);
+                    ask(source, download, &download->piece[i], NULL, 0);
                 }
             }
             source->used_us = now;

@@ -14,7 +14,7 @@ struct downloads *downloads_create(struct loop *loop, struct budget *budget,
                                    void (*done)(void *arg, struct fetch *fetch), void *arg);
 void downloads_destroy(struct downloads *downloads);                    // what is under way is dropped
 void downloads_start(struct downloads *downloads, struct fetch *fetch); // takes over
-// Asks for what was started since: neighbours with one message.
+// Asks for what was started since: small ones of a layer with one message.
 void downloads_ask(struct downloads *downloads);
 // Silence, repeats, idle connections.  Call every 100 ms or so.
 void downloads_tick(struct downloads *downloads);

@@ -33,8 +33,9 @@ int encoding_piece(struct store *store, uint32_t job, uint32_t layer, uint32_t i
     return rc;
 }
 
-// The whole encodings of partitions index, index + 1, ..., as many as are held and as fit into `length` bytes
-// together.  -ENOENT: the first is not held here, -EFBIG: it does not fit, both without a text.
+// The whole encodings of what is asked for, up to the first that is not held or does not fit into `length`
+// bytes with those before it.  -ENOENT: the first is not held here, -EFBIG: it does not fit, both without a
+// text.
 static int encode_several(struct store *store, const Dray__Fetch *fetch, uint32_t *size, uint32_t *encoded,
                           struct buffer **frame, struct error *err)
 {
@@ -46,10 +47,10 @@ static int encode_several(struct store *store, const Dray__Fetch *fetch, uint32_
     bool there = false;
     int rc = 0;
 
-    for (; n < fetch->count && n < FRAME_FETCH_MAX; n++) {
+    for (; n <= fetch->n_also && n < FRAME_FETCH_MAX; n++) {
         uint64_t whole;
 
-        partition[n] = store_get(store, fetch->job, fetch->layer, fetch->index + n);
+        partition[n] = store_get(store, fetch->job, fetch->layer, n == 0 ? fetch->index : fetch->also[n - 1]);
         if (partition[n] == NULL) {
             break;
         }
@@ -90,7 +91,7 @@ int encoding_answer(struct store *store, const Dray__Fetch *fetch, Dray__Piece *
     uint32_t encoded;
 
     answer->tag = fetch->tag;
-    if (fetch->has_count && fetch->count > 1 && fetch->length <= FRAME_PAYLOAD_MAX &&
+    if (fetch->n_also > 0 && fetch->length <= FRAME_PAYLOAD_MAX &&
         encode_several(store, fetch, size, &encoded, frame, err) == 0) {
         answer->total = size[0];
         answer->size = size;

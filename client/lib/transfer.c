@@ -56,10 +56,10 @@ struct transfer {
     uint64_t heard_us;
     struct piece piece[WINDOW];
     size_t pieces;
-    bool fresh;     // not asked for yet, nor any piece of it
-    uint32_t group; // index of the first one that was asked for with the same message
-    uint64_t total; // of the encoding, 0: not known yet
-    uint64_t asked; // offset of what was not asked for yet
+    bool fresh;        // not asked for yet, nor any piece of it
+    uint32_t position; // among those that were asked for with the same message
+    uint64_t total;    // of the encoding, 0: not known yet
+    uint64_t asked;    // offset of what was not asked for yet
     uint64_t arrived;
     struct buffer *buffer;
     uint8_t *data;
@@ -197,7 +197,7 @@ static unsigned *in_use(struct transfers *transfers, struct peer *peer)
 
 // -EAGAIN: not now.
 static int send_fetch(struct transfers *transfers, struct transfer *transfer, const struct piece *piece,
-                      uint32_t count, struct error *err)
+                      uint32_t *also, uint32_t n_also, struct error *err)
 {
     unsigned *under_way = in_use(transfers, transfer->peer);
     Dray__Fetch fetch = DRAY__FETCH__INIT;
@@ -213,8 +213,8 @@ static int send_fetch(struct transfers *transfers, struct transfer *transfer, co
     fetch.index = transfer->index;
     fetch.offset = piece->offset;
     fetch.length = piece->length;
-    fetch.has_count = count > 1;
-    fetch.count = count;
+    fetch.also = also;
+    fetch.n_also = n_also;
     if (peer == NULL) {
         fetch.has_worker = true;
         fetch.worker = transfer->worker;
@@ -223,7 +223,7 @@ static int send_fetch(struct transfers *transfers, struct transfer *transfer, co
         return rc;
     }
 
-    uint8_t bytes[FRAME_HEADER + 128];
+    uint8_t bytes[FRAME_HEADER + 128 + 5 * FRAME_FETCH_MAX];
     size_t size = frame_size(&fetch.base);
 
     if (size > sizeof(bytes)) {
@@ -251,7 +251,7 @@ static void ask(struct transfers *transfers, struct transfer *transfer)
         if (transfer->total != 0 && transfer->total - piece->offset < piece->length) {
             piece->length = (uint32_t)(transfer->total - piece->offset);
         }
-        if (send_fetch(transfers, transfer, piece, 1, NULL) != 0) {
+        if (send_fetch(transfers, transfer, piece, NULL, 0, NULL) != 0) {
             return;
         }
         transfer->asked += piece->length;
@@ -289,20 +289,25 @@ static int compare(const void *a, const void *b)
 static bool goes_with(const struct transfer *one, const struct transfer *next)
 {
     return next->peer == one->peer && next->worker == one->worker && next->job == one->job &&
-           next->layer == one->layer && next->index == one->index + 1;
+           next->layer == one->layer;
 }
 
 // With one message; what does not come with its answer is asked for again.
 static void ask_group(struct transfers *transfers, struct transfer **group, uint32_t count)
 {
     struct piece piece = {.tag = ++transfers->tag, .length = PIECE_BYTES};
-    int rc = send_fetch(transfers, group[0], &piece, count, NULL);
+    uint32_t also[FRAME_FETCH_MAX];
+    int rc;
 
+    for (uint32_t i = 1; i < count; i++) {
+        also[i - 1] = group[i]->index;
+    }
+    rc = send_fetch(transfers, group[0], &piece, also, count - 1, NULL);
     for (uint32_t i = 0; rc == 0 && i < count; i++) {
         group[i]->piece[0] = piece;
         group[i]->pieces = 1;
         group[i]->asked = piece.length;
-        group[i]->group = group[0]->index;
+        group[i]->position = i;
         group[i]->fresh = false;
         transfers->fresh--;
     }
@@ -556,8 +561,7 @@ static void ask_rest(struct transfers *transfers, const struct peer *peer, const
     size_t brings = answer->n_size > 0 ? answer->n_size : 1;
 
     for (struct transfer *d = transfers->first; d != NULL; d = d->next) {
-        if (d->peer == peer && d->pieces > 0 && d->piece[0].tag == answer->tag &&
-            d->index - d->group >= brings) {
+        if (d->peer == peer && d->pieces > 0 && d->piece[0].tag == answer->tag && d->position >= brings) {
             d->pieces = 0;
             d->asked = 0;
             d->heard_us = monotonic_us();
@@ -598,7 +602,7 @@ static void handle_whole(struct transfers *transfers, const struct peer *peer, c
                        (unsigned long long)offset[answer->n_size]);
     }
     while ((transfer = find_piece(transfers, peer, answer->tag, &piece)) != NULL) {
-        uint32_t at = transfer->index - transfer->group;
+        uint32_t at = transfer->position;
         struct error err = whole;
         int one = rc;
 

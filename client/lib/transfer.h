@@ -33,7 +33,7 @@ void transfers_destroy(struct transfers *transfers);
 int transfers_start(struct transfers *transfers, const Dray__Result *result, void *owner,
                     struct transfer **out, struct error *err);
 void transfers_cancel(struct transfers *transfers, struct transfer *transfer);
-// Asks for what there is to ask for: neighbours that are at the same worker with one message.  To be called
+// Asks for what there is to ask for: results of a layer that are at the same worker with one message.  To be called
 // before waiting.
 void transfers_flush(struct transfers *transfers);
 

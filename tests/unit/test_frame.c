@@ -485,8 +485,9 @@ static void test_header(void **state)
     struct frame frame = {0};
     struct error err = {0};
     uint8_t *bytes;
-    const uint8_t known[24] = {'D',  'R',  'A',  'Y',  FRAME_PROTOCOL,  33, 0, 0, 0x88, 0x77, 0x66, 0x55,
-                               0x44, 0x33, 0x22, 0x11, 99, 0,  0, 0, 0,    0,    0,    0};
+    const uint8_t known[24] = {'D',  'R',  'A',  'Y',  FRAME_PROTOCOL, 33,   0,  0, 0x88, 0x77,
+                               0x66, 0x55, 0x44, 0x33, 0x22,           0x11, 99, 0, 0,    0,
+                               0,    0,    0,    0};
 
     arena_init(&a, 0);
 
@@ -729,6 +730,7 @@ static void test_client_messages(void **state)
     struct arena a;
     Dray__Fetch *fetch;
     Dray__Submit *submit;
+    uint32_t also[FRAME_FETCH_MAX] = {0};
 
     arena_init(&a, 0);
 #define FETCH (fetch = (Dray__Fetch *)(void *)sample(FRAME_FETCH, &a), fetch)
@@ -738,15 +740,17 @@ static void test_client_messages(void **state)
     refused(FRAME_FETCH, fetch, "it asks for");
     FETCH->layer = GRAPH_LAYERS_MAX;
     refused(FRAME_FETCH, fetch, "layer 65536");
-    FETCH->has_count = true; // of whole ones there is no offset
-    fetch->count = 2;
+    FETCH->also = also; // of whole ones there is no offset
+    fetch->n_also = 1;
     refused(FRAME_FETCH, fetch, "2 partitions at once");
     fetch->offset = 0;
+    fetch->n_also = FRAME_FETCH_MAX - 1;
     taken(FRAME_FETCH, fetch);
-    fetch->count = FRAME_FETCH_MAX + 1;
+    fetch->n_also = FRAME_FETCH_MAX;
     refused(FRAME_FETCH, fetch, "257 partitions at once");
-    fetch->count = 0;
-    refused(FRAME_FETCH, fetch, "0 partitions at once");
+    fetch->n_also = 3;
+    also[2] = GRAPH_TASKS_MAX;
+    refused(FRAME_FETCH, fetch, "task 2147483647");
 #undef FETCH
     submit = (Dray__Submit *)(void *)sample(FRAME_SUBMIT, &a);
     submit->graph.len = 0;

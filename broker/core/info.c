@@ -63,6 +63,17 @@ static bool has_delayed(const struct job *job)
     return false;
 }
 
+static bool reads_files(const struct job *job)
+{
+    for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
+        if (job->layer[l]->in[TASK_READY] > 0 && job->layer[l]->graph->n_source > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// "": for no reason that one could do something about.
 static const char *why_waiting(const struct sched *sched, const struct job *job)
 {
     if (job->open == 0 && job->grows) {
@@ -77,7 +88,7 @@ static const char *why_waiting(const struct sched *sched, const struct job *job)
     if (sched->load_head[LOAD_FULL] != NULL && sched->in[TASK_ASSIGNED] > 0) {
         return "the workers are busy with other jobs";
     }
-    return "workers have not yet said which files they can read";
+    return reads_files(job) ? "workers have not yet said which files they can read" : "";
 }
 
 bool job_why_waiting(const struct job *job, char *out, size_t size)

@@ -101,6 +101,11 @@ static void learn_first(struct layer *layer, const struct layer *kin)
     }
 }
 
+bool layer_is_learnt(const struct layer *layer)
+{
+    return layer->kin != NULL && layer->kin->learnt > 0;
+}
+
 void layer_learn(struct layer *layer, uint32_t tasks, uint64_t busy_us)
 {
     struct layer *kin = layer->kin != NULL ? layer->kin : kin_of(layer);

@@ -10,4 +10,7 @@ uint32_t layer_charge(struct layer *layer);
 // So many tasks of it are done that ran for so long altogether.
 void layer_learn(struct layer *layer, uint32_t tasks, uint64_t busy_us);
 
+// Something is known of its tasks.
+bool layer_is_learnt(const struct layer *layer);
+
 #endif

@@ -867,6 +867,13 @@ void growth_close(struct job *job)
 
 // ---- the end ----------------------------------------------------------------------------------------
 
+// It is at its owner, or that is to make it.
+static bool task_owned(const struct layer *layer, uint32_t p)
+{
+    return task_state(layer, p) == TASK_HELD || task_state(layer, p) == TASK_ASSIGNED ||
+           bits_test(&layer->released, p);
+}
+
 // Copies of a whole layer that this job's tasks read go when nobody reads it whole any more.
 static void copies_release(const struct layer *layer, const struct layer *source)
 {
@@ -877,11 +884,11 @@ static void copies_release(const struct layer *layer, const struct layer *source
             continue;
         }
         for (uint32_t p = 0; p < source->tasks; p++) {
-            // Those that were released with this step have yet to be, and nobody will think of the copies
-            // then.
-            bool here = task_state(source, p) == TASK_HELD || bits_test(&source->released, p);
+            // Whatever became of it since: one that is made again, or was released with this step, may have
+            // copies.
+            bool copied = (source->state[p] & TASK_RAN) != 0;
 
-            if (here && source->owner[p] != knows->worker->number) {
+            if (copied && !(task_owned(source, p) && source->owner[p] == knows->worker->number)) {
                 outbox_release(sched, knows->worker, source, p);
             }
         }

@@ -273,6 +273,10 @@ int on_tasks_done(struct sched *sched, const struct sched_event *event)
         struct layer *layer = range_layer(sched, range);
 
         if (layer != NULL && range->count > 0 && event->u.done.busy_us > 0) {
+            if (layer_is_learnt(layer)) {
+                worker_measure(worker, range->count, (uint64_t)range->count * layer_charge(layer),
+                               range_time(layer, range->count, event->u.done.busy_us, tasks));
+            }
             layer_learn(layer, range->count, event->u.done.busy_us * range->count / tasks);
         }
         if (layer != NULL) {

@@ -17,9 +17,10 @@ enum {
     STEPS_TOGETHER = 16, // roots of one group that are kept in step
     PIECE_MIN = 8,       // roots whose dependents follow them
     // In CHARGE_NS:
-    TRANSFER = 100 * 1000 / CHARGE_NS, // what it takes to move a partition, apart from its bytes
-    QUANTUM = 100 * 1000 / CHARGE_NS,  // work that is worth a message
-    BYTES_A_CHARGE = 16,               // that pass between two workers in CHARGE_NS
+    TRANSFER = 100 * 1000 / CHARGE_NS,      // what it takes to move a partition, apart from its bytes
+    QUANTUM = 100 * 1000 / CHARGE_NS,       // work that is worth a message
+    PAYS_TO_WAIT = 1000 * 1000 / CHARGE_NS, // for a faster worker
+    BYTES_A_CHARGE = 16,                    // that pass between two workers in CHARGE_NS
 };
 
 static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first, uint32_t count)
@@ -84,7 +85,8 @@ static bool is_worth_waiting(struct layer *layer, const struct worker *best, con
     uint64_t transfer = TRANSFER + weight / BYTES_A_CHARGE;
 
     // So little work is done before it has moved.
-    return worker_wait(best) <= worker_wait(least) + transfer ||
+    return worker_wait(best) + worker_time(best, layer) <=
+               worker_wait(least) + worker_time(least, layer) + transfer ||
            layer_charge(layer) * (uint64_t)layer->in[TASK_READY] < transfer;
 }
 
@@ -118,7 +120,7 @@ static uint32_t portion(struct layer *layer, const struct worker *worker)
     uint64_t threads = demand != NULL ? demand->threads : sched->threads;
     // Of those that may have it, as if they were as busy as the rest.
     uint64_t busy = demand != NULL ? sched->backlog / sched->threads * threads : sched->backlog;
-    uint64_t even = (busy + layer->in[TASK_READY] * charge) / threads * worker->threads;
+    uint64_t even = (busy + layer->in[TASK_READY] * charge) / threads * worker->threads * PACE / worker->pace;
     uint64_t work = even > worker->backlog ? even - worker->backlog : 0;
 
     // It has enough to do while others may still want some.
@@ -163,6 +165,29 @@ static struct worker *next_free(const struct layer *layer, const struct worker *
 static bool is_restricted(const struct layer *layer)
 {
     return layer->lane->demand != NULL || layer_reads_apart(layer);
+}
+
+// A slow worker, where the last tasks would be over later than if they waited for a faster one that is busy.
+static bool is_too_slow(struct layer *layer, const struct worker *worker)
+{
+    const struct sched *sched = layer->job->sched;
+    uint64_t end = worker_wait(worker) + worker_time(worker, layer);
+    uint64_t left = layer->in[TASK_READY] * (uint64_t)layer_charge(layer);
+
+    if (worker->pace <= PACE || end <= (sched->backlog + left) / sched->threads + layer_charge(layer)) {
+        return false;
+    }
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        const struct worker *other = sched->worker[s];
+
+        // It is asked next, or will report, and then this is looked at again.
+        if (other != NULL && other->pace < worker->pace && !other->leaving &&
+            (other->assigned > 0 || worker_room(other, layer) > 0) &&
+            worker_wait(other) + worker_time(other, layer) + PAYS_TO_WAIT < end) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // The worker for a ready task; *alone: it has no local inputs.  NULL: nobody has room.
@@ -268,8 +293,14 @@ static uint32_t stretch(const struct layer *layer, const struct worker *worker, 
 // One portion to the least loaded worker.  False: it gets none, so nobody does.
 static bool place_portion(struct layer *layer)
 {
-    struct worker *worker = load_first(layer->job->sched);
-    uint32_t left = worker != NULL ? portion(layer, worker) : 0;
+    struct sched *sched = layer->job->sched;
+    struct worker *worker = load_first(sched);
+    uint32_t left;
+
+    while (worker != NULL && is_too_slow(layer, worker)) {
+        worker = load_next(sched, worker);
+    }
+    left = worker != NULL ? portion(layer, worker) : 0;
 
     if (left == 0) {
         return false;

@@ -285,6 +285,7 @@ enum {
     WINDOW = 1 << 18, // a thread's share of work that is handed out, in CHARGE_NS: 4.2 ms
     SLOTS_MAX = 1 << 16,
     LEARNT_MAX = 64,
+    PACE = 256,
 };
 // Levels of load: four to each doubling of the backlog of a thread.
 enum { LOAD_FULL = 127 };
@@ -295,8 +296,12 @@ struct worker {
     uint16_t number; // slot in sched->worker, reused
     uint32_t threads;
     uint32_t least;   // tasks that it may have however long they last
-    uint64_t backlog; // of what is assigned, in CHARGE_NS
-    bool leaving;     // gets no more tasks
+    uint64_t backlog; // of what is assigned, in CHARGE_NS, as it lasts on average
+    uint32_t pace;    // how long that takes here, in parts of PACE
+    uint64_t expected,
+        spent;      // of the latest tasks: what they were taken to last, and did; this is made of them
+    uint32_t paced; // how many
+    bool leaving;   // gets no more tasks
     uint64_t memory, memory_used;
     char **label;
     struct stock *stock;

@@ -111,7 +111,7 @@ static uint32_t recall(struct worker *victim, const struct worker *thief)
 {
     uint32_t queued = victim->assigned - victim->threads;
     uint64_t threads = (uint64_t)victim->threads + thief->threads;
-    uint64_t even = (victim->backlog + thief->backlog) / threads * thief->threads;
+    uint64_t even = (victim->backlog + thief->backlog) / threads * thief->threads * PACE / thief->pace;
     struct theft theft = {.victim = victim, .thief = thief, .want = (queued + 1) / 2};
 
     theft.charge = even > thief->backlog ? even - thief->backlog : 0;

@@ -10,7 +10,13 @@
 #include "broker/core/estimate.h"
 #include "broker/core/share.h"
 
-enum { THREADS_MAX = 4096, QUEUE_FIRST = 64 };
+enum {
+    THREADS_MAX = 4096,
+    QUEUE_FIRST = 64,
+    PACED_MAX = 64, // latest tasks that a pace is made of
+    PACED_REST = 8,
+    PACE_FACTOR = 32, // no worker is taken to be faster or slower by more
+};
 
 static uint32_t slot_take(struct sched *sched)
 {
@@ -160,6 +166,7 @@ int worker_create(struct sched *sched, const struct sched_event *joined)
         return -ENOMEM;
     }
     worker->peer = joined->u.joined.worker;
+    worker->pace = PACE;
     worker->threads = threads == 0 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     worker->least = worker->threads * (sched->options.queue_depth > 0 ? 2 : 1);
     worker->memory = joined->u.joined.memory;
@@ -471,11 +478,41 @@ void worker_recharge(struct worker *worker, struct layer *layer, uint32_t i, uin
     layer->value[i] = charge;
 }
 
+void worker_measure(struct worker *worker, uint32_t tasks, uint64_t expected, uint64_t spent)
+{
+    uint64_t rest;
+    uint64_t pace;
+
+    worker->paced += tasks;
+    worker->expected += expected;
+    worker->spent += spent;
+    // The latest ones count most.
+    while (worker->paced > PACED_MAX) {
+        worker->paced /= 2;
+        worker->expected /= 2;
+        worker->spent /= 2;
+    }
+    // Few tasks say little: as if some more had taken what they should.
+    rest = worker->paced > 0 ? worker->expected / worker->paced * PACED_REST : 0;
+    if (worker->expected + rest == 0) {
+        return;
+    }
+    pace = (worker->spent + rest) * PACE / (worker->expected + rest);
+    // Nor do small differences.
+    if (pace > PACE - PACE / 4 && pace < PACE + PACE / 4) {
+        pace = PACE;
+    }
+    worker->pace = pace < PACE / PACE_FACTOR   ? PACE / PACE_FACTOR
+                   : pace > PACE * PACE_FACTOR ? PACE * PACE_FACTOR
+                                               : (uint32_t)pace;
+}
+
 uint32_t worker_space(const struct worker *worker, struct layer *layer)
 {
     uint64_t window = (uint64_t)worker->threads * WINDOW;
-    uint32_t charge = layer_charge(layer);
-    uint64_t room = worker->backlog < window ? (window - worker->backlog + charge - 1) / charge : 0;
+    uint64_t work = worker_work(worker);
+    uint64_t time = worker_time(worker, layer);
+    uint64_t room = work < window ? (window - work + time - 1) / time : 0;
 
     if (worker->leaving || worker->assigned >= SLOTS_MAX) {
         return 0;

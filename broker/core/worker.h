@@ -4,6 +4,7 @@
 #define DRAY_BROKER_CORE_WORKER_H
 
 #include "broker/core/demand.h"
+#include "broker/core/estimate.h"
 #include "broker/core/state.h"
 
 // -ENOMEM: nothing happened.
@@ -56,11 +57,25 @@ static inline uint32_t worker_room(const struct worker *worker, struct layer *la
 
     return space < most ? space : most;
 }
+// What is assigned, as long as it takes this worker, in CHARGE_NS.
+static inline uint64_t worker_work(const struct worker *worker)
+{
+    return worker->backlog * worker->pace / PACE;
+}
 // How long a task that is given to it now waits until it starts, in CHARGE_NS.
 static inline uint64_t worker_wait(const struct worker *worker)
 {
-    return worker->backlog / worker->threads;
+    return worker_work(worker) / worker->threads;
 }
+// How long a task of the layer takes this worker.
+static inline uint64_t worker_time(const struct worker *worker, struct layer *layer)
+{
+    uint64_t time = (uint64_t)layer_charge(layer) * worker->pace / PACE;
+
+    return time > 0 ? time : 1;
+}
+// So many tasks, that were taken to last so long altogether, took it so long; in CHARGE_NS.
+void worker_measure(struct worker *worker, uint32_t tasks, uint64_t expected, uint64_t spent);
 // LOAD_FULL exactly when there is no room for any task.
 uint8_t worker_load(const struct worker *worker);
 // The least loaded worker that has room, and the next one by load; NULL: no more.

@@ -10,7 +10,7 @@
 #include "broker/core/ahead.h"
 #include "broker/core/estimate.h"
 #include "broker/core/steal.h"
-#include "tests/unit/sched_play.h"
+#include "tests/unit/sched_cluster.h"
 
 // With room for `depth` tasks of unknown length beyond one a thread, assigned ahead.
 static void begin_ahead(struct play *play, uint32_t depth)
@@ -349,6 +349,59 @@ static void test_idle_worker_that_ran_last_is_next(void **state)
     play_end(&play);
 }
 
+static void test_a_slow_worker_gets_less(void **state)
+{
+    static const uint64_t task_us[] = {50, 2000, 50000};
+
+    (void)state;
+    for (int k = 0; k < 3; k++) {
+        struct cluster c;
+
+        cluster_begin(&c, 4, 1);
+        c.machine[4].slow = 5;
+        bring(&c, CLIENT, (uint32_t)(10000000 / task_us[k]), task_us[k], 0);
+        until(&c, 50 * (task_us[k] > 1000 ? task_us[k] : 1000));
+        // A fifth of what the others do, and no more than it has time for in its queue.
+        assert_in_range(c.machine[4].over * 100 / c.machine[1].over, 15, 25);
+        assert_true(c.machine[4].count * task_us[k] * 5 <= 6000 + 2 * 5 * task_us[k]);
+        cluster_end(&c, 1);
+    }
+}
+
+// The last tasks wait for a fast worker rather than begin at one where they would be over later.
+static void test_the_last_tasks_are_not_for_slow_workers(void **state)
+{
+    struct cluster c;
+    uint64_t end;
+
+    (void)state;
+    cluster_begin(&c, 4, 1);
+    c.machine[4].slow = 8;
+    bring(&c, CLIENT, 100, 20000, 0);
+    until_over(&c, 1);
+    end = c.over_at[1];
+    // Learnt by now: of two tasks more than there are fast workers, none goes to the slow one.
+    c.machine[4].over = 0;
+    bring(&c, CLIENT, 5, 20000, 0);
+    until_over(&c, 2);
+    assert_int_equal(c.machine[4].over, 0);
+    assert_int_equal(c.over_at[2] - end, 2 * 20000);
+    // When it is the only one it does them.
+    for (uint32_t job = 1; job <= 2; job++) {
+        struct sched_event event = event_of(&c.play, EVENT_FREE);
+
+        event.u.job.client = CLIENT;
+        event.u.job.job = job;
+        cluster_step(&c, &event);
+    }
+    for (uint32_t w = 1; w <= 3; w++) {
+        leave(&c.play, w);
+    }
+    bring(&c, CLIENT, 3, 20000, 0);
+    until_over(&c, 3);
+    cluster_end(&c, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -363,6 +416,8 @@ int main(void)
         cmocka_unit_test(test_stealing_pays_or_is_not_done),
         cmocka_unit_test(test_chains_are_stolen_at_their_heads),
         cmocka_unit_test(test_idle_worker_that_ran_last_is_next),
+        cmocka_unit_test(test_a_slow_worker_gets_less),
+        cmocka_unit_test(test_the_last_tasks_are_not_for_slow_workers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

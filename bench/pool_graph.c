@@ -34,6 +34,8 @@ static int measure_waiting(struct pool_cluster *cluster, struct plan *plan, stru
     figures->broker_bytes = ((double)after.broker_rss - (double)before.broker_rss) / (double)plan->tasks;
     figures->pack_ms = ms(time.pack_ns);
     figures->push_ms = ms(time.push_ns);
+    figures->broker_cpu_us = (double)(after.broker_ns - before.broker_ns) / 1e3 / (double)plan->tasks;
+    figures->client_cpu_us = (double)(after.client_ns - before.client_ns) / 1e3 / (double)plan->tasks;
     figures->tasks = plan->tasks;
     figures->seconds = (double)(time.pack_ns + time.push_ns) / 1e9;
     return pool_connect(cluster, err); // anew: the job goes with the connection

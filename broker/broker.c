@@ -14,7 +14,7 @@ enum {
     TURN_BYTES_MAX = 64 << 20,
     STEPS_MAX = 16,       // of the scheduler in one turn of the loop
     QUEUE_MESSAGES = 200, // ZeroMQ's, to one peer; the backlog is behind it
-    READ_AHEAD = 8,       // ... and from one peer, of up to FRAME_BODY_MAX: what comes then waits where it is
+    READ_AHEAD = 16,      // ... and from one peer, of up to FRAME_BODY_MAX (each half of it costs a wake-up)
     LINGER_MS = 200,
     // A HELLO is small; libzmq needs 64 bytes for a frame of none, so this may be 8 MiB of its memory.
     STRANGER_BYTES_MAX = 256 << 10,

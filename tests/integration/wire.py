@@ -49,7 +49,7 @@ class Schema:
         if kind in self.enums:
             return 0, varint(self.enums[kind][value] if isinstance(value, str) else value)
         if kind == "string":
-            return 2, value if isinstance(value, bytes) else value.encode()
+            return 2, value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape")
         if kind == "bytes":
             return 2, value
         if kind == "fixed32":
@@ -97,7 +97,7 @@ class Schema:
         if kind in self.messages:
             return self.decode(kind, raw)
         if kind == "string":
-            return raw.decode("utf-8", "replace")
+            return raw.decode("utf-8", "surrogateescape")
         if kind == "fixed32":
             return struct.unpack("<I", raw)[0]
         if kind == "fixed64":

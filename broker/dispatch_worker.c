@@ -329,6 +329,7 @@ static int on_failed(struct broker *broker, const struct peer *peer, const Dray_
     event->u.failed.missing_index = failed->missing_index;
     event->u.failed.missing_worker = failed->missing_worker;
     event->u.failed.missing_job = failed->missing_job;
+    event->u.failed.busy_us = failed->busy_us;
     return 0;
 }
 

@@ -107,7 +107,7 @@ static struct agent_event *add_event(struct daemon *daemon, enum agent_event_typ
 }
 
 static void add_task_event(struct daemon *daemon, enum agent_event_type type, struct task_key key, int code,
-                           const char *text)
+                           const char *text, uint64_t busy_ns)
 {
     struct agent_event *event = add_event(daemon, type);
 
@@ -115,6 +115,7 @@ static void add_task_event(struct daemon *daemon, enum agent_event_type type, st
         event->u.task.key = key;
         event->u.task.code = code;
         event->u.task.text = text == NULL ? NULL : arena_strdup(&daemon->arena, text);
+        event->u.task.busy_ns = busy_ns;
     }
 }
 
@@ -141,7 +142,7 @@ static void fail_bundle(struct daemon *daemon, const struct agent_action *action
 
         for (uint32_t i = range->first; i < range->first + range->count; i++) {
             add_task_event(daemon, AGENT_TASK_FAILED, (struct task_key){range->job, range->layer, i}, code,
-                           text);
+                           text, 0);
         }
     }
     event = add_event(daemon, AGENT_BUNDLE_OVER);
@@ -191,12 +192,12 @@ static void fetch_partition(struct daemon *daemon, const struct agent_action *ac
 
     if (from == NULL) {
         add_task_event(daemon, AGENT_FETCH_FAILED, *key, EHOSTUNREACH,
-                       "the worker that holds it is not known");
+                       "the worker that holds it is not known", 0);
         return;
     }
     fetch = fetch_create(from->endpoints, from->endpoint);
     if (fetch == NULL) {
-        add_task_event(daemon, AGENT_FETCH_FAILED, *key, ENOMEM, "out of memory");
+        add_task_event(daemon, AGENT_FETCH_FAILED, *key, ENOMEM, "out of memory", 0);
         return;
     }
     fetch->epoch = daemon->epoch;
@@ -653,7 +654,7 @@ static void take_outcome(struct daemon *daemon, const struct outcome *outcome)
         break;
     case OUTCOME_FAILED:
         add_task_event(daemon, AGENT_TASK_FAILED, (struct task_key){layer->job, layer->layer, outcome->first},
-                       outcome->code, outcome->text);
+                       outcome->code, outcome->text, outcome->busy_ns);
         break;
     case OUTCOME_SKIPPED:
         add_range_event(daemon, AGENT_TASKS_SKIPPED, &range, 0);
@@ -709,13 +710,13 @@ static void take_fetched(struct daemon *daemon, struct fetch *fetch)
         fetch->charged = 0;
     }
     if (rc == 0) {
-        add_task_event(daemon, AGENT_FETCHED, key, 0, NULL);
+        add_task_event(daemon, AGENT_FETCHED, key, 0, NULL, 0);
         return;
     }
     error_set(&err, -rc,
               "partition %" PRIu32 " of layer %" PRIu32 " could not be had from worker %" PRIu32 ": %s",
               key.index, key.layer, fetch->worker, fetch->err.text);
-    add_task_event(daemon, AGENT_FETCH_FAILED, key, -rc, err.text);
+    add_task_event(daemon, AGENT_FETCH_FAILED, key, -rc, err.text, 0);
 }
 
 static void on_exchange(void *arg, short revents)

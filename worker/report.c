@@ -130,6 +130,8 @@ int report_failed(struct report *report, const struct agent_action *action, cons
     message->why = make_failure(arena, action->code,
                                 arena_printf(arena, "%s, task %" PRIu32 " on worker %s: %s", layer,
                                              action->u.key.index, worker, text));
+    message->has_busy_us = action->busy_ns > 0;
+    message->busy_us = (action->busy_ns + 999) / 1000;
     if (action->missing_input) {
         message->has_missing_input = message->missing_input = true;
         message->has_missing_layer = message->has_missing_index = message->has_missing_worker = true;

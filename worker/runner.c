@@ -175,17 +175,31 @@ static void flush(struct runner *runner)
     outbox->count = 0;
 }
 
-// Since the last time, on account of the tasks of this layer that have ended since.
+// Since the last time, on account of the tasks of this layer that have ended since: of those that are done,
+// or in equal parts of those that failed, when the last one did.
 static void account(struct runner *runner, const struct layer *layer, uint64_t now)
 {
-    pthread_mutex_lock(&runner->lock);
-    for (size_t i = runner->outcomes->count; i > 0; i--) {
-        struct outcome *outcome = &runner->outcomes->outcome[i - 1];
+    uint64_t busy_ns = now - runner->mark_ns;
+    struct outcomes *outcomes;
+    size_t end, first;
 
-        if (outcome->layer == layer && outcome->kind == OUTCOME_DONE) {
-            outcome->busy_ns += now - runner->mark_ns;
-            break;
-        }
+    pthread_mutex_lock(&runner->lock);
+    outcomes = runner->outcomes;
+    end = outcomes->count;
+    while (end > 0 && (outcomes->outcome[end - 1].layer != layer ||
+                       outcomes->outcome[end - 1].kind == OUTCOME_SKIPPED)) {
+        end--;
+    }
+    first = end;
+    while (first > 0 && outcomes->outcome[first - 1].layer == layer &&
+           outcomes->outcome[first - 1].kind == OUTCOME_FAILED && outcomes->outcome[first - 1].busy_ns == 0) {
+        first--;
+    }
+    if (first == end && end > 0 && outcomes->outcome[end - 1].kind == OUTCOME_DONE) {
+        outcomes->outcome[end - 1].busy_ns += busy_ns;
+    }
+    for (size_t i = first; i < end; i++) {
+        outcomes->outcome[i].busy_ns = 1 + busy_ns / (end - first);
     }
     pthread_mutex_unlock(&runner->lock);
     runner->mark_ns = now;

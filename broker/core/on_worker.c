@@ -320,6 +320,9 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     if (!event->u.failed.missing_input) {
         job_spend(layer->job, layer->value[range.first]);
     }
+    if (event->u.failed.busy_us > 0) {
+        layer_learn(layer, 1, event->u.failed.busy_us);
+    }
     worker_unassign(worker, layer, range.first);
     worker_reload(sched, worker);
     if (!event->u.failed.missing_input) {

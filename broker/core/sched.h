@@ -117,6 +117,7 @@ struct sched_event {
             uint32_t missing_layer, missing_index;
             uint32_t missing_worker; // 0: the worker itself was taken to hold it
             uint32_t missing_job;    // 0: the task's own
+            uint64_t busy_us;        // that it ran; 0: not known
         } failed;
         struct {
             uint32_t worker;

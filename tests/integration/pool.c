@@ -360,7 +360,7 @@ static void run_cancel(void)
 static void run_fail(void)
 {
     const struct dray_task call = {
-        .size = sizeof(call), .kind = DRAY_TASK_CALL, .plugin = "bench", .function = "nothing"};
+        .size = sizeof(call), .kind = DRAY_TASK_CALL, .plugin = "hostile", .function = "nothing"};
     struct dray_future first, after;
     struct dray_error err;
     struct dray_event event;

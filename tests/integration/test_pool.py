@@ -45,7 +45,7 @@ class Pool(TestCase):
         self.assertLess(float(re.search(r"cancel: (\d+) ms", out)[1]), 5000 * SLOW)
 
     def test_failures(self):
-        with Cluster(workers=2, worker_options=["--plugin", os.path.join(BIN, "bench.so")]) as cluster:
+        with Cluster(workers=2, worker_options=["--plugin", os.path.join(BUILD, "tests", "hostile_plugin.so")]) as cluster:
             out = self.pool(cluster, "fail", 10000)
         self.assertIn("nothing", re.search(r"(?m)^error: (.*)$", out)[1])
 

@@ -106,6 +106,36 @@ static void test_window_follows_duration(void **state)
     play_end(&play);
 }
 
+// Those that fail teach as much: a million of them would otherwise take a round trip for every few.
+static void test_window_follows_duration_of_failures(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    play_begin(&play, 2);
+    flat(&build, 1000);
+    join(&play, 1, 1, true);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.client = CLIENT;
+    event.u.submit.key_lo = 1;
+    event.u.submit.graph = build_graph(&build);
+    event.u.submit.failures_max = 1000;
+    assert_int_equal(step(&play, &event), 0);
+    assert_int_equal(told(&play, 1), 3);
+    task_fails(&play, 1, 0, 0); // it is not said how long it took
+    assert_int_equal(told(&play, 1), 1);
+    event = event_of(&play, EVENT_TASK_FAILED);
+    event.u.failed.worker = event.u.failed.job = event.u.failed.index = 1;
+    event.u.failed.code = EINVAL;
+    event.u.failed.busy_us = 100;
+    assert_int_equal(step(&play, &event), 0);
+    assert_int_equal(told(&play, 1), 40);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_long_tasks_wait_in_the_broker(void **state)
 {
     struct play play;
@@ -406,6 +436,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window_follows_duration),
+        cmocka_unit_test(test_window_follows_duration_of_failures),
         cmocka_unit_test(test_long_tasks_wait_in_the_broker),
         cmocka_unit_test(test_no_window_is_larger_than_65536_tasks),
         cmocka_unit_test(test_layers_of_one_operation_are_alike),

@@ -473,12 +473,14 @@ static int on_task_failed(struct agent *agent, const struct agent_event *event, 
     if ((block->stopping & block->wanted & one) != 0) {
         return task_restart(agent, block, cell) < 0 ? error_no_memory(err) : 0;
     }
+    layer_measure(block->layer, 1, event->u.task.busy_ns);
     if ((block->wanted & one) != 0 && agent->connected) {
         struct agent_action *action = action_push(agent, AGENT_REPORT_FAILED);
         char *text = arena_strdup(&agent->arena, event->u.task.text != NULL ? event->u.task.text : "");
 
         action->u.key = *key;
         action->code = event->u.task.code;
+        action->busy_ns = event->u.task.busy_ns;
         action->p.text = text != NULL ? text : "the task failed; there was no memory to say why";
     }
     tasks_over(agent, block, one);

@@ -76,6 +76,7 @@ struct agent_event {
             struct task_key key;
             int code; // FETCH_FAILED, TASK_FAILED
             const char *text;
+            uint64_t busy_ns; // TASK_FAILED: that it ran; 0: not known
         } task;
         uint32_t bundle; // BUNDLE_OVER
     } u;
@@ -107,6 +108,7 @@ struct agent_action {
     } u;
     uint32_t worker;         // FETCH, and of the missing input (0: the broker took it to be here)
     int code;                // REPORT_FAILED
+    uint64_t busy_ns;        // REPORT_FAILED: that it ran; 0: not known
     bool full;               // ADVERTISE
     bool missing_input;      // REPORT_FAILED
     struct task_key missing; // REPORT_FAILED

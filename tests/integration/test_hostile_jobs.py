@@ -107,7 +107,7 @@ class Liar:
 
         def failed():
             one = dict(job=self.number(self.job), layer=self.number(0), index=self.number(pick(self.tasks)),
-                       why=self.why())
+                       why=self.why(), busy_us=self.random.getrandbits(self.random.choice([1, 20, 64])))
             if pick(2):
                 one.update(missing_input=True, missing_layer=self.number(0), missing_index=self.number(0),
                            missing_worker=self.number(1), missing_job=self.number(self.job))

@@ -21,7 +21,7 @@ enum {
     MESSAGE_BYTES_MAX = 256 << 20, // the body, and payloads
     BACKLOG_FACTOR = 4,            // a peer with so many times the mark unread is disconnected
     EXACT_FROM = 16 << 10,         // bytes that events of a turn point to
-    TRIM_FREE_BYTES = 16 << 20,    // of the heap, worth giving back
+    TRIM_FREE_BYTES = 4 << 20,     // of the heap, worth giving back
     TRIM_QUIET_US = 200000,        // when nothing happens ...
     TRIM_US = 10000000,            // ... or so long after the last time
 };

@@ -20,12 +20,12 @@ struct bytes {
 struct draft_input {
     uint32_t job; // 0: the layer's own
     uint32_t layer, index;
-    uint32_t tasks; // of that layer; of the draft itself it is not known yet
+    uint32_t tasks; // of that layer; of one that is a draft itself it is not known yet
 };
 
 // Where the inputs of several tasks come from: an Input of the layer.
 struct draft_slot {
-    uint32_t job, layer, tasks;
+    uint32_t job, layer, tasks; // that many at the latest when the draft is closed
     bool own;
     bool broadcast; // one partition for all, without arrays
     uint32_t rows;  // offsets that are written
@@ -65,7 +65,7 @@ int draft_add_many(struct draft *draft, uint32_t count, const struct draft_input
                    struct error *err);
 // Bytes that draft_close will append, about.
 size_t draft_size(const struct draft *draft);
-// Appends the layer to a packed Graph.
+// Appends the layer to a packed Graph.  Slots know how many tasks their layers have by now.
 int draft_close(struct draft *draft, struct bytes *graph, struct error *err);
 
 int bytes_reserve(struct bytes *bytes, size_t more); // -ENOMEM

@@ -22,6 +22,7 @@ enum {
     RETRY_MS = 5,                 // while the broker takes no messages
     LAYERS_MAX = 16384,           // of a job, before the pool moves on to another one
     MAP_EDGES_MAX = 4 << 20,
+    DRAFTS_MAX = 8, // kinds of tasks that come by turns without a layer for each turn
 };
 #define TASKS_MAX (GRAPH_TASKS_MAX / 2) // of a job
 
@@ -30,15 +31,15 @@ struct dray_pool {
     dray_t *dray;
     char *name;
     struct dray_pool_options options;
-    uint32_t job;       // that the next task goes to
-    uint64_t job_tasks; // that it has
-    uint32_t layers;    // that it has
-    size_t unfinished;  // tasks, kept by results.c
-    struct draft draft;
-    bool drafting;
+    uint32_t job;                   // that the next task goes to
+    uint64_t job_tasks;             // that it has
+    uint32_t layers;                // that it has
+    size_t unfinished;              // tasks, kept by results.c
+    struct draft draft[DRAFTS_MAX]; // its last layers, in order; beyond `drafts`: memory for others
+    uint32_t drafts;
     struct bytes graph; // packed layers that were not sent yet
     uint32_t graph_layers;
-    size_t unsent;     // tasks in them and in the draft
+    size_t unsent;     // tasks in them and in the drafts
     uint64_t since_ns; // the first of them came
     struct draft_input *input;
     size_t inputs_room;
@@ -56,7 +57,7 @@ static uint64_t coarse_ns(void)
 
 static void discard(struct dray_pool *pool)
 {
-    pool->drafting = false;
+    pool->drafts = 0;
     pool->graph.size = 0;
     pool->graph_layers = 0;
     pool->unsent = 0;
@@ -77,47 +78,74 @@ static int send_graph(struct dray_pool *pool, bool last, struct error *err)
         return 0;
     }
     extend.job = pool->job;
-    extend.first_layer = pool->layers - pool->graph_layers - (pool->drafting ? 1 : 0);
+    extend.first_layer = pool->layers - pool->graph_layers - pool->drafts;
     extend.has_graph = pool->graph.size > 0;
     extend.graph.data = pool->graph.data;
     extend.graph.len = pool->graph.size;
     extend.has_last = extend.last = last;
     rc = uplink_send(pool->dray->uplink, FRAME_EXTEND, &extend.base, err);
     if (rc == 0) {
-        results_sent(job, pool->layers - (pool->drafting ? 1 : 0));
+        results_sent(job, pool->layers - pool->drafts);
         pool->graph.size = 0;
         pool->graph_layers = 0;
-        pool->unsent = pool->drafting ? pool->draft.tasks : 0;
+        pool->unsent = 0;
+        for (uint32_t i = 0; i < pool->drafts; i++) {
+            pool->unsent += pool->draft[i].tasks;
+        }
         pool->since_ns = 0;
     }
     return rc;
 }
 
-// The draft joins what is to be sent.
-static int close_draft(struct dray_pool *pool, struct error *err)
+// How many tasks the layers have that it reads is known only now.
+static void know_sources(const struct dray_pool *pool, struct draft *draft)
 {
-    int rc;
+    for (size_t i = 0; i < draft->slots; i++) {
+        const struct dray_future any = {pool->job, draft->slot[i].layer, 0};
 
-    if (!pool->drafting) {
-        return 0;
-    }
-    if (pool->graph.size > 0 && pool->graph.size + draft_size(&pool->draft) > MESSAGE_BYTES) {
-        rc = send_graph(pool, false, err);
-        if (rc != 0 || !pool->drafting) {
-            return rc;
+        if (draft->slot[i].job == 0 && !draft->slot[i].own) {
+            results_layer_tasks(pool->dray->results, &any, &draft->slot[i].tasks, NULL);
         }
     }
-    rc = draft_close(&pool->draft, &pool->graph, err);
+}
+
+// The oldest draft joins what is to be sent.
+static int close_oldest(struct dray_pool *pool, struct error *err)
+{
+    struct draft oldest = pool->draft[0];
+    int rc;
+
+    know_sources(pool, &pool->draft[0]);
+    rc = draft_close(&pool->draft[0], &pool->graph, err);
     if (rc == 0) {
-        pool->drafting = false;
+        oldest = pool->draft[0];
+        pool->drafts--;
+        memmove(&pool->draft[0], &pool->draft[1], pool->drafts * sizeof(oldest));
+        pool->draft[pool->drafts] = oldest; // its memory
         pool->graph_layers++;
+    }
+    return rc;
+}
+
+// The drafts join what is to be sent.
+static int close_drafts(struct dray_pool *pool, struct error *err)
+{
+    int rc = 0;
+
+    while (rc == 0 && pool->drafts > 0) {
+        if (pool->graph.size > 0 && pool->graph.size + draft_size(&pool->draft[0]) > MESSAGE_BYTES) {
+            rc = send_graph(pool, false, err);
+        }
+        if (rc == 0 && pool->drafts > 0) { // sending may have found that the job is over
+            rc = close_oldest(pool, err);
+        }
     }
     return rc;
 }
 
 static int flush(struct dray_pool *pool, bool last, struct error *err)
 {
-    int rc = close_draft(pool, err);
+    int rc = close_drafts(pool, err);
 
     return rc == 0 ? send_graph(pool, last, err) : rc;
 }
@@ -194,7 +222,9 @@ static int open_job(struct dray_pool *pool, struct error *err)
 
 static void pool_free(struct dray_pool *pool)
 {
-    draft_fini(&pool->draft);
+    for (uint32_t i = 0; i < DRAFTS_MAX; i++) {
+        draft_fini(&pool->draft[i]);
+    }
     bytes_fini(&pool->graph);
     free(pool->input);
     free(pool->name);
@@ -219,7 +249,9 @@ int dray_pool_open(dray_t *dray, const struct dray_pool_options *given, dray_poo
     if (pool->options.unfinished_max == 0) {
         pool->options.unfinished_max = UNFINISHED_MAX;
     }
-    draft_init(&pool->draft);
+    for (uint32_t i = 0; i < DRAFTS_MAX; i++) {
+        draft_init(&pool->draft[i]);
+    }
     if (pool->options.name != NULL && (pool->name = strdup(pool->options.name)) == NULL) {
         rc = error_no_memory(&err);
         goto out;
@@ -377,10 +409,11 @@ static int move_on(struct dray_pool *pool, struct error *err)
     return rc;
 }
 
-static int begin(struct dray_pool *pool, const struct dray_task *task, bool listed, size_t tasks,
+// A layer behind all others.  alone: what was drafted before is closed.
+static int begin(struct dray_pool *pool, const struct dray_task *task, bool listed, size_t tasks, bool alone,
                  struct error *err)
 {
-    int rc = close_draft(pool, err);
+    int rc = alone || pool->drafts == DRAFTS_MAX ? close_drafts(pool, err) : 0;
 
     if (rc == -EAGAIN) {
         rc = push(pool, false, err);
@@ -389,7 +422,7 @@ static int begin(struct dray_pool *pool, const struct dray_task *task, bool list
         rc = move_on(pool, err);
     }
     if (rc == 0) {
-        rc = draft_begin(&pool->draft, pool->layers, task, listed, err);
+        rc = draft_begin(&pool->draft[pool->drafts], pool->layers, task, listed, err);
     }
     if (rc == 0) {
         struct job *job = results_find_job(pool->dray->results, pool->job);
@@ -398,20 +431,23 @@ static int begin(struct dray_pool *pool, const struct dray_task *task, bool list
                          : error_set(err, ENOENT, "the pool's job %u was released", pool->job);
     }
     if (rc == 0) {
-        pool->drafting = true;
+        pool->drafts++;
         pool->layers++;
     }
     return rc;
 }
 
-// A layer that got no task.
+static struct draft *newest(struct dray_pool *pool)
+{
+    return &pool->draft[pool->drafts - 1];
+}
+
+// The last layer, of which nobody was told a task.
 static void drop_layer(struct dray_pool *pool)
 {
-    if (pool->drafting) {
-        pool->drafting = false;
-        pool->layers--;
-        results_cut_layers(pool->dray->results, pool->job, pool->layers);
-    }
+    pool->drafts--;
+    pool->layers--;
+    results_cut_layers(pool->dray->results, pool->job, pool->layers);
 }
 
 // ---- inputs ---------------------------------------------------------------------------------------------
@@ -477,9 +513,9 @@ static const struct dray_task *whole_task(const struct dray_task *given, struct 
     return copy;
 }
 
-static void count_tasks(struct dray_pool *pool, uint32_t tasks)
+static void count_tasks(struct dray_pool *pool, uint32_t layer, uint32_t tasks)
 {
-    results_grow_layer(results_find_job(pool->dray->results, pool->job), tasks);
+    results_grow_layer(results_find_job(pool->dray->results, pool->job), layer, tasks);
     pool->job_tasks += tasks;
     pool->unsent += tasks;
 }
@@ -490,6 +526,7 @@ static int send_some(struct dray_pool *pool, struct error *err)
 {
     size_t sent = pool->unfinished > pool->unsent ? pool->unfinished - pool->unsent : 0;
     size_t enough = sent / 2 > SEND_TASKS ? sent / 2 : SEND_TASKS;
+    size_t bytes = pool->graph.size;
     uint64_t now = coarse_ns();
     int rc;
 
@@ -497,7 +534,10 @@ static int send_some(struct dray_pool *pool, struct error *err)
         pool->since_ns = now;
     }
     enough = enough < SEND_TASKS_MAX ? enough : SEND_TASKS_MAX;
-    if (pool->unsent < enough && pool->graph.size + pool->draft.argument.size < SEND_BYTES &&
+    for (uint32_t i = 0; i < pool->drafts; i++) {
+        bytes += pool->draft[i].argument.size;
+    }
+    if (pool->unsent < enough && bytes < SEND_BYTES &&
         now - pool->since_ns < (sent > SEND_TASKS ? SEND_BUSY_NS : SEND_NS)) {
         return 0;
     }
@@ -509,39 +549,62 @@ static int send_some(struct dray_pool *pool, struct error *err)
     return rc;
 }
 
-static int add_task(struct dray_pool *pool, const struct dray_task *task, struct error *err)
+// The last draft that takes it and that is behind all it reads; NULL: none.
+static struct draft *find_draft(struct dray_pool *pool, const struct dray_task *task)
+{
+    uint32_t first = 0, oldest = pool->layers - pool->drafts;
+
+    for (size_t i = 0; i < task->inputs; i++) {
+        if (task->input[i].job == pool->job && task->input[i].layer > oldest + first &&
+            task->input[i].layer < pool->layers) {
+            first = task->input[i].layer - oldest;
+        }
+    }
+    for (uint32_t i = pool->drafts; i-- > first;) {
+        if (draft_takes(&pool->draft[i], task)) {
+            return &pool->draft[i];
+        }
+    }
+    return NULL;
+}
+
+static int add_task(struct dray_pool *pool, const struct dray_task *task, struct draft **to,
+                    struct error *err)
 {
     bool listed = task->kind == DRAY_TASK_DATA || task->argument.data != NULL;
-    struct bytes *argument = &pool->draft.argument;
-    size_t before;
+    struct draft *draft = NULL;
     int rc = send_inputs(pool, task->input, task->inputs, err);
 
-    if (rc == 0 && (!pool->drafting || !draft_takes(&pool->draft, task))) {
-        rc = begin(pool, task, listed, 1, err);
+    if (rc == 0 && (draft = find_draft(pool, task)) == NULL) {
+        rc = begin(pool, task, listed, 1, false, err);
+        draft = rc == 0 ? newest(pool) : NULL;
     }
     if (rc == 0) {
         rc = resolve(pool, task->input, task->inputs, err);
     }
     for (int attempt = 0; rc == 0; attempt++) {
-        before = argument->size;
-        rc = listed ? draft_argument(&pool->draft, &task->argument, err) : 0;
+        size_t before = draft->argument.size;
+
+        rc = listed ? draft_argument(draft, &task->argument, err) : 0;
         if (rc == 0) {
-            rc = draft_add(&pool->draft, pool->input, task->inputs, err);
+            rc = draft_add(draft, pool->input, task->inputs, err);
         }
         if (rc == 0) {
+            *to = draft;
             return 0;
         }
-        argument->size = before;
-        if (rc == -ENOSPC && attempt == 0 && pool->draft.tasks > 0) {
-            rc = begin(pool, task, listed, 1, err);
+        draft->argument.size = before;
+        if (rc == -ENOSPC && attempt == 0 && draft->tasks > 0) {
+            rc = begin(pool, task, listed, 1, false, err);
             if (rc == 0) { // what was the draft's own is of another layer now, and perhaps of another job
+                draft = newest(pool);
                 rc = resolve(pool, task->input, task->inputs, err);
             }
         } else if (rc == -ENOSPC) {
             rc = error_set(err, E2BIG, "a task with %zu inputs from too many layers", task->inputs);
         }
     }
-    if (pool->drafting && pool->draft.tasks == 0) {
+    if (pool->drafts > 0 && newest(pool)->tasks == 0) {
         drop_layer(pool);
     }
     return rc;
@@ -552,6 +615,7 @@ int dray_submit(dray_pool_t *pool, const struct dray_task *given, struct dray_fu
 {
     struct dray_task copy;
     const struct dray_task *task = whole_task(given, &copy);
+    struct draft *draft = NULL;
     struct error err;
     int rc = 0;
 
@@ -568,13 +632,13 @@ int dray_submit(dray_pool_t *pool, const struct dray_task *given, struct dray_fu
         rc = check_job(pool, &err);
     }
     if (rc == 0) {
-        rc = add_task(pool, task, &err);
+        rc = add_task(pool, task, &draft, &err);
     }
     if (rc == 0) {
         out->job = pool->job;
-        out->layer = pool->draft.layer;
-        out->index = pool->draft.tasks - 1;
-        count_tasks(pool, 1);
+        out->layer = draft->layer;
+        out->index = draft->tasks - 1;
+        count_tasks(pool, draft->layer, 1);
         send_some(pool, &err); // the task is there; what is wrong will be told by the next call
         return 0;
     }
@@ -616,19 +680,20 @@ static int add_map(struct dray_pool *pool, const struct dray_task *task, const s
 {
     size_t inputs = task->input_each ? task->inputs * count : task->inputs;
     bool shared = argument == NULL && task->argument.data != NULL;
+    struct draft *draft = newest(pool);
     int rc = resolve(pool, task->input, inputs, err);
 
     for (size_t i = 0; rc == 0 && argument != NULL && i < count; i++) {
-        rc = draft_argument(&pool->draft, &argument[i], err);
+        rc = draft_argument(draft, &argument[i], err);
     }
     if (rc == 0 && shared) {
-        rc = draft_argument(&pool->draft, &task->argument, err);
+        rc = draft_argument(draft, &task->argument, err);
     }
     if (rc == 0 && (task->inputs == 0 || !task->input_each)) {
-        rc = draft_add_many(&pool->draft, (uint32_t)count, pool->input, task->inputs, err);
+        rc = draft_add_many(draft, (uint32_t)count, pool->input, task->inputs, err);
     }
     for (size_t i = 0; rc == 0 && task->inputs > 0 && task->input_each && i < count; i++) {
-        rc = draft_add(&pool->draft, pool->input + i * task->inputs, task->inputs, err);
+        rc = draft_add(draft, pool->input + i * task->inputs, task->inputs, err);
     }
     return rc == -ENOSPC
                ? error_set(err, E2BIG, "tasks whose inputs come from too many layers: use several calls")
@@ -653,7 +718,7 @@ int dray_map(dray_pool_t *pool, const struct dray_task *given, const struct dray
         rc = send_inputs(pool, task->input, task->input_each ? task->inputs * count : task->inputs, &err);
     }
     if (rc == 0) {
-        rc = begin(pool, task, argument != NULL || task->argument.data != NULL, count, &err);
+        rc = begin(pool, task, argument != NULL || task->argument.data != NULL, count, true, &err);
     }
     if (rc == 0) {
         rc = add_map(pool, task, argument, count, &err);
@@ -662,9 +727,9 @@ int dray_map(dray_pool_t *pool, const struct dray_task *given, const struct dray
         }
     }
     if (rc == 0) {
-        *out = (struct dray_future){pool->job, pool->draft.layer, 0};
-        count_tasks(pool, (uint32_t)count);
-        close_draft(pool, &err); // no other joins it; without memory, with the next flush
+        *out = (struct dray_future){pool->job, newest(pool)->layer, 0};
+        count_tasks(pool, out->layer, (uint32_t)count);
+        close_drafts(pool, &err); // no other joins it; without memory, with the next flush
         send_some(pool, &err);
     }
     return client_error(rc, &err, error);

@@ -423,9 +423,9 @@ int results_begin_layer(struct job *job, struct error *err)
     return add_layer(job, 0, true) == 0 ? 0 : error_no_memory(err);
 }
 
-void results_grow_layer(struct job *job, uint32_t tasks)
+void results_grow_layer(struct job *job, uint32_t number, uint32_t tasks)
 {
-    struct layer *layer = &job->layer[job->layers - 1];
+    struct layer *layer = &job->layer[number];
 
     layer->tasks += tasks;
     layer->held += tasks;

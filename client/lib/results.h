@@ -62,7 +62,7 @@ struct job *results_find_job(const struct results *results, uint32_t id);
 // Any job of the pool that counts there; NULL: there is none.
 struct job *results_pool_job(const struct results *results, const size_t *unfinished, uint32_t *id);
 int results_begin_layer(struct job *job, struct error *err);
-void results_grow_layer(struct job *job, uint32_t tasks);
+void results_grow_layer(struct job *job, uint32_t layer, uint32_t tasks);
 bool results_job_ended(const struct job *job, struct error *why); // failed or cancelled
 bool results_job_kept(const struct job *job);
 size_t results_job_unfinished(const struct job *job);

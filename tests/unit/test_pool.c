@@ -195,6 +195,66 @@ static void test_dependencies(void **state)
 }
 
 // Each needs tasks of the other that were not sent when they were named.
+// Kinds of tasks by turns go to the layers that there are, as long as what they read is in layers before.
+static void test_kinds(void **state)
+{
+    static const char *const kind[] = {"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"};
+    enum { N = 12000, KINDS = sizeof(kind) / sizeof(kind[0]) };
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake);
+    dray_pool_t *pool = opened(dray, NULL);
+    struct dray_future *future = malloc(N * sizeof(*future));
+    uint64_t *value = calloc(N, sizeof(*value));
+    struct dray_error err = {0};
+    struct dray_gathered all;
+    unsigned random = 5;
+
+    // A loop: three layers, but for what the clock sends in between.
+    for (uint32_t i = 0; i < 300; i++) {
+        struct dray_task task = count;
+
+        task.name = kind[i % 3];
+        task.input = i % 3 > 0 ? &future[i - 1] : NULL;
+        task.inputs = i % 3 > 0;
+        assert_int_equal(dray_submit(pool, &task, &future[i], &err), 0);
+        assert_true(i < 3 || future[i].layer <= future[i - 3].layer + 2);
+        assert_true(i % 3 == 0 || future[i].layer > future[i - 1].layer);
+        value[i] = 1 + future[i].index + (i % 3 > 0 ? value[i - 1] : 0);
+    }
+    assert_true(future[299].layer < 150);
+    for (uint32_t i = 300; i < N; i++) {
+        struct dray_task task = count;
+        struct dray_future input[3];
+
+        task.name = kind[(uint32_t)rand_r(&random) % (1 + i % KINDS)];
+        task.input = input;
+        task.inputs = (size_t)rand_r(&random) % 4;
+        for (size_t k = 0; k < task.inputs; k++) {
+            uint32_t back = 1 + (uint32_t)rand_r(&random) % (i % 2 == 0 ? 20 : i);
+
+            input[k] = future[i - back];
+            value[i] += value[i - back];
+        }
+        assert_int_equal(dray_submit(pool, &task, &future[i], &err), 0);
+        value[i] += 1 + (uint64_t)future[i].index;
+        if (i % 1000 == 0) {
+            struct dray_future map;
+
+            assert_int_equal(dray_map(pool, &task, NULL, 3, &map, &err), 0);
+            assert_true(map.layer > future[i].layer && map.index == 0);
+        }
+    }
+    assert_int_equal(dray_gather(dray, future, N, 10000, &all, &err), 0);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_true(value_of(all.value[i]) == value[i]);
+    }
+    dray_gathered_free(&all);
+    free(future);
+    free(value);
+    dray_pool_close(pool);
+    dray_close(dray);
+}
+
 static void test_two_pools(void **state)
 {
     enum { N = 3000 };
@@ -679,6 +739,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_submit_and_gather, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_dependencies, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_kinds, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_two_pools, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_map_and_scatter, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_as_completed, set_up, tear_down),

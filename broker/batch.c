@@ -440,6 +440,8 @@ static int make_layer(const struct sched_action *action, struct arena *arena, Dr
     op->input_tasks = (uint32_t *)(uintptr_t)action->input_tasks; // read only
     op->has_timeout_ms = layer->has_timeout_ms;
     op->timeout_ms = layer->timeout_ms;
+    op->n_resource = layer->n_resource;
+    op->resource = layer->resource;
     *out = op;
     return 0;
 }

@@ -232,6 +232,10 @@ static int check_layer_op(struct checker *k, const Dray__LayerOp *m)
                          "layer %u has %u tasks, %zu inputs, %zu of known size, %zu bytes of op", m->layer,
                          m->tasks, m->n_input, m->n_input_tasks, m->op.len);
     }
+    rc = check_resources(k, m->resource, m->n_resource);
+    if (rc < 0) {
+        return rc;
+    }
     for (size_t i = 0; i < m->n_input; i++) {
         if (m->input[i]->layer > m->layer && !m->input[i]->has_job) {
             return error_set(k->err, EBADMSG, "layer %u reads layer %u, which is not before it", m->layer,

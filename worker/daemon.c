@@ -357,6 +357,8 @@ static int on_layers(struct daemon *daemon, const ProtobufCMessage *message, str
         event->u.layer.inputs = op->n_input;
         event->u.layer.input = op->input;
         event->u.layer.input_tasks = op->input_tasks;
+        event->u.layer.resources = op->n_resource;
+        event->u.layer.resource = op->resource;
         event->u.layer.instant = layers_get(&daemon->layers, op->job, op->layer)->size == KERNEL_INSTANT;
     }
     return 0;
@@ -544,7 +546,10 @@ static void send_files(struct daemon *daemon)
 // Another broker gives other jobs the same numbers: what is held for the last one must go.
 static int start_over(struct daemon *daemon, struct error *err)
 {
-    const struct agent_options options = {.threads = daemon->options.threads, .fetches_max = FETCHES_MAX};
+    const struct agent_options options = {.threads = daemon->options.threads,
+                                          .fetches_max = FETCHES_MAX,
+                                          .resources = daemon->options.resources,
+                                          .resource = daemon->options.resource};
 
     daemon->epoch++;
     if (daemon->executor != NULL) {

@@ -11,13 +11,9 @@
 #include "proto/log.h"
 #include "proto/socket.h"
 #include "worker/child/plugins.h"
+#include "worker/core/agent.h"
 
 struct daemon;
-
-struct daemon_resource {
-    const char *name;
-    uint32_t amount;
-};
 
 struct daemon_options {
     const char *broker;
@@ -33,7 +29,7 @@ struct daemon_options {
     // What tasks may ask for.
     const char *const *label;
     size_t labels;
-    const struct daemon_resource *resource;
+    const struct agent_resource *resource;
     size_t resources;
     const struct log *log;
 };

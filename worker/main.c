@@ -52,7 +52,7 @@ struct arguments {
     const char *scratch;
     const char *label[LABELS_MAX];
     size_t labels;
-    struct daemon_resource resource[RESOURCES_MAX];
+    struct agent_resource resource[RESOURCES_MAX];
     size_t resources;
     unsigned reconnect_ms;
     unsigned grace_ms;
@@ -170,7 +170,7 @@ static void add_label(struct arguments *arguments, const char *value, struct arg
 static void add_resource(struct arguments *arguments, char *item, struct argp_state *state)
 {
     char *equals = strchr(item, '=');
-    struct daemon_resource *resource = &arguments->resource[arguments->resources];
+    struct agent_resource *resource = &arguments->resource[arguments->resources];
 
     if (equals == NULL || equals == item || equals - item > NAME_MAX_BYTES) {
         argp_error(state, "--resources are names and numbers as gpu=2,licence=1, not \"%s\"", item);

@@ -396,6 +396,9 @@ static bool may_have(const struct world *world, const struct plan *plan, int cod
         (code == ECANCELED && (plan->cancelled_some || plan->cancelled))) {
         return true;
     }
+    if (code == ENOENT && plan->other != NULL && plan->piece > 0) {
+        return true; // it may be refused more layers
+    }
     return plan->other != NULL && may_have(world, plan->other, code);
 }
 
@@ -475,7 +478,14 @@ void customer_hears(struct world *world, struct customer *customer, const struct
         hears_rejected(world, customer, action);
         return;
     }
-    if (!customer->here || plan == NULL || plan->over || plan->owner != customer->number) {
+    if (!customer->here || plan == NULL || plan->over) {
+        return;
+    }
+    if (plan->owner != customer->number) {
+        // On its way while somebody else had the job, who may have given it back before the end arrives.
+        for (uint32_t n = 0; action->type == ACTION_RESULT && n < action->range.count; n++) {
+            plan->said[action->range.layer][action->range.first + n] = true;
+        }
         return;
     }
     if (action->type == ACTION_RESULT) {

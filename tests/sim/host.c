@@ -50,6 +50,7 @@ static void offer(struct world *world, struct host *host, bool able)
 void host_start(struct world *world, unsigned files, bool shared, bool able)
 {
     struct host *host = must(calloc(1, sizeof(*host)));
+    struct agent_resource resource[PLAN_RESOURCES];
     struct agent_options options;
 
     host->number = world->hosts;
@@ -58,8 +59,13 @@ void host_start(struct world *world, unsigned files, bool shared, bool able)
     host->shared = shared;
     host->files = files;
     offer(world, host, able);
+    for (int k = 0; k < PLAN_RESOURCES; k++) {
+        resource[k] = (struct agent_resource){plan_resource[k], host->amount[k]};
+    }
     options.threads = host->threads;
     options.fetches_max = random_between(&world->random, 1, 8);
+    options.resources = PLAN_RESOURCES;
+    options.resource = resource;
     host->agent = must(agent_create(&options));
     agent_actions_init(&host->actions);
     world->host[world->hosts++] = host;
@@ -375,6 +381,33 @@ static void check_can(const struct world *world, const struct host *host, const 
     }
 }
 
+// Nor does a host do more at once than it has for: not even while what it was told to stop goes on, or what
+// it had from an earlier session.
+static void check_amounts(const struct world *world, const struct host *host)
+{
+    uint32_t taken[PLAN_RESOURCES] = {0};
+
+    for (int r = 0; r < RUNS_MAX; r++) {
+        const struct run *run = &host->run[r];
+        const struct task_key *key = run->at < run->count ? &run->task[run->at].key : NULL;
+        const Dray__Layer *layer =
+            run->bundle != 0 && key != NULL
+                ? world_plan((struct world *)(uintptr_t)world, key->job)->graph->layer[key->layer]
+                : NULL;
+
+        for (size_t k = 0; layer != NULL && k < layer->n_resource; k++) {
+            taken[strcmp(layer->resource[k]->name, plan_resource[0]) == 0 ? 0 : 1] +=
+                layer->resource[k]->amount;
+        }
+    }
+    for (int k = 0; k < PLAN_RESOURCES; k++) {
+        if (taken[k] > host->amount[k]) {
+            world_fail(world, "host %u runs what takes %u of %u %s", host->number, taken[k], host->amount[k],
+                       plan_resource[k]);
+        }
+    }
+}
+
 static void run_start(struct world *world, struct host *host, const struct agent_action *action)
 {
     struct run *run = must(run_find(host, 0));
@@ -389,6 +422,7 @@ static void run_start(struct world *world, struct host *host, const struct agent
             run->task[run->count++] = (struct step){.key = {range->job, range->layer, range->first + i}};
         }
     }
+    check_amounts(world, host);
     run_next(world, host, run);
 }
 

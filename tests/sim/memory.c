@@ -363,7 +363,7 @@ static void build_more(struct build *build)
 static void story(unsigned fail_at)
 {
     static struct town town;
-    struct agent_options options = {1, 2};
+    struct agent_options options = {.threads = 1, .fetches_max = 2};
     struct sched_options broker;
     struct sched_counts counts;
     struct build build;

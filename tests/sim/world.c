@@ -272,6 +272,8 @@ static void layer_event(struct world *world, const struct sched_action *action, 
     event->u.layer.instant = action->range.layer % 3 == 0; // for long bundles from the beginning
     event->u.layer.inputs = layer->n_input;
     event->u.layer.input = layer->input;
+    event->u.layer.resources = layer->n_resource;
+    event->u.layer.resource = layer->resource;
     // Copied by the agent; of the plan, so that it lives until the letter is read.
     uint32_t *tasks = build_alloc(&plan->build, layer->n_input + 1, sizeof(*tasks));
 

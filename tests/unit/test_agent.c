@@ -56,8 +56,8 @@ static void fetched(struct play *play, enum agent_event_type type, uint32_t laye
 }
 
 // The outcome of tasks of one bundle, which is over when its number is given.
-static void outcome(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t first, uint32_t count,
-                    uint32_t bundle)
+static void outcome(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t first,
+                    uint32_t count, uint32_t bundle)
 {
     struct agent_event event[2] = {{.type = type}, {.type = AGENT_BUNDLE_OVER, .u.bundle = bundle}};
 
@@ -122,7 +122,7 @@ static struct agent_counts counts(const struct play *play)
 
 static void begin(struct play *play, uint32_t threads, uint32_t fetches)
 {
-    struct agent_options options = {threads, fetches};
+    struct agent_options options = {.threads = threads, .fetches_max = fetches};
 
     memset(play, 0, sizeof(*play));
     play->agent = agent_create(&options);
@@ -165,6 +165,65 @@ static void test_runs_in_order_on_free_threads(void **state)
     assert_true(said(&play, "report done j1:t0.7"));
     range(&play, AGENT_RELEASE, 0, 0, 10);
     assert_true(said(&play, "free j1:t0.6-7"));
+    end(&play);
+}
+
+// What is assigned, stopped or left over from an earlier session: no more of it runs than there is.
+static void test_no_more_is_taken_than_there_is(void **state)
+{
+    const struct agent_resource has[] = {{"gpu", 2}, {"disk", 1}};
+    const struct agent_options options = {.threads = 4, .fetches_max = 4, .resources = 2, .resource = has};
+    struct agent_event kill = {.type = AGENT_DROP, .u.range = {{1, 0, 0, 1}, 0, true, 0}};
+    struct play play;
+    struct agent_event event = {.type = AGENT_LAYER, .u.layer = {.job = 1, .tasks = 6}};
+    Dray__Resource gpu = DRAY__RESOURCE__INIT;
+    Dray__Resource *takes[] = {&gpu};
+
+    (void)state;
+    memset(&play, 0, sizeof(play));
+    play.agent = agent_create(&options);
+    assert_non_null(play.agent);
+    agent_actions_init(&play.actions);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
+    gpu.name = (char[]){"gpu"};
+    gpu.amount = 1;
+    event.u.layer.resources = 1;
+    event.u.layer.resource = takes;
+    assert_int_equal(step(&play, event), 0);
+    layer_one(&play, 1, 6, 0, DRAY__PATTERN__ONE_TO_ONE, 0, 6);
+    layer_one(&play, 2, 2, 0, 0, 0, 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 6), 0);
+    assert_true(said(&play, "run j1:t0.0"));
+    assert_true(said(&play, "run j1:t0.1"));
+    assert_int_equal(play.actions.count, 2);
+    // What takes nothing goes on beside them; dependents wait in no bundle of theirs.
+    assert_int_equal(range(&play, AGENT_ASSIGN, 1, 0, 6), 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 2, 0, 1), 0);
+    assert_true(said(&play, "run j1:t2.0"));
+    // Stopped, but not over.
+    assert_int_equal(step(&play, kill), 0);
+    assert_true(said(&play, "stop j1:t0.0"));
+    assert_int_equal(counts(&play).running, 3);
+    outcome(&play, AGENT_TASK_FAILED, 0, 0, 1, 1);
+    assert_true(said(&play, "run j1:t0.2"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 1, 1, 2);
+    assert_true(said(&play, "run j1:t0.3"));
+    assert_true(said(&play, "run j1:t1.1"));
+    // Another session: what ran still runs.
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_DISCONNECTED}), 0);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 4, 2), 0);
+    assert_int_equal(counts(&play).queued, 2);
+    outcome(&play, AGENT_TASKS_DONE, 2, 0, 1, 3);
+    assert_int_equal(counts(&play).queued, 2);
+    outcome(&play, AGENT_TASKS_DONE, 0, 2, 1, 4);
+    assert_true(said(&play, "run j1:t0.4"));
+    // Given back while it waits.
+    assert_int_equal(range(&play, AGENT_DROP, 0, 5, 1), 0);
+    assert_true(said(&play, "give back j1:t0.5"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 3, 1, 5);
+    outcome(&play, AGENT_TASKS_DONE, 1, 1, 1, 6);
+    outcome(&play, AGENT_TASKS_DONE, 0, 4, 1, 7);
     end(&play);
 }
 
@@ -629,6 +688,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_runs_in_order_on_free_threads),
+        cmocka_unit_test(test_no_more_is_taken_than_there_is),
         cmocka_unit_test(test_bundles_grow_with_what_is_learnt),
         cmocka_unit_test(test_all_threads_get_some),
         cmocka_unit_test(test_chain_is_one_bundle),

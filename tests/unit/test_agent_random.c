@@ -394,7 +394,7 @@ static void one_life(uint64_t seed, unsigned *ran)
     assert_non_null(play);
     play->random.state = seed * 77777;
     play->threads = random_between(&play->random, 1, 4);
-    struct agent_options options = {play->threads, random_between(&play->random, 1, 8)};
+    struct agent_options options = {.threads = play->threads, .fetches_max = random_between(&play->random, 1, 8)};
 
     build_init(&play->build);
     for (uint32_t l = 0; l < LAYERS; l++) {

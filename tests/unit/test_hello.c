@@ -32,7 +32,7 @@ static void test_full(void **state)
 {
     static const char *const data_dir[] = {"/a", "/b", NULL};
     static const char *const label[] = {"big", "fast"};
-    static const struct daemon_resource resource[] = {{"gpu", 2}, {"licence", 1}};
+    static const struct agent_resource resource[] = {{"gpu", 2}, {"licence", 1}};
     struct plugin plugin[] = {{.name = "sums"}, {.name = "stats"}};
     const struct plugins plugins = {.plugin = plugin, .count = 2};
     const struct daemon_options options = {.broker = "ipc://b",

@@ -83,7 +83,13 @@ struct agent *agent_create(const struct agent_options *options)
         free(agent);
         return NULL;
     }
-    agent->free_assignment = agent->last_assignment = NOBODY;
+    agent->free_assignment = agent->last_assignment = agent->parked = NOBODY;
+    if (stocks_create(agent) < 0) {
+        stocks_destroy(agent);
+        free(agent->slot);
+        free(agent);
+        return NULL;
+    }
     hash_init(&agent->jobs);
     hash_init(&agent->layers);
     arena_init(&agent->arena, 0);
@@ -102,6 +108,7 @@ void agent_destroy(struct agent *agent)
     free(agent->assignment);
     free(agent->heap);
     free(agent->slot);
+    stocks_destroy(agent);
     free(agent->range);
     free(agent);
 }

@@ -20,9 +20,17 @@
 
 struct agent;
 
+struct agent_resource {
+    const char *name;
+    uint32_t amount;
+};
+
 struct agent_options {
     uint32_t threads;     // bundles that run at once
     uint32_t fetches_max; // under way at once
+    // What those that run take no more of than there is.  Copied.
+    size_t resources;
+    const struct agent_resource *resource;
 };
 
 struct agent *agent_create(const struct agent_options *options);
@@ -64,6 +72,8 @@ struct agent_event {
             size_t inputs;
             Dray__Input *const *input; // copied
             const uint32_t *input_tasks;
+            size_t resources; // that each of its tasks takes while it runs
+            Dray__Resource *const *resource;
             bool instant; // its tasks take no time to speak of: nothing has to be learnt
         } layer;
         struct {

@@ -7,8 +7,9 @@ struct making {
     size_t first_range; // in agent->range
     uint64_t ns;        // that it is expected to take
     uint32_t tasks;
-    uint32_t outer;     // of those, ready by themselves
-    uint32_t outer_max; // so that all threads get some
+    uint32_t outer;                  // of those, ready by themselves
+    uint32_t outer_max;              // so that all threads get some
+    const struct agent_layer *layer; // of the first tasks
 };
 
 static bool push_range(struct agent *agent, struct making *making, const struct agent_layer *layer,
@@ -39,7 +40,9 @@ static bool push_range(struct agent *agent, struct making *making, const struct 
 static void comes_soon(struct agent *agent, struct block *block, uint32_t cell, void *arg)
 {
     (void)arg;
-    if ((block->queued & bit(cell)) != 0 && ++block->soon[cell] == block->missing[cell]) {
+    // What takes resources waits until it can run.
+    if (block->layer->takes == NULL && (block->queued & bit(cell)) != 0 &&
+        ++block->soon[cell] == block->missing[cell]) {
         block->inner |= bit(cell);
         task_ready(agent, block, cell);
     }
@@ -138,7 +141,10 @@ static bool take_some(struct agent *agent, struct making *making)
 {
     uint32_t number = agent->heap[0];
     struct assignment *assignment = &agent->assignment[number];
-    uint32_t room = room_for(making, assignment->layer);
+    const struct agent_layer *layer = assignment->layer;
+    bool alike = making->layer == NULL || making->layer == layer ||
+                 (making->layer->takes == NULL && layer->takes == NULL);
+    uint32_t room = alike ? room_for(making, layer) : 0;
     uint32_t cell = 0;
     struct block *block = room > 0 ? find_ready(agent, assignment, number, &cell) : NULL;
     bool inner = block != NULL && (block->inner & bit(cell)) != 0;
@@ -160,6 +166,7 @@ static bool take_some(struct agent *agent, struct making *making)
     if (!push_range(agent, making, block->layer, block->first + cell, count)) {
         return false;
     }
+    making->layer = making->tasks == 0 ? layer : making->layer;
     making->tasks += count;
     making->outer += inner ? 0 : count;
     making->ns += count * (block->layer->ns > 0 ? block->layer->ns : BUNDLE_NS);
@@ -198,6 +205,10 @@ bool bundles_run(struct agent *agent)
         struct making making = {.first_range = agent->ranges, .outer_max = (agent->ready - 1) / idle + 1};
         struct agent_action *action;
 
+        if (!stocks_suffice(agent, agent->assignment[agent->heap[0]].layer)) {
+            order_park(agent);
+            continue;
+        }
         if (!actions_reserve(agent, 1)) {
             return false;
         }
@@ -212,6 +223,7 @@ bool bundles_run(struct agent *agent)
         agent->last_bundle = agent->last_bundle < UINT32_MAX ? agent->last_bundle + 1 : 1;
         *slot = (struct slot){.bundle = agent->last_bundle};
         agent->bundles++;
+        stocks_take(agent, making.layer, (uint32_t)(slot - agent->slot));
         action = action_push(agent, AGENT_RUN);
         action->bundle = slot->bundle;
         action->u.ranges = agent->ranges - making.first_range;
@@ -226,6 +238,7 @@ void bundle_over(struct agent *agent, uint32_t number)
         if (agent->slot[s].bundle == number) {
             agent->slot[s].bundle = 0;
             agent->bundles--;
+            stocks_give(agent, s);
         }
     }
 }

@@ -75,7 +75,7 @@ static void check_tasks(const struct agent *agent, const struct block *block)
         if ((block->ready & bit(cell)) != 0) {
             MUST(count_missing(agent, block->layer, index) == 0);
             MUST(assignment->cursor <= index);
-            MUST(agent->heap[assignment->heap_at] == block->assignment[cell]);
+            MUST(assignment->parked || agent->heap[assignment->heap_at] == block->assignment[cell]);
         } else if ((block->queued & bit(cell)) != 0) {
             MUST(block->missing[cell] > 0 && block->soon[cell] == 0);
             MUST(count_missing(agent, block->layer, index) == block->missing[cell]);
@@ -145,6 +145,7 @@ static void check_order(const struct agent *agent)
     uint32_t tasks = 0;
     uint32_t ready = 0;
     uint32_t in_heap = 0;
+    uint32_t parked = 0;
 
     for (uint32_t a = 0; a < agent->assignments; a++) {
         const struct assignment *assignment = &agent->assignment[a];
@@ -155,13 +156,35 @@ static void check_order(const struct agent *agent)
         MUST(assignment->tasks > 0 && assignment->ready <= assignment->tasks);
         tasks += assignment->tasks;
         ready += assignment->ready;
-        in_heap += assignment->ready > 0 ? 1 : 0;
+        in_heap += assignment->ready > 0 && !assignment->parked ? 1 : 0;
+        parked += assignment->parked ? 1 : 0;
+        MUST(!assignment->parked || assignment->ready > 0);
     }
     MUST(tasks == agent->waiting + agent->running);
     MUST(ready == agent->ready && in_heap == agent->heap_count);
+    for (uint32_t a = agent->parked; a != NOBODY; a = agent->assignment[a].next) {
+        MUST(agent->assignment[a].parked && parked-- > 0);
+    }
+    MUST(parked == 0);
     for (uint32_t h = 1; h < agent->heap_count; h++) {
         MUST(agent->assignment[agent->heap[(h - 1) / 2]].sequence <
              agent->assignment[agent->heap[h]].sequence);
+    }
+}
+
+// What is not left is taken by what runs.
+static void check_stocks(const struct agent *agent)
+{
+    for (size_t k = 0; k < agent->options.resources; k++) {
+        uint64_t taken = 0;
+
+        for (uint32_t s = 0; s < agent->options.threads; s++) {
+            uint32_t some = agent->slot_takes[s * agent->options.resources + k];
+
+            MUST(some == 0 || agent->slot[s].bundle != 0);
+            taken += some;
+        }
+        MUST(taken + agent->stock[k].left == agent->stock[k].amount);
     }
 }
 
@@ -178,6 +201,7 @@ void agent_check(const struct agent *agent)
         }
     }
     check_order(agent);
+    check_stocks(agent);
     for (const struct block *block = agent->line_head; block != NULL; block = block->line_next) {
         lines++;
     }

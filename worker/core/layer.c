@@ -125,6 +125,7 @@ static void layer_destroy(struct agent *agent, struct agent_layer *layer)
         }
     }
     free(layer->block);
+    free(layer->takes);
     free(layer);
     if (job->layers == NULL) {
         job_destroy(agent, job);
@@ -274,6 +275,7 @@ int agent_layer_learn(struct agent *agent, const struct agent_event *event, stru
         rc = link_input(agent, layer, &layer->input[k], event->u.layer.input[k],
                         event->u.layer.input_tasks[k]);
     }
+    rc = rc == 0 ? layer_asks(agent, layer, event) : rc;
     if (rc < 0) {
         forget_inputs(layer);
         layers_tidy(agent);

@@ -85,7 +85,7 @@ uint32_t assignment_get(struct agent *agent, struct agent_layer *layer, uint32_t
     }
     number = agent->free_assignment;
     if (number != NOBODY) {
-        agent->free_assignment = agent->assignment[number].next_free;
+        agent->free_assignment = agent->assignment[number].next;
     } else {
         if (agent->assignments == agent->assignments_max && !make_room(agent)) {
             return NOBODY;
@@ -107,7 +107,7 @@ void assignment_left(struct agent *agent, uint32_t number, uint32_t tasks)
         return;
     }
     assignment->layer = NULL;
-    assignment->next_free = agent->free_assignment;
+    assignment->next = agent->free_assignment;
     agent->free_assignment = number;
     if (agent->last_assignment == number) {
         agent->last_assignment = NOBODY;
@@ -129,6 +129,17 @@ void order_add(struct agent *agent, uint32_t number, uint32_t index, uint32_t co
     }
 }
 
+static void unpark(struct agent *agent, uint32_t number)
+{
+    uint32_t *link = &agent->parked;
+
+    while (*link != number) {
+        link = &agent->assignment[*link].next;
+    }
+    *link = agent->assignment[number].next;
+    agent->assignment[number].parked = false;
+}
+
 void order_remove(struct agent *agent, uint32_t number, uint32_t count)
 {
     struct assignment *assignment = &agent->assignment[number];
@@ -136,9 +147,34 @@ void order_remove(struct agent *agent, uint32_t number, uint32_t count)
     assignment->ready -= count;
     agent->ready -= count;
     assignment->layer->ready -= count;
-    if (assignment->ready == 0) {
-        assignment->cursor = assignment->end;
+    if (assignment->ready > 0) {
+        return;
+    }
+    assignment->cursor = assignment->end;
+    if (assignment->parked) {
+        unpark(agent, number);
+    } else {
         heap_remove(agent, number);
+    }
+}
+
+void order_park(struct agent *agent)
+{
+    uint32_t number = agent->heap[0];
+
+    heap_remove(agent, number);
+    agent->assignment[number].parked = true;
+    agent->assignment[number].next = agent->parked;
+    agent->parked = number;
+}
+
+void order_unpark(struct agent *agent)
+{
+    while (agent->parked != NOBODY) {
+        uint32_t number = agent->parked;
+
+        unpark(agent, number);
+        heap_up(agent, agent->heap_count++, number);
     }
 }
 

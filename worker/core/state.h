@@ -14,6 +14,7 @@
 // Invariants (agent_check):
 //   queued, ready, running exclude one another; all have an assignment
 //   missing of a queued task = its needs that are not held, at least 1; of a ready one: 0
+//   tasks that take resources are in bundles of their own layer only, which take them together
 //   a partition that a queued task lacks is expected (a task here makes it), on its way, or in the line for
 //   fetching
 #ifndef DRAY_WORKER_CORE_STATE_H
@@ -95,6 +96,7 @@ struct agent_layer {
     uint32_t blocks;
     struct block **block;
     uint32_t queued, ready, running;
+    uint32_t *takes;     // of each resource that there is; NULL: nothing
     uint64_t ns;         // that a task takes; 0: not known yet
     uint32_t bundle_max; // tasks
 };
@@ -113,13 +115,19 @@ struct assignment {
     uint32_t tasks;  // not gone yet
     uint32_t ready;
     uint32_t heap_at;
-    uint32_t next_free;
+    uint32_t next; // free: the next such.  Parked: the next of those
+    bool parked;   // not in the heap: what its tasks take is not left
 };
 
 // A bundle that runs.
 struct slot {
     uint32_t bundle; // 0: none
     uint32_t ticks;
+};
+
+struct stock { // of a resource
+    char *name;
+    uint32_t amount, left;
 };
 
 struct agent {
@@ -133,7 +141,10 @@ struct agent {
     uint64_t sequence;
     uint32_t *heap; // of assignments, least sequence first
     uint32_t heap_count;
-    uint32_t waiting; // tasks: queued and ready
+    uint32_t parked; // a list; NOBODY: empty
+    struct stock *stock;
+    uint32_t *slot_takes; // by slot and resource
+    uint32_t waiting;     // tasks: queued and ready
     uint32_t ready;
     uint32_t running;
     struct slot *slot; // options.threads
@@ -268,6 +279,9 @@ uint32_t assignment_get(struct agent *agent, struct agent_layer *layer, uint32_t
 // So many of its tasks are gone; frees it with the last.
 void assignment_left(struct agent *agent, uint32_t number, uint32_t tasks);
 void task_ready(struct agent *agent, struct block *block, uint32_t cell);
+// The first one comes back into the order with order_unpark: there is not enough of what its tasks take.
+void order_park(struct agent *agent);
+void order_unpark(struct agent *agent);
 // As many ready tasks of an assignment that is in use as the mask has.
 void order_add(struct agent *agent, uint32_t number, uint32_t index, uint32_t count);
 void order_remove(struct agent *agent, uint32_t number, uint32_t count);
@@ -299,6 +313,16 @@ void tasks_leave(struct agent *agent, struct block *block, uint64_t mask);
 void tasks_over(struct agent *agent, struct block *block, uint64_t mask);
 // Running ones go back to where they came from.
 int task_restart(struct agent *agent, struct block *block, uint32_t cell);
+
+// ---- stock.c -----------------------------------------------------------------------------
+
+int stocks_create(struct agent *agent); // -1: no memory
+void stocks_destroy(struct agent *agent);
+int layer_asks(const struct agent *agent, struct agent_layer *layer, const struct agent_event *event);
+// For a bundle of the layer's tasks; it is on a slot, it is over.
+bool stocks_suffice(const struct agent *agent, const struct agent_layer *layer);
+void stocks_take(struct agent *agent, const struct agent_layer *layer, uint32_t slot);
+void stocks_give(struct agent *agent, uint32_t slot);
 
 // ---- bundle.c ----------------------------------------------------------------------------
 

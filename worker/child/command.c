@@ -1,20 +1,15 @@
 // Commands: a process each, started by a small helper (worker/host/spawner.h says why), its pipes read here.
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "proto/template.h"
-#include "worker/child/capture.h"
-#include "worker/child/children_state.h"
+#include "worker/child/command_state.h"
 #include "worker/child/scratch.h"
 
 enum {
@@ -23,34 +18,6 @@ enum {
     QUIET_MS = 3,
 };
 #define NS_PER_MS UINT64_C(1000000)
-
-// One command.
-struct job {
-    struct children *children;
-    const Dray__Command *command;
-    struct child_task *task;
-    const char *directory; // in which it runs
-    bool scratch;          // that is its own
-    char *output;          // path; NULL: standard output
-    struct stat before;    // of it
-    bool was_there;
-    const char *program; // as in argv, for people
-    int out, err, in;    // our ends of its pipes; -1: none, or closed
-    struct capture capture;
-    struct tail tail;
-    // standard input
-    const uint8_t *in_text; // unless it is partitions
-    size_t in_size;
-    size_t in_at, in_count;
-    size_t in_done; // bytes of the current piece
-    // its end
-    bool exited;
-    struct channel_word exit;
-    int ending; // errno value why it was ended
-    struct error why;
-    uint64_t kill_ns; // when asking turns into ending; 0: not asked
-    bool killed;
-};
 
 // ---- the helper -------------------------------------------------------------------------------
 
@@ -87,230 +54,6 @@ static int start_spawner(struct children *children, struct error *err)
     return rc;
 }
 
-// ---- texts ------------------------------------------------------------------------------------
-
-static int expand(struct job *job, const uint32_t *place, const void *text, size_t text_size, char **out,
-                  size_t *size, struct error *err)
-{
-    return template_expand(job->command, job->task->index, place, text, text_size, &job->children->arena, out,
-                           size, err);
-}
-
-static int expand_text(struct job *job, const uint32_t *place, const char *text, char **out,
-                       struct error *err)
-{
-    size_t size;
-
-    return expand(job, place, text, strlen(text), out, &size, err);
-}
-
-// Parameters went into it: still below the working directory?
-static int check_below(const char *path, struct error *err)
-{
-    const char *at = path;
-
-    if (path[0] == '/' || path[0] == '\0') {
-        return error_set(err, EINVAL, "the path '%.300s' is not below the working directory", path);
-    }
-    for (; at != NULL; at = strchr(at, '/'), at = at != NULL ? at + 1 : NULL) {
-        if (strncmp(at, "..", 2) == 0 && (at[2] == '/' || at[2] == '\0')) {
-            return error_set(err, EINVAL, "the path '%.300s' leaves the working directory", path);
-        }
-    }
-    return 0;
-}
-
-static int below(struct job *job, const char *path, char **out, struct error *err)
-{
-    int rc = check_below(path, err);
-
-    if (rc == 0) {
-        *out = arena_printf(&job->children->arena, "%s/%s", job->directory, path);
-        rc = *out != NULL ? 0 : error_no_memory(err);
-    }
-    return rc;
-}
-
-// ---- its folder and files ---------------------------------------------------------------------
-
-static int choose_directory(struct job *job, struct error *err)
-{
-    struct children *children = job->children;
-    char *directory;
-    int rc;
-
-    if (job->command->directory != NULL) {
-        rc = expand_text(job, NULL, job->command->directory, &directory, err);
-        if (rc == 0) {
-            job->directory = directory;
-        }
-        return rc;
-    }
-    directory = arena_printf(&children->arena, "%s/%llu", children->scratch,
-                             (unsigned long long)(children->folders + !children->spare));
-    if (directory == NULL) {
-        return error_no_memory(err);
-    }
-    // The one of the command before, when that has left it as it was and it is still there.
-    if (children->spare && scratch_is_untouched(directory)) {
-        job->directory = directory;
-        job->scratch = true;
-        return 0;
-    }
-    if (children->spare) {
-        scratch_remove(directory);
-    }
-    children->folders += !children->spare;
-    children->spare = false;
-    if (mkdir(directory, S_IRWXU) != 0) {
-        int code = errno;
-
-        // Somebody cleaned up: once more from the start.
-        if (code == ENOENT && mkdir(children->scratch, S_IRWXU) == 0 && mkdir(directory, S_IRWXU) == 0) {
-            code = 0;
-        }
-        if (code != 0) {
-            return error_set(err, code, "cannot make the scratch folder %.300s: %s", directory,
-                             strerror(code));
-        }
-    }
-    job->directory = directory;
-    job->scratch = true;
-    return 0;
-}
-
-static int write_all(int fd, const uint8_t *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, data, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
-
-        if (n < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (n > 0) {
-            data += n;
-            size -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
-static int check_bytes(const struct partition *p, uint32_t input, struct error *err)
-{
-    return p->kind == PARTITION_BYTES
-               ? 0
-               : error_set(err, EINVAL, "input %u is a table; a command takes bytes", input);
-}
-
-static int check_list(const struct job *job, uint32_t input, struct error *err)
-{
-    size_t lists = job->task->inputs.lists;
-
-    return input < lists ? 0 : error_set(err, EINVAL, "there is no input %u: the task has %zu", input, lists);
-}
-
-static void make_parents(struct job *job, char *path)
-{
-    // Folders below the working directory alone.
-    for (char *at = path + strlen(job->directory) + 1; (at = strchr(at, '/')) != NULL; at++) {
-        *at = '\0';
-        mkdir(path, S_IRWXU);
-        *at = '/';
-    }
-}
-
-// A file with partitions [first, last) of all of the task's.
-static int write_file(struct job *job, const char *name, uint32_t input, uint32_t first, uint32_t last,
-                      struct error *err)
-{
-    char *path;
-    int fd, rc = below(job, name, &path, err);
-
-    if (rc != 0) {
-        return rc;
-    }
-    make_parents(job, path);
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR);
-    if (fd < 0) {
-        return error_set(err, errno, "cannot make the input file %.300s: %s", path, strerror(errno));
-    }
-    for (uint32_t i = first; i < last && rc == 0; i++) {
-        const struct partition *p = job->task->inputs.partition[i];
-
-        rc = check_bytes(p, input, err);
-        if (rc == 0) {
-            rc = write_all(fd, p->bytes->data, p->bytes->size);
-            if (rc != 0) {
-                error_set(err, -rc, "cannot write the input file %.300s: %s", path, strerror(-rc));
-            }
-        }
-    }
-    close(fd);
-    return rc;
-}
-
-// "{i}" makes it a file for each partition.
-static int write_files(struct job *job, const Dray__CommandFile *file, struct error *err)
-{
-    static const uint32_t zero = 0, one = 1;
-    const uint32_t *start = job->task->inputs.start;
-    char *first, *second;
-    int rc = check_list(job, file->input, err);
-
-    rc = rc == 0 ? expand_text(job, &zero, file->path, &first, err) : rc;
-    rc = rc == 0 ? expand_text(job, &one, file->path, &second, err) : rc;
-    if (rc != 0) {
-        return rc;
-    }
-    if (strcmp(first, second) == 0) {
-        return write_file(job, first, file->input, start[file->input], start[file->input + 1], err);
-    }
-    for (uint32_t i = start[file->input]; i < start[file->input + 1] && rc == 0; i++) {
-        uint32_t place = i - start[file->input];
-
-        rc = expand_text(job, &place, file->path, &first, err);
-        if (rc == 0) {
-            rc = write_file(job, first, file->input, i, i + 1, err);
-        }
-    }
-    return rc;
-}
-
-// Those that were put into a folder which is not its own.
-static void remove_files(struct job *job, const Dray__CommandFile *file)
-{
-    const uint32_t *start = job->task->inputs.start;
-
-    for (uint32_t i = 0;
-         check_list(job, file->input, NULL) == 0 && i < start[file->input + 1] - start[file->input]; i++) {
-        char *name, *path;
-
-        if (expand_text(job, &i, file->path, &name, NULL) == 0 && below(job, name, &path, NULL) == 0) {
-            unlink(path);
-        }
-    }
-}
-
-static int prepare_files(struct job *job, size_t *written, struct error *err)
-{
-    const Dray__Command *command = job->command;
-    char *name;
-    int rc = 0;
-
-    for (size_t i = 0; i < command->n_file && rc == 0; i++) {
-        rc = write_files(job, command->file[i], err);
-        *written += rc == 0;
-    }
-    if (rc == 0 && command->output != NULL) {
-        rc = expand_text(job, NULL, command->output, &name, err);
-        rc = rc == 0 ? below(job, name, &job->output, err) : rc;
-        if (rc == 0) {
-            job->was_there = stat(job->output, &job->before) == 0;
-        }
-    }
-    return rc;
-}
-
 // ---- the request ------------------------------------------------------------------------------
 
 struct piece {
@@ -330,7 +73,7 @@ static int add_expanded(struct job *job, struct piece *piece, size_t *count, uin
 {
     char *expanded;
     size_t size;
-    int rc = expand(job, NULL, text->data, text->len, &expanded, &size, err);
+    int rc = command_expand(job, NULL, text->data, text->len, &expanded, &size, err);
 
     return rc == 0 ? add_piece(piece, count, total, expanded, size) : rc;
 }
@@ -456,7 +199,7 @@ static int open_input(struct job *job, struct error *err)
     int rc = 0;
 
     if (job->command->has_stdin && job->command->stdin_template) {
-        rc = expand(job, NULL, given->data, given->len, &text, &job->in_size, err);
+        rc = command_expand(job, NULL, given->data, given->len, &text, &job->in_size, err);
         job->in_text = (const uint8_t *)text;
         job->in_count = 1;
     } else if (job->command->has_stdin) {
@@ -464,12 +207,12 @@ static int open_input(struct job *job, struct error *err)
         job->in_size = given->len;
         job->in_count = 1;
     } else if (job->command->has_stdin_input) {
-        rc = check_list(job, list, err);
+        rc = command_check_list(job, list, err);
         if (rc == 0) {
             job->in_count = inputs->start[list + 1] - inputs->start[list];
         }
         for (size_t i = 0; i < job->in_count && rc == 0; i++) {
-            rc = check_bytes(inputs->partition[inputs->start[list] + i], list, err);
+            rc = command_check_bytes(inputs->partition[inputs->start[list] + i], list, err);
         }
     }
     return rc;
@@ -721,68 +464,10 @@ static int judge(struct job *job, uint32_t timeout_ms, struct error *err)
     return rc;
 }
 
-static int read_file(int fd, uint8_t *to, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = read(fd, to, size < (size_t)1 << 30 ? size : (size_t)1 << 30);
-
-        if (n <= 0 && !(n < 0 && errno == EINTR)) {
-            return n == 0 ? -EIO : -errno;
-        }
-        if (n > 0) {
-            to += n;
-            size -= (size_t)n;
-        }
-    }
-    return 0;
-}
-
-static bool is_untouched(const struct job *job, const struct stat *now)
-{
-    return job->was_there && job->before.st_ino == now->st_ino && job->before.st_size == now->st_size &&
-           job->before.st_mtim.tv_sec == now->st_mtim.tv_sec &&
-           job->before.st_mtim.tv_nsec == now->st_mtim.tv_nsec;
-}
-
-static int read_output_file(struct job *job, struct buffer **out, struct error *err)
-{
-    int fd = open(job->output, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    const char *name = job->output + strlen(job->directory) + 1;
-    struct buffer *buffer = NULL;
-    struct stat info;
-    uint8_t *data;
-    int rc = 0;
-
-    if (fd < 0 || fstat(fd, &info) != 0) {
-        rc = error_set(err, errno, "ended well, but its output file %.200s cannot be read: %s", name,
-                       strerror(errno));
-    } else if (!S_ISREG(info.st_mode)) {
-        rc = error_set(err, EINVAL, "its output file %.200s is not a regular file", name);
-    } else if (is_untouched(job, &info)) {
-        rc = error_set(err, ENOENT,
-                       "ended well, but did not write its output file %.200s: the one there is older", name);
-    } else {
-        rc = children_take(job->children, (uint64_t)info.st_size, "its output file", err);
-    }
-    if (rc == 0) {
-        buffer = buffer_create((size_t)info.st_size, &data);
-        rc = buffer == NULL ? error_no_memory(err) : read_file(fd, data, (size_t)info.st_size);
-        if (rc != 0 && buffer != NULL) {
-            error_set(err, -rc, "cannot read its output file %.200s: %s", name, strerror(-rc));
-            buffer_unref(buffer);
-        }
-    }
-    close_fd(&fd);
-    if (rc == 0) {
-        *out = buffer;
-    }
-    return rc;
-}
-
 static int take_result(struct job *job, struct error *err)
 {
     struct buffer *buffer = NULL;
-    int rc = job->output != NULL ? read_output_file(job, &buffer, err)
+    int rc = job->output != NULL ? command_read_output(job, &buffer, err)
                                  : capture_finish(&job->capture, job->children, &buffer, err);
 
     if (rc == 0) {
@@ -800,10 +485,10 @@ static int run(struct job *job, uint32_t timeout_ms, size_t *files, struct error
     int rc = job->children->spawner.pid == 0 ? start_spawner(job->children, err) : 0;
 
     if (rc == 0) {
-        rc = choose_directory(job, err);
+        rc = command_choose_directory(job, err);
     }
     if (rc == 0) {
-        rc = prepare_files(job, files, err);
+        rc = command_prepare_files(job, files, err);
     }
     if (rc == 0) {
         rc = open_input(job, err);
@@ -874,7 +559,7 @@ void command_run(struct children *children, const Dray__Command *command, uint32
         }
     }
     for (size_t i = 0; i < files && !job.scratch; i++) {
-        remove_files(&job, command->file[i]);
+        command_remove_files(&job, command->file[i]);
     }
     if (children->spawner.pid != 0) {
         process_trim(&children->spawner);

@@ -205,6 +205,7 @@ static void fetch_partition(struct daemon *daemon, const struct agent_action *ac
     fetch->layer = key->layer;
     fetch->index = key->index;
     fetch->worker = action->worker;
+    fetch->ahead = action->ahead;
     fetch->incarnation = from->incarnation;
     exchange_fetch(daemon->exchange, fetch);
 }

@@ -238,6 +238,23 @@ void downloads_ask(struct downloads *downloads)
 
 // ---- receiving --------------------------------------------------------------------
 
+// What comes ahead of its task leaves room for those that run.
+static int check_room(const struct budget *budget, const struct fetch *fetch, uint64_t bytes,
+                      struct error *err)
+{
+    uint64_t limit = budget_limit(budget) / 4 * 3;
+    uint64_t used = budget_used(budget);
+
+    if (!fetch->ahead || limit == 0 || (used <= limit && bytes <= limit - used)) {
+        return 0;
+    }
+    return error_set(err, ENOMEM,
+                     "not enough memory for a partition of %" PRIu64
+                     " bytes from another worker, while tasks "
+                     "run: %" PRIu64 " of %" PRIu64 " bytes are in use",
+                     bytes, used, budget_limit(budget));
+}
+
 static int learn_total(struct source *source, struct download *download, uint64_t total)
 {
     struct error *err = &download->fetch->err;
@@ -251,7 +268,10 @@ static int learn_total(struct source *source, struct download *download, uint64_
     if (total == 0 || total > SIZE_MAX / 2) {
         return error_set(err, EBADMSG, "a partition of %" PRIu64 " bytes cannot be", total);
     }
-    rc = budget_take(source->owner->budget, total, "a partition from another worker", err);
+    rc = check_room(source->owner->budget, download->fetch, total, err);
+    if (rc == 0) {
+        rc = budget_take(source->owner->budget, total, "a partition from another worker", err);
+    }
     if (rc != 0) {
         return rc;
     }

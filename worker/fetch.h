@@ -13,6 +13,7 @@ struct fetch {
     uint64_t epoch; // the owner's
     uint32_t job, layer, index;
     uint32_t worker;
+    bool ahead;           // of its task, while others run
     uint64_t incarnation; // of the process that is asked; another one's answer does not count
     char **endpoint;      // of its exchange, best first
     size_t endpoints;

@@ -210,6 +210,43 @@ class Jobs(cluster.ClusterTest):
         self.assertEqual(ended["worker"], "w-seven")
         self.assertIsNone(worker.child.poll())
 
+    def test_inputs_wait_for_memory(self):
+        """A worker has room for one or two inputs of those that its queue needs: they come when others have gone."""
+        broker = self.broker()
+        for name, memory in (("maker", "256M"), ("small", "20M")):
+            process = self.start(cluster.BIN / "dray-worker", broker.endpoint, "--memory", memory, "--threads", "1",
+                                 "--name", name)
+            process.wait_text("connected to the broker")
+        client = wire.Peer(broker.endpoint)
+        layers = [dict(tasks=8, worker=["maker"], op=wire.op(dict(busy=dict(nanoseconds=1000, output_bytes=8 << 20)))),
+                  dict(tasks=8, worker=["small"], op=wire.op(dict(busy=dict(nanoseconds=2500000000))), wanted=True,
+                       input=[dict(layer=0, pattern="ONE_TO_ONE")])]
+        _, accepted = client.submit(layers)
+        # The others wait for as long as the first one runs.
+        kind, message, _ = client.hear_kind("RESULT", "JOB_ENDED", timeout=20 * cluster.SLOW)
+        self.assertEqual(kind, "RESULT", message)
+        client.say("CANCEL", job=accepted["job"])
+        client.hear_kind("JOB_ENDED")
+        # Two at a time, never more.
+        layers[1] = dict(tasks=4, worker=["small"], op=wire.op(dict(busy=dict(nanoseconds=1000))), wanted=True,
+                         input=[dict(layer=0, pattern="FAN_IN", width=2)])
+        results, ended = self.run_job(client, layers)
+        self.assertEqual((ended["state"], len(results)), (3, 4), ended)
+
+    def test_input_too_large_for_the_memory(self):
+        broker = self.broker()
+        for name, memory in (("maker", "256M"), ("small", "20M")):
+            process = self.start(cluster.BIN / "dray-worker", broker.endpoint, "--memory", memory, "--threads", "1",
+                                 "--name", name)
+            process.wait_text("connected to the broker")
+        client = wire.Peer(broker.endpoint)
+        layers = [dict(tasks=1, worker=["maker"], op=wire.op(dict(busy=dict(nanoseconds=1000, output_bytes=40 << 20)))),
+                  dict(tasks=1, worker=["small"], op=wire.op(dict(count={})), wanted=True,
+                       input=[dict(layer=0, pattern="ONE_TO_ONE")])]
+        _, ended = self.run_job(client, layers)
+        self.assertEqual(ended["state"], 4)
+        self.assertIn("a partition from another worker", ended["why"]["text"])
+
     def test_bad_graphs_are_rejected_in_words(self):
         broker = self.broker()
         client = wire.Peer(broker.endpoint)

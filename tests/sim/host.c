@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FETCH_FAULT_PERCENT = 1 };
+enum { FETCH_FAULT_PERCENT = 1, NO_MEMORY_PERCENT = 40 };
 
 static void *must(void *pointer)
 {
@@ -553,7 +553,12 @@ void host_fetch_over(struct world *world, struct letter *letter)
     }
     event.u.task.key = letter->key;
     event.u.task.text = "not there";
-    if (letter->value != 0) {
+    // In some worlds: seeds that are kept in CMakeLists.txt stay what they are.
+    if (letter->value != 0 && world->options.faults && world->options.seed % 16 == 15 &&
+        random_percent(&world->random, NO_MEMORY_PERCENT)) {
+        event.u.task.code = ENOMEM;
+        event.u.task.text = "no memory";
+    } else if (letter->value != 0) {
         store_put(letter->host, letter->key, letter->value);
         event.type = AGENT_FETCHED;
     }

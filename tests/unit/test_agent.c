@@ -393,6 +393,117 @@ static void test_fetches_and_frees_copies(void **state)
     end(&play);
 }
 
+static void no_memory(struct play *play, uint32_t layer, uint32_t index)
+{
+    struct agent_event event = {.type = AGENT_FETCH_FAILED};
+
+    event.u.task.key = (struct task_key){1, layer, index};
+    event.u.task.code = ENOMEM;
+    event.u.task.text = "no room";
+    assert_int_equal(step(play, event), 0);
+}
+
+// Layer 1 over layer 0, which is with w7.
+static void assign_remote(struct play *play, uint32_t tasks, uint32_t width)
+{
+    layer_one(play, 1, tasks, 0, width > 1 ? DRAY__PATTERN__FAN_IN : DRAY__PATTERN__ONE_TO_ONE,
+              width > 1 ? width : 0, tasks * width);
+
+    struct agent_event events[] = {
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 0, tasks}},
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 0, tasks * width}, 7, false, 0}},
+    };
+    assert_int_equal(agent_step(play->agent, events, 2, &play->actions, NULL), 0);
+    agent_check(play->agent);
+}
+
+static void test_memory_comes_back(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 3);
+    assign_remote(&play, 6, 1);
+    assert_int_equal(counts(&play).fetching, 3);
+    fetched(&play, AGENT_FETCHED, 0, 0);
+    assert_true(said(&play, "run j1:t1.0"));
+    assert_true(said(&play, "fetch j1:t0.3 from w7"));
+    no_memory(&play, 0, 1);
+    no_memory(&play, 0, 2);
+    no_memory(&play, 0, 3);
+    assert_int_equal(play.actions.count, 0);
+    assert_int_equal(counts(&play).queued, 5);
+    // A task is over, and what it needed goes: one fetch tries whether that is enough.
+    outcome(&play, AGENT_TASKS_DONE, 1, 0, 1, 1);
+    assert_true(said(&play, "free j1:t0.0"));
+    assert_true(said(&play, "fetch j1:t0.1 from w7"));
+    assert_int_equal(counts(&play).fetching, 1);
+    fetched(&play, AGENT_FETCHED, 0, 1);
+    assert_true(said(&play, "run j1:t1.1"));
+    assert_int_equal(counts(&play).fetching, 2);
+    fetched(&play, AGENT_FETCHED, 0, 2);
+    assert_int_equal(counts(&play).fetching, 3);
+    // Without news it is tried again after a while.
+    no_memory(&play, 0, 3);
+    no_memory(&play, 0, 4);
+    no_memory(&play, 0, 5);
+    for (int tick = 1; tick < 4; tick++) {
+        assert_int_equal(step(&play, (struct agent_event){.type = AGENT_TICK}), 0);
+        assert_int_equal(counts(&play).fetching, 0);
+    }
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_TICK}), 0);
+    assert_int_equal(counts(&play).fetching, 1);
+    end(&play);
+}
+
+// Two tasks with half of their inputs each, and nothing runs.
+static void test_copies_make_room(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    assign_remote(&play, 2, 2);
+    fetched(&play, AGENT_FETCHED, 0, 0);
+    fetched(&play, AGENT_FETCHED, 0, 2);
+    no_memory(&play, 0, 3);
+    assert_int_equal(play.actions.count, 0);
+    no_memory(&play, 0, 1);
+    assert_true(said(&play, "free j1:t0.2"));
+    assert_true(said(&play, "fetch j1:t0.1 from w7"));
+    assert_int_equal(play.actions.count, 2);
+    fetched(&play, AGENT_FETCHED, 0, 1);
+    assert_true(said(&play, "run j1:t1.0"));
+    // The other one's turn.
+    assert_true(said(&play, "fetch j1:t0.2 from w7"));
+    assert_true(said(&play, "fetch j1:t0.3 from w7"));
+    end(&play);
+}
+
+static void test_no_room_for_one_task(void **state)
+{
+    struct play play;
+    int ticks = 0, fetches = 0;
+
+    (void)state;
+    begin(&play, 1, 4);
+    assign_remote(&play, 1, 2);
+    fetched(&play, AGENT_FETCHED, 0, 0);
+    no_memory(&play, 0, 1);
+    while (!said(&play, "report failed j1:t1.0: no room")) {
+        assert_in_range(++ticks, 1, 200);
+        assert_int_equal(step(&play, (struct agent_event){.type = AGENT_TICK}), 0);
+        if (said(&play, "fetch j1:t0.1 from w7")) {
+            fetches++;
+            no_memory(&play, 0, 1);
+        }
+    }
+    assert_int_equal(ticks, 100);
+    assert_int_equal(fetches, 25);
+    assert_int_equal(counts(&play).partitions + counts(&play).queued + counts(&play).fetching, 0);
+    end(&play);
+}
+
 static void test_missing_input_is_reported(void **state)
 {
     struct play play;
@@ -696,6 +807,9 @@ int main(void)
         cmocka_unit_test(test_long_bundle_is_cut),
         cmocka_unit_test(test_given_back_with_its_maker),
         cmocka_unit_test(test_fetches_and_frees_copies),
+        cmocka_unit_test(test_memory_comes_back),
+        cmocka_unit_test(test_copies_make_room),
+        cmocka_unit_test(test_no_room_for_one_task),
         cmocka_unit_test(test_missing_input_is_reported),
         cmocka_unit_test(test_whole_inputs_stay),
         cmocka_unit_test(test_inputs_of_other_jobs),

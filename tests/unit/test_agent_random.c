@@ -324,6 +324,8 @@ static void threads_go_on(struct play *play)
             if (random_percent(&play->random, 70)) {
                 event.type = AGENT_FETCHED;
                 play->stored[l][i] = true;
+            } else if (random_percent(&play->random, 50)) {
+                event.u.task.code = ENOMEM;
             }
             step(play, &event);
         }

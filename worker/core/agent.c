@@ -113,38 +113,6 @@ void agent_destroy(struct agent *agent)
     free(agent);
 }
 
-// The blocks of all layers: for (at = {0}; (block = blocks_next(agent, &at)) != NULL;).
-struct blocks {
-    size_t bucket;
-    struct hash_node *node;
-    uint32_t number;
-};
-
-static struct block *blocks_next(const struct agent *agent, struct blocks *at)
-{
-    while (at->bucket <= agent->layers.mask) {
-        if (at->node == NULL) {
-            at->node = agent->layers.bucket[at->bucket];
-            at->number = 0;
-        }
-        while (at->node != NULL) {
-            struct agent_layer *layer = hash_entry(at->node, struct agent_layer, node);
-
-            while (at->number < layer->blocks) {
-                struct block *block = layer->block[at->number++];
-
-                if (block != NULL) {
-                    return block;
-                }
-            }
-            at->node = at->node->next;
-            at->number = 0;
-        }
-        at->bucket++;
-    }
-    return NULL;
-}
-
 // ---- events from the broker ----------------------------------------------------------------
 
 static int on_connected(struct agent *agent, const struct agent_event *event, struct error *err)
@@ -216,6 +184,7 @@ static int on_leaving(struct agent *agent, const struct agent_event *event, stru
 static int on_tick(struct agent *agent, const struct agent_event *event, struct error *err)
 {
     (void)event;
+    shortage_tick(agent);
     return bundles_tick(agent) ? 0 : error_no_memory(err);
 }
 
@@ -376,6 +345,7 @@ static int on_fetched(struct agent *agent, const struct agent_event *event, stru
     }
     block->fetching &= ~one;
     agent->fetching--;
+    shortage_fetched(agent);
     if ((block->held & one) == 0) {
         parts_hold(agent, block, one, false);
     }
@@ -396,8 +366,9 @@ static int on_fetch_failed(struct agent *agent, const struct agent_event *event,
     }
     block->fetching &= ~bit(cell);
     agent->fetching--;
-    // Another place may have been named meanwhile.
-    if (block->place[cell].location == block->place[cell].fetch_from) {
+    if (event->u.task.code == ENOMEM) {
+        shortage_begin(agent, event->u.task.text); // it is there, and comes when there is room
+    } else if (block->place[cell].location == block->place[cell].fetch_from) {
         block->located &= ~bit(cell);
     }
     block_check(agent, block, bit(cell));
@@ -571,7 +542,7 @@ int agent_step(struct agent *agent, const struct agent_event *events, size_t cou
         actions->events_taken += rc == 0 ? 1 : 0;
     }
     // Without memory the rest is left for the next step.
-    if (!parts_settle(agent) || !bundles_run(agent) || !parts_fetch(agent)) {
+    if (!parts_settle(agent) || !bundles_run(agent) || !parts_fetch(agent) || !shortage_settle(agent)) {
         rc = rc == 0 ? error_no_memory(err) : rc;
     }
     if (agent->strangers) {

@@ -120,6 +120,7 @@ struct agent_action {
     int code;                // REPORT_FAILED
     uint64_t busy_ns;        // REPORT_FAILED: that it ran; 0: not known
     bool full;               // ADVERTISE
+    bool ahead;              // FETCH: tasks run that may want memory
     bool missing_input;      // REPORT_FAILED
     struct task_key missing; // REPORT_FAILED
     union {
@@ -145,6 +146,9 @@ void agent_actions_fini(struct agent_actions *actions);
 // Copies of partitions that were fetched are freed when no task here needs them, those that a whole
 // layer reads (ALL, BROADCAST) when the broker releases them.  An input may be freed while a task
 // that needs it is in a bundle, when the broker says so: who does not find it skips the task.
+//
+// A fetch that fails with ENOMEM is tried again when memory came back; when nothing runs that would give it
+// back, copies for other tasks go first.  A task fails with it when nothing helps for five seconds.
 //
 // A task may come before its inputs are made when tasks that are here make them.  If one of those fails or is
 // given back, then so are the tasks that wait for it.

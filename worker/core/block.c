@@ -108,3 +108,28 @@ void block_leave_line(struct agent *agent, struct block *block, uint64_t mask)
     block->line_prev = block->line_next = NULL;
     block->in_line = false;
 }
+
+struct block *blocks_next(const struct agent *agent, struct blocks *at)
+{
+    while (at->bucket <= agent->layers.mask) {
+        if (at->node == NULL) {
+            at->node = agent->layers.bucket[at->bucket];
+            at->number = 0;
+        }
+        while (at->node != NULL) {
+            struct agent_layer *layer = hash_entry(at->node, struct agent_layer, node);
+
+            while (at->number < layer->blocks) {
+                struct block *block = layer->block[at->number++];
+
+                if (block != NULL) {
+                    return block;
+                }
+            }
+            at->node = at->node->next;
+            at->number = 0;
+        }
+        at->bucket++;
+    }
+    return NULL;
+}

@@ -156,6 +156,7 @@ void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
     if (gone != 0) {
         block->held &= ~gone;
         agent->held -= popcount(gone);
+        shortage_relief(agent);
         block->lost |= gone;
         action_mask(agent, AGENT_FREE, block, gone);
         dependents_visit(agent, block, gone, missed, NULL);
@@ -273,6 +274,7 @@ static bool settle(struct agent *agent, struct block *block, uint32_t cell)
         }
         block->held &= ~one;
         agent->held--;
+        shortage_relief(agent);
         action_range(agent, AGENT_FREE, block->layer, block->first + cell, 1);
     }
     forget_place(block, one);
@@ -310,6 +312,7 @@ static bool settle_unneeded(struct agent *agent, struct block *block)
     if (copies != 0) {
         block->held &= ~copies;
         agent->held -= popcount(copies);
+        shortage_relief(agent);
         action_mask(agent, AGENT_FREE, block, copies);
     }
     forget_place(block, mask);
@@ -354,9 +357,10 @@ bool parts_settle(struct agent *agent)
 
 bool parts_fetch(struct agent *agent)
 {
-    while (agent->line_head != NULL && agent->fetching < agent->options.fetches_max) {
-        struct block *block = agent->line_head;
-        uint32_t cell = lowest(block->line);
+    struct block *block;
+    uint32_t cell;
+
+    while ((block = shortage_next(agent, &cell)) != NULL) {
         struct agent_action *action;
 
         if (!actions_reserve(agent, 1)) {
@@ -367,6 +371,7 @@ bool parts_fetch(struct agent *agent)
         block->place[cell].fetch_from = block->place[cell].location;
         agent->fetching++;
         action = action_push(agent, AGENT_FETCH);
+        action->ahead = agent->running > 0;
         action->u.key =
             (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
         action->worker = block->place[cell].location;

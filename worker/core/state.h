@@ -64,6 +64,7 @@ struct block {
     uint64_t unmade; // the task that was to make it here was dropped or failed
     uint64_t line;   // waits for a fetch
     uint64_t check;  // to be looked at before the step ends
+    uint64_t keep;   // while room is made for others
     bool in_checks, in_line;
     struct block *check_next;
     struct block *line_prev, *line_next;
@@ -130,6 +131,16 @@ struct stock { // of a resource
     uint32_t amount, left;
 };
 
+// Memory that a fetch did not get.
+struct shortage {
+    bool waiting;     // for memory to come back: nothing is fetched
+    uint32_t fetches; // at once, after one; 0: as many as ever
+    uint32_t ticks;   // without news
+    bool has_first;
+    struct task_key first; // whose inputs come before others'
+    char why[ERROR_TEXT_MAX];
+};
+
 struct agent {
     struct agent_options options;
     bool connected, leaving;
@@ -153,6 +164,7 @@ struct agent {
     uint32_t fetching;
     uint32_t orphans; // on their way, of layers that were forgotten
     uint64_t held;
+    struct shortage shortage;
     bool strangers; // layers of other jobs may be of no use any more
     struct block *checks;
     struct block *line_head, *line_tail;
@@ -266,6 +278,14 @@ void block_check(struct agent *agent, struct block *block, uint64_t mask);
 void block_join_line(struct agent *agent, struct block *block, uint64_t mask);
 void block_leave_line(struct agent *agent, struct block *block, uint64_t mask);
 
+// The blocks of all layers: for (at = {0}; (block = blocks_next(agent, &at)) != NULL;).
+struct blocks {
+    size_t bucket;
+    struct hash_node *node;
+    uint32_t number;
+};
+struct block *blocks_next(const struct agent *agent, struct blocks *at);
+
 // Partitions that a task here is going to make.
 static inline uint64_t block_expected(const struct block *block)
 {
@@ -302,6 +322,20 @@ bool parts_fetch(struct agent *agent);
 typedef void (*dependent_visit)(struct agent *agent, struct block *block, uint32_t cell, void *arg);
 void dependents_visit(struct agent *agent, struct block *block, uint64_t mask, dependent_visit visit,
                       void *arg);
+
+// ---- shortage.c ----------------------------------------------------------------------------
+
+// There was no memory for a fetch; `why` in words.
+void shortage_begin(struct agent *agent, const char *why);
+// Some may have come back.
+void shortage_relief(struct agent *agent);
+void shortage_fetched(struct agent *agent);
+void shortage_tick(struct agent *agent);
+// What to fetch now, if anything.
+struct block *shortage_next(struct agent *agent, uint32_t *cell);
+// Where nothing runs that would give memory back: makes room, or lets a task fail.  False: no memory to go
+// on.
+bool shortage_settle(struct agent *agent);
 
 // ---- task.c ------------------------------------------------------------------------------
 

@@ -164,6 +164,7 @@ void tasks_over(struct agent *agent, struct block *block, uint64_t mask)
     if (mask == 0) {
         return;
     }
+    shortage_relief(agent);
     block->running &= ~mask;
     block->stopping &= ~mask;
     block->wanted &= ~mask;

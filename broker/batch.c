@@ -181,6 +181,17 @@ static int add_locations(struct letter *letter, const struct sched_action *actio
         }
         *location = action->location[i];
     }
+    for (size_t i = 0; i < action->wholes; i++) {
+        struct sched_location *location = action->whole[i].worker != action->peer
+                                              ? vector_add(&letter->locations, sizeof(*location))
+                                              : NULL;
+
+        if (location != NULL) {
+            *location = action->whole[i];
+        } else if (action->whole[i].worker != action->peer) {
+            return -ENOMEM;
+        }
+    }
     return 0;
 }
 

@@ -317,6 +317,7 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
         layer->owner[range.first] != worker->number) {
         return 0;
     }
+    worker_unlocate(worker, layer);
     if (!event->u.failed.missing_input) {
         job_spend(layer->job, layer->value[range.first]);
     }
@@ -383,6 +384,7 @@ int on_tasks_dropped(struct sched *sched, const struct sched_event *event)
                 continue;
             }
             worker_unassign(worker, layer, i);
+            worker_unlocate(worker, layer);
             task_requeue(layer, i);
             if (asked && task_state(layer, i) == TASK_READY) {
                 layer->state[i] |= TASK_RECALL;

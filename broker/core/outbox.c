@@ -86,6 +86,7 @@ static bool range_push(struct sched *sched, enum sched_action_type type, uint32_
 bool outbox_drop(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i,
                  bool kill)
 {
+    worker_unlocate(worker, layer);
     return range_push(sched, ACTION_DROP, worker->peer, layer, i, kill);
 }
 
@@ -201,38 +202,10 @@ static bool results_flush(struct layer *layer)
     return true;
 }
 
-// Copies of partitions that whole layers read stay with those who had such tasks, of this job or of others.
-static bool copies_flush(struct layer *layer, const struct layer *reader, uint32_t first, uint32_t count)
+static bool release_push(const struct layer *layer, uint32_t peer, uint32_t first, uint32_t count)
 {
-    for (struct knows *knows = reader->job->knows; knows != NULL; knows = knows->job_next) {
-        struct sched_action *action;
+    struct sched_action *action = outbox_push(layer->job->sched, ACTION_RELEASE, peer, layer->job->number);
 
-        if (knows->worker->number == layer->owner[first] || !knows_test(knows->told, reader->number)) {
-            continue;
-        }
-        action = outbox_push(layer->job->sched, ACTION_RELEASE, knows->worker->peer, layer->job->number);
-        if (action == NULL) {
-            return false;
-        }
-        action->range.layer = layer->number;
-        action->range.first = first;
-        action->range.count = count;
-    }
-    return true;
-}
-
-static bool release_flush(struct layer *layer, uint32_t first, uint32_t count)
-{
-    struct sched *sched = layer->job->sched;
-    struct sched_action *action;
-
-    // Sent twice after a failure half-way, or to one who reads it twice: that does no harm.
-    for (uint32_t k = 0; k < layer->dependents; k++) {
-        if (layer->dependent[k]->whole && !copies_flush(layer, layer->dependent[k]->target, first, count)) {
-            return false;
-        }
-    }
-    action = outbox_push(sched, ACTION_RELEASE, sched->worker[layer->owner[first]]->peer, layer->job->number);
     if (action == NULL) {
         return false;
     }
@@ -242,23 +215,56 @@ static bool release_flush(struct layer *layer, uint32_t first, uint32_t count)
     return true;
 }
 
-static bool releases_flush(struct layer *layer)
+// Copies of partitions that whole layers read stay with those who had such tasks, of this job or of others: they
+// are told of all at once, whosever these are.  `owner` is told anyway.
+static bool copies_flush(const struct layer *layer, const struct layer *reader, uint32_t owner, uint32_t first,
+                         uint32_t count)
 {
-    uint32_t end = 0;
-
-    for (uint32_t i = 0; (i = bits_next(&layer->released, i)) != BITS_NONE;) {
-        uint16_t owner = layer->owner[i];
-        uint32_t count = 1;
-
-        end = i < end ? end : i + bits_run(&layer->released, i, UINT32_MAX);
-        while (i + count < end && layer->owner[i + count] == owner) {
-            count++;
-        }
-        if (!release_flush(layer, i, count)) {
+    for (struct knows *knows = reader->job->knows; knows != NULL; knows = knows->job_next) {
+        if (knows->worker->number != owner && knows_test(knows->told, reader->number) &&
+            !release_push(layer, knows->worker->peer, first, count)) {
             return false;
         }
-        for (; count > 0; count--) {
-            bits_clear(&layer->released, i++);
+    }
+    return true;
+}
+
+// How many partitions from this one on have the same owner, before `end`.
+static uint32_t owner_run(const struct layer *layer, uint32_t first, uint32_t end)
+{
+    uint32_t count = 1;
+
+    while (first + count < end && layer->owner[first + count] == layer->owner[first]) {
+        count++;
+    }
+    return count;
+}
+
+static bool releases_flush(struct layer *layer)
+{
+    const struct sched *sched = layer->job->sched;
+
+    for (uint32_t first = 0; (first = bits_next(&layer->released, first)) != BITS_NONE;) {
+        uint32_t end = first + bits_run(&layer->released, first, UINT32_MAX);
+        uint32_t owner = owner_run(layer, first, end) == end - first ? layer->owner[first] : OWNER_NONE;
+
+        // Sent twice after a failure half-way, or to one who reads it twice: that does no harm.
+        for (uint32_t k = 0; k < layer->dependents; k++) {
+            const struct edge *edge = layer->dependent[k];
+
+            if (edge->whole && !copies_flush(layer, edge->target, owner, first, end - first)) {
+                return false;
+            }
+        }
+        while (first < end) {
+            uint32_t count = owner_run(layer, first, end);
+
+            if (!release_push(layer, sched->worker[layer->owner[first]]->peer, first, count)) {
+                return false;
+            }
+            for (; count > 0; count--) {
+                bits_clear(&layer->released, first++);
+            }
         }
     }
     return true;
@@ -403,18 +409,15 @@ static bool span_push(const struct worker *worker, const struct layer *source, c
     return true;
 }
 
-// Where the inputs of these tasks are, input by input.
+// Where the local inputs of these tasks are, input by input; with many inputs, task by task.
 static bool locations_push(const struct worker *worker, const struct layer *layer, uint32_t first,
                            uint32_t tasks, size_t *count)
 {
-    for (size_t k = 0; k < layer->inputs; k++) {
+    for (size_t k = 0; layer->pick == NULL && k < layer->inputs; k++) {
         const struct edge *edge = &layer->input[k];
         uint32_t after = 0;
 
-        if (layer->pick != NULL && !edge->whole) {
-            continue;
-        }
-        for (uint32_t t = first; t < first + (edge->whole ? 1 : tasks); t++) {
+        for (uint32_t t = first; !edge->whole && t < first + tasks; t++) {
             struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, t);
 
             if (!span_push(worker, edge->source, &span, after, count)) {
@@ -423,7 +426,6 @@ static bool locations_push(const struct worker *worker, const struct layer *laye
             after = span.list == NULL ? span.first + span.count : 0;
         }
     }
-    // With many inputs, task by task.
     for (uint32_t t = first; layer->pick != NULL && t < first + tasks; t++) {
         struct needs needs = needs_of(layer, t);
         const struct edge *edge;
@@ -437,13 +439,33 @@ static bool locations_push(const struct worker *worker, const struct layer *laye
     return true;
 }
 
-static bool layer_flush(struct worker *worker, struct layer *layer)
+// Where the whole inputs of the layer are: looked up once a step, however many workers are told.
+static bool whole_push(struct layer *layer)
 {
-    struct knows *knows = worker_knows(worker, layer->job);
+    struct sched *sched = layer->job->sched;
+    size_t at = sched->locations;
+    size_t count = 0;
 
-    if (knows == NULL) {
-        return false;
+    if (layer->whole_step == sched->steps) {
+        return true;
     }
+    for (size_t k = 0; k < layer->inputs; k++) {
+        const struct edge *edge = &layer->input[k];
+        struct span span = input_needs(edge->input, layer->tasks, edge->source->tasks, 0);
+
+        if (edge->whole && !span_push(NULL, edge->source, &span, 0, &count)) {
+            sched->locations = at;
+            return false;
+        }
+    }
+    layer->whole_step = sched->steps;
+    layer->whole_at = at;
+    layer->wholes = count;
+    return true;
+}
+
+static bool layer_flush(const struct worker *worker, struct layer *layer, struct knows *knows)
+{
     if (!knows_test(knows->told, layer->number)) {
         struct sched_action *action =
             outbox_push(layer->job->sched, ACTION_LAYER, worker->peer, layer->job->number);
@@ -462,12 +484,16 @@ static bool layer_flush(struct worker *worker, struct layer *layer)
 static bool run_flush(struct worker *worker, struct layer *layer, uint32_t first, uint32_t tasks)
 {
     struct sched *sched = layer->job->sched;
-    size_t before = sched->locations;
+    struct knows *knows = worker_knows(worker, layer->job);
+    bool located = knows != NULL && knows_test(knows->located, layer->number);
+    size_t before;
     size_t count = 0;
 
-    if (!layer_flush(worker, layer) || !outbox_reserve(sched, 1)) {
+    if (knows == NULL || !layer_flush(worker, layer, knows) || !outbox_reserve(sched, 1) ||
+        (!located && !whole_push(layer))) {
         return false;
     }
+    before = sched->locations;
     if (!locations_push(worker, layer, first, tasks, &count)) {
         sched->locations = before;
         return false;
@@ -478,6 +504,10 @@ static bool run_flush(struct worker *worker, struct layer *layer, uint32_t first
     action->range.first = first;
     action->range.count = tasks;
     action->locations = count;
+    action->location_at = before;
+    action->wholes = located ? 0 : layer->wholes;
+    action->whole_at = located ? 0 : layer->whole_at;
+    knows_set(knows->located, layer->number);
     return true;
 }
 
@@ -530,7 +560,6 @@ static void workers_flush(struct sched *sched)
 
 void outbox_flush(struct sched *sched)
 {
-    size_t used = 0;
     size_t begin;
 
     jobs_flush(sched);
@@ -541,8 +570,8 @@ void outbox_flush(struct sched *sched)
         struct sched_action *action = &sched->out->action[k];
 
         if (action->type == ACTION_RUN) {
-            action->location = action->locations > 0 ? sched->location + used : NULL;
-            used += action->locations;
+            action->location = action->locations > 0 ? sched->location + action->location_at : NULL;
+            action->whole = action->wholes > 0 ? sched->location + action->whole_at : NULL;
         }
     }
 }

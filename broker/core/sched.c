@@ -166,6 +166,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
     arena_reset(&sched->arena);
     actions->count = 0;
     sched->locations = 0;
+    sched->steps++;
     sched->out = actions;
     for (size_t k = 0; k < count; k++) {
         int one;

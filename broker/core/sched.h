@@ -53,11 +53,11 @@ enum sched_event_type {
     EVENT_CLIENT_LEFT,
     EVENT_SUBMIT,
     EVENT_CANCEL,
-    EVENT_FREE,        // the client needs these results no more
-    EVENT_RESULT_LOST, // somebody could not fetch this partition from that worker
-    EVENT_EXTEND,      // more layers for an open job, or its end
-    EVENT_ATTACH,      // the client takes over a job; its results are told anew
-    EVENT_KEEP,        // the job and its results stay, whatever becomes of clients; or no more
+    EVENT_FREE,           // the client needs these results no more
+    EVENT_RESULT_LOST,    // somebody could not fetch this partition from that worker
+    EVENT_EXTEND,         // more layers for an open job, or its end
+    EVENT_ATTACH,         // the client takes over a job; its results are told anew
+    EVENT_KEEP,           // the job and its results stay, whatever becomes of clients; or no more
     EVENT_WORKER_LEAVING, // takes no more tasks; says BYE when it has none left
     EVENT_CLIENT_FULL,    // does not read fast enough: no results for it until it has room again
 };
@@ -106,7 +106,7 @@ struct sched_event {
             const uint64_t *bytes; // one a task, in order
             uint64_t rows, source_bytes;
             uint64_t busy_us; // that they ran, summed; 0: not known
-            uint32_t job; // of rows and source_bytes
+            uint32_t job;     // of rows and source_bytes
         } done;
         struct {
             uint32_t worker;
@@ -127,12 +127,13 @@ struct sched_event {
         struct {
             uint32_t client;
             bool full; // CLIENT_FULL only: false: it has room again
-        } client; // joined, left, full
+        } client;      // joined, left, full
         struct {
             uint32_t client;
             uint64_t key_hi, key_lo;
             const Dray__Graph *graph; // checked; NULL: open, without layers yet
-            struct arena *arena;      // that it lives in, and nothing else: emptied when it is taken over.  NULL: copied
+            struct arena
+                *arena; // that it lives in, and nothing else: emptied when it is taken over.  NULL: copied
             bool detached;
             bool open; // more layers come: it is not done before one says `last`
             int32_t priority;
@@ -173,7 +174,7 @@ enum sched_action_type {
     ACTION_ACCEPTED,   // to a client
     ACTION_REJECTED,
     ACTION_PROGRESS,
-    ACTION_RESULT, // wanted partitions exist, at that worker
+    ACTION_RESULT,        // wanted partitions exist, at that worker
     ACTION_RESULT_FAILED, // wanted tasks failed for good: code, text
     ACTION_JOB_ENDED,
 };
@@ -194,6 +195,10 @@ struct sched_action {
     // RUN
     const struct sched_location *location;
     size_t locations;
+    const struct sched_location
+        *whole;                   // of inputs that all tasks of the layer need: the same list for all who are
+    size_t wholes;                // told of it in this step, so it names what the worker itself holds as well
+    size_t location_at, whole_at; // within the step
     // LAYER
     const Dray__Layer *layer;
     const uint32_t *input_tasks; // tasks of each input's layer
@@ -232,7 +237,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 // Numbers for HTTP, dray cluster and tests.
 struct sched_counts {
     uint64_t jobs, tasks, tasks_ready, tasks_assigned, tasks_done, partitions;
-    uint64_t recomputed; // tasks run again because their partition was lost
+    uint64_t recomputed;  // tasks run again because their partition was lost
     uint64_t transitions; // moves of tasks from state to state
     uint32_t workers, clients;
 };
@@ -258,7 +263,7 @@ struct sched_job {
     const void *note; // of its submission
     size_t note_size;
     uint64_t submitted_us;
-    uint64_t bytes; // of partitions that are held
+    uint64_t bytes;    // of partitions that are held
     char waiting[256]; // why nothing of it runs; "" when something does
     int code;
     const char *text;

@@ -5,6 +5,7 @@
 
 #include "broker/core/job.h"
 #include "broker/core/share.h"
+#include "broker/core/worker.h"
 
 // Row: from.  A bit for each state that may follow.
 #define TO(state) (1U << TASK_##state)
@@ -163,6 +164,14 @@ static void whole_inputs_follow(struct layer *layer, bool active)
     }
 }
 
+// A partition of its whole inputs is gone: it will be somewhere else.
+static void layer_unlocate(const struct layer *layer)
+{
+    for (struct knows *knows = layer->job->knows; knows != NULL; knows = knows->job_next) {
+        knows_clear(knows->located, layer->number);
+    }
+}
+
 // The layer became held entirely or stopped being so.
 static void whole_dependents_follow(struct layer *layer, bool held)
 {
@@ -174,8 +183,8 @@ static void whole_dependents_follow(struct layer *layer, bool held)
         }
         if (held) {
             target->blocked--;
-        } else {
-            target->blocked++;
+        } else if (target->blocked++ == 0) {
+            layer_unlocate(target);
         }
         layer_wake(target);
     }

@@ -112,7 +112,9 @@ struct layer {
     uint32_t learnt;   // tasks that this is made of, at most LEARNT_MAX
     struct edge *input;
     size_t inputs;
-    uint32_t *input_tasks;   // of each input's layer
+    uint32_t *input_tasks; // of each input's layer
+    uint64_t whole_step;   // the step in which sched->location has all of its whole inputs, and where
+    size_t whole_at, wholes;
     uint16_t *pick;          // inputs that matter to each task, where there are many (links.h); NULL: all do
     uint32_t *pick_row;      // which row of the input
     uint32_t *pick_at;       // where those of each task begin, and the end
@@ -269,9 +271,10 @@ struct knows {
     struct job *job;
     struct knows *job_prev, *job_next;
     struct knows *worker_prev, *worker_next;
-    uint32_t capacity; // in layers, of both sets, which are one block
+    uint32_t capacity; // in layers, of all sets, which are one block
     uint64_t *told;    // layers whose operation it has
     uint64_t *holds;   // layers of which it had tasks or partitions
+    uint64_t *located; // layers with whole inputs of which it was told where these are
 };
 
 struct slot { // tasks that were given to a worker, one after another
@@ -372,6 +375,7 @@ struct sched {
     struct arena arena; // texts of this step
     struct sched_location *location;
     size_t locations, location_capacity;
+    uint64_t steps;
     struct sched_actions *out; // of this step
 };
 

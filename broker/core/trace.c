@@ -153,19 +153,31 @@ void sched_event_print(const struct sched_event *event, FILE *out)
     }
 }
 
-static void print_run(const struct sched_action *action, FILE *out)
+// Those that it is told of; how many were before.
+static size_t print_locations(const struct sched_location *at, size_t count, uint32_t self, size_t before,
+                              FILE *out)
 {
-    fprintf(out, "w%u: run ", action->peer);
-    print_range(&action->range, out);
-    for (size_t k = 0; k < action->locations; k++) {
-        const struct sched_location *at = &action->location[k];
-
-        fprintf(out, "%s t%u.%u", k == 0 ? ", get" : ",", at->range.layer, at->range.first);
+    for (; count > 0; count--, at++) {
+        if (at->worker == self) {
+            continue;
+        }
+        fprintf(out, "%s t%u.%u", before++ == 0 ? ", get" : ",", at->range.layer, at->range.first);
         if (at->range.count != 1) {
             fprintf(out, "-%u", at->range.first + at->range.count - 1);
         }
         fprintf(out, " from w%u", at->worker);
     }
+    return before;
+}
+
+static void print_run(const struct sched_action *action, FILE *out)
+{
+    size_t told;
+
+    fprintf(out, "w%u: run ", action->peer);
+    print_range(&action->range, out);
+    told = print_locations(action->location, action->locations, action->peer, 0, out);
+    print_locations(action->whole, action->wholes, action->peer, told, out);
 }
 
 static void print_ended(const struct sched_action *action, FILE *out)

@@ -230,7 +230,7 @@ static bool knows_resize(struct knows *knows, uint32_t capacity)
 {
     size_t words = capacity / 64 + 1;
     size_t before = knows->capacity / 64 + 1;
-    uint64_t *told = calloc(2 * words, sizeof(*told));
+    uint64_t *told = calloc(3 * words, sizeof(*told));
 
     if (told == NULL) {
         return false;
@@ -238,10 +238,12 @@ static bool knows_resize(struct knows *knows, uint32_t capacity)
     if (knows->told != NULL) {
         memcpy(told, knows->told, before * sizeof(*told));
         memcpy(told + words, knows->holds, before * sizeof(*told));
+        memcpy(told + 2 * words, knows->located, before * sizeof(*told));
         free(knows->told);
     }
     knows->told = told;
     knows->holds = told + words;
+    knows->located = told + 2 * words;
     knows->capacity = capacity;
     return true;
 }
@@ -285,6 +287,16 @@ struct knows *worker_knows(struct worker *worker, struct job *job)
     worker->knows = knows;
     hash_add(&sched->knows, &knows->node, hash);
     return knows;
+}
+
+void worker_unlocate(const struct worker *worker, const struct layer *layer)
+{
+    const struct sched *sched = layer->job->sched;
+    struct hash_node *node = hash_first(&sched->knows, hash_mix((uint64_t)layer->job->number << 16 | worker->number));
+
+    if (node != NULL) {
+        knows_clear(hash_entry(node, struct knows, node)->located, layer->number);
+    }
 }
 
 void knows_destroy(struct sched *sched, struct knows *knows)

@@ -27,6 +27,13 @@ static inline void knows_set(uint64_t *set, uint32_t layer)
     set[layer / 64] |= UINT64_C(1) << (layer % 64);
 }
 
+static inline void knows_clear(uint64_t *set, uint32_t layer)
+{
+    set[layer / 64] &= ~(UINT64_C(1) << (layer % 64));
+}
+// The worker may have forgotten where the whole inputs of the layer are: it is told again with its next task of it.
+void worker_unlocate(const struct worker *worker, const struct layer *layer);
+
 // Notes that the worker has to do with the layer from now on; false: no memory for that.
 bool worker_prepare(struct worker *worker, struct layer *layer);
 // Places in its queue for so many more ranges; false: no memory.

@@ -217,6 +217,14 @@ static void deliver(struct town *town, const struct sched_action *action)
             range_to_agent(town, &at, AGENT_LOCATION);
             town->pending[town->pending_tail - 1].u.range.worker = action->location[k].worker;
         }
+        for (size_t k = 0; k < action->wholes; k++) {
+            struct sched_action at = {.peer = action->peer, .range = action->whole[k].range};
+
+            if (action->whole[k].worker != action->peer) {
+                range_to_agent(town, &at, AGENT_LOCATION);
+                town->pending[town->pending_tail - 1].u.range.worker = action->whole[k].worker;
+            }
+        }
         range_to_agent(town, action, AGENT_ASSIGN);
         break;
     case ACTION_DROP:

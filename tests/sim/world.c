@@ -294,6 +294,12 @@ static size_t agent_events(struct world *world, const struct sched_action *actio
             set_range(&out[count], AGENT_LOCATION, &action->location[k].range);
             out[count++].u.range.worker = action->location[k].worker;
         }
+        for (size_t k = 0; k < action->wholes; k++) {
+            if (action->whole[k].worker != action->peer) {
+                set_range(&out[count], AGENT_LOCATION, &action->whole[k].range);
+                out[count++].u.range.worker = action->whole[k].worker;
+            }
+        }
         set_range(&out[count++], AGENT_ASSIGN, &action->range);
         return count;
     case ACTION_DROP:
@@ -325,7 +331,8 @@ static void deliver_to_host(struct world *world, struct link *link)
             letter->link = link;
         }
         letter->events =
-            must(realloc(letter->events, (letter->count + action->locations + 1) * sizeof(*letter->events)));
+            must(realloc(letter->events,
+                         (letter->count + action->locations + action->wholes + 1) * sizeof(*letter->events)));
         letter->count += agent_events(world, action, letter->events + letter->count);
     }
     post_in_order(world, letter, &link->from_broker);

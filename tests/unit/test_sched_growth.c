@@ -328,10 +328,11 @@ static void test_places_of_two_jobs_are_told_apart(void **state)
     run = find(&play, ACTION_RUN, 2);
     assert_non_null(run);
     assert_int_equal(run->range.layer, 1);
-    assert_int_equal(run->locations, 2);
-    assert_int_equal(run->location[0].range.job, 2);
-    assert_int_equal(run->location[1].range.job, 1);
-    assert_int_equal(run->location[1].range.first, 1);
+    assert_int_equal(run->wholes, 1);
+    assert_int_equal(run->whole[0].range.job, 2);
+    assert_int_equal(run->locations, 1);
+    assert_int_equal(run->location[0].range.job, 1);
+    assert_int_equal(run->location[0].range.first, 1);
     done(&play, 2, 2, 1, 0, 1);
     build_fini(&build);
     play_end(&play);

@@ -430,6 +430,58 @@ static void test_the_last_tasks_are_not_for_slow_workers(void **state)
     bring(&c, CLIENT, 3, 20000, 0);
     until_over(&c, 3);
     cluster_end(&c, 1);
+// Each worker is told once where the partitions are that all tasks of a layer need, and once that they may go.
+static void test_a_shuffle_costs_no_more_with_more_workers(void **state)
+{
+    enum { WORKERS = 40, MAPS = 400, REDUCES = 400 };
+    struct play play;
+    struct build build;
+    struct task_range todo[WORKERS * 64];
+    uint32_t at[WORKERS * 64];
+    size_t count = 0, wholes = 0, releases = 0, ran = 0;
+
+    (void)state;
+    play_begin(&play, 1);
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        join(&play, w, 1, true);
+    }
+    build_init(&build);
+    build_layer(&build, MAPS);
+    build_layer(&build, REDUCES);
+    build_input(&build, 1, 0, DRAY__PATTERN__ALL, 0);
+    build_wanted(&build, 1);
+    submit(&play, &build);
+    do {
+        for (size_t k = 0; k < play.actions.count; k++) {
+            const struct sched_action *action = &play.actions.action[k];
+
+            if (action->type == ACTION_RUN) {
+                assert_true(count < WORKERS * 64);
+                todo[count] = action->range;
+                at[count++] = action->peer;
+                wholes += action->wholes > 0 ? 1 : 0;
+                assert_true(action->range.layer == 1 || action->wholes == 0);
+                ran += action->range.count;
+            }
+            releases += action->type == ACTION_RELEASE ? 1 : 0;
+        }
+        if (count > 0) {
+            struct task_range range = todo[0];
+            uint32_t worker = at[0];
+
+            memmove(todo, todo + 1, --count * sizeof(todo[0]));
+            memmove(at, at + 1, count * sizeof(at[0]));
+            done(&play, worker, range.job, range.layer, range.first, range.count);
+        } else {
+            break;
+        }
+    } while (true);
+    assert_int_equal(ran, MAPS + REDUCES);
+    assert_int_equal(wholes, WORKERS);
+    // One for each who may have copies, and one for each stretch of an owner's own.
+    assert_true(releases <= WORKERS + MAPS);
+    build_fini(&build);
+    play_end(&play);
 }
 
 int main(void)
@@ -449,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_idle_worker_that_ran_last_is_next),
         cmocka_unit_test(test_a_slow_worker_gets_less),
         cmocka_unit_test(test_the_last_tasks_are_not_for_slow_workers),
+        cmocka_unit_test(test_a_shuffle_costs_no_more_with_more_workers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

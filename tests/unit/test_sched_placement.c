@@ -430,6 +430,8 @@ static void test_the_last_tasks_are_not_for_slow_workers(void **state)
     bring(&c, CLIENT, 3, 20000, 0);
     until_over(&c, 3);
     cluster_end(&c, 1);
+}
+
 // Each worker is told once where the partitions are that all tasks of a layer need, and once that they may go.
 static void test_a_shuffle_costs_no_more_with_more_workers(void **state)
 {

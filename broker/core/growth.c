@@ -919,13 +919,18 @@ static void edge_detach(struct edge *edge)
             }
         }
     }
-    if (--source->job->users == 0) {
+    // Those that are left may be there for this one's sake only.
+    if (--source->job->users == 0 || source->job->hidden) {
         job_revisit(source->job);
     }
 }
 
 void growth_detach(struct job *job)
 {
+    if (job->is_cut) {
+        return;
+    }
+    job->is_cut = true;
     for (uint32_t l = 0; l < job->layers; l++) {
         for (size_t k = 0; k < job->layer[l]->inputs; k++) {
             if (job->layer[l]->input[k].foreign) {

@@ -278,6 +278,52 @@ void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint3
     }
 }
 
+// The jobs that read a layer of this one, added to the ring.  True: one of them somebody has.
+static bool ring_add_users(const struct job *job, struct job **last)
+{
+    for (uint32_t l = 0; l < job->layers; l++) {
+        const struct layer *layer = job->layer[l];
+
+        for (uint32_t k = 0; k < layer->dependents; k++) {
+            struct job *user = layer->dependent[k]->target->job;
+
+            if (!user->hidden) {
+                return true;
+            }
+            if (!user->is_in_ring) {
+                user->is_in_ring = true;
+                (*last)->ring_next = user;
+                *last = user;
+            }
+        }
+    }
+    return false;
+}
+
+// Jobs that read one another (pools with tasks that depend on those of the other) keep one another: when all
+// that need a hidden job, however indirectly, are hidden too, none of them is of use any more.
+static void forget_ring(struct job *job)
+{
+    struct job *last = job, *next;
+    bool needed = false;
+
+    job->is_in_ring = true;
+    for (const struct job *at = job; at != NULL && !needed; at = at->ring_next) {
+        needed = ring_add_users(at, &last);
+    }
+    for (struct job *at = job; !needed && at != NULL; at = at->ring_next) {
+        growth_detach(at);
+    }
+    for (; job != NULL; job = next) {
+        next = job->ring_next;
+        job->is_in_ring = false;
+        job->ring_next = NULL;
+        if (!needed) {
+            job_forget(job); // nobody uses it any more
+        }
+    }
+}
+
 void jobs_revisit(struct sched *sched)
 {
     while (sched->revisit != NULL) {
@@ -297,6 +343,8 @@ void jobs_revisit(struct sched *sched)
             if (job->hidden) {
                 job_forget(job);
             }
+        } else if (job->hidden) {
+            forget_ring(job);
         }
     }
 }
@@ -312,6 +360,7 @@ void job_forget(struct job *job)
         job->hidden = true;
         job_detach(job);
         job_retire(job);
+        job_revisit(job);
         return;
     }
     job_drop_tasks(job);

@@ -255,6 +255,8 @@ struct job {
     bool is_doomed;  // fails with this event
     bool is_revisit; // in the scheduler's list
     struct job *revisit_next;
+    bool is_in_ring, is_cut; // its edges to other jobs were taken away
+    struct job *ring_next;
     struct knows *knows;
     uint64_t progress_at;
     // why it ended

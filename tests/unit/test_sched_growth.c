@@ -338,6 +338,75 @@ static void test_places_of_two_jobs_are_told_apart(void **state)
     play_end(&play);
 }
 
+// Job 1 has layers 0 and 1, job 2 has layer 0: 1.0 -> 2.0 -> 1.1.  `reader`: job 3 reads 2.0.
+static void make_ring(struct play *play, bool reader)
+{
+    struct build build;
+
+    begin(play, 1);
+    flat(&build, 3);
+    assert_int_equal(submit_open(play, &build, 1, true), 1);
+    build_fini(&build);
+    done(play, 1, 1, 0, 0, 3);
+    for (uint32_t job = 2; job <= 3; job++) {
+        build_init(&build);
+        build_layer(&build, 3);
+        build_wanted(&build, 0);
+        if (job == 2 || reader) {
+            read_job(&build, job - 1, 0, 3, DRAY__PATTERN__ONE_TO_ONE);
+        }
+        submit_as(play, &build, job, CLIENT);
+        done(play, 1, job, 0, 0, 3);
+        build_fini(&build);
+    }
+    build_init(&build);
+    build_layer(&build, 3);
+    build_wanted(&build, 0);
+    read_job(&build, 2, 0, 3, DRAY__PATTERN__ALL);
+    extend(play, 1, 1, &build, true);
+    build_fini(&build);
+    assert_true(said(play, "w1: run j1:t1.0-2"));
+}
+
+// Two jobs that read one another keep one another; when nobody has either, both go.
+static void test_jobs_that_need_one_another(void **state)
+{
+    struct play play;
+
+    (void)state;
+    make_ring(&play, false);
+    of(&play, EVENT_FREE, CLIENT, 1, false); // in the midst of it
+    assert_int_equal(counts(&play).jobs, 3);
+    of(&play, EVENT_FREE, CLIENT, 2, false);
+    assert_int_equal(counts(&play).jobs, 1);
+    assert_int_equal(counts(&play).partitions, 3);
+    assert_true(said(&play, "w1: forget j1"));
+    assert_true(said(&play, "w1: forget j2"));
+    play_end(&play);
+    // A third one that somebody has keeps both.
+    make_ring(&play, true);
+    done(&play, 1, 1, 1, 0, 3);
+    of(&play, EVENT_FREE, CLIENT, 1, false);
+    of(&play, EVENT_FREE, CLIENT, 2, false);
+    assert_int_equal(counts(&play).jobs, 3);
+    // ... and can have made again what is lost.
+    leave(&play, 1);
+    join(&play, 2, 1, true);
+    assert_true(said(&play, "w2: run j1:t0.0-2"));
+    done(&play, 2, 1, 0, 0, 3);
+    done(&play, 2, 2, 0, 0, 3);
+    done(&play, 2, 3, 0, 0, 3);
+    of(&play, EVENT_FREE, CLIENT, 3, false);
+    assert_int_equal(counts(&play).jobs, 0);
+    assert_int_equal(counts(&play).partitions, 0);
+    play_end(&play);
+    // All of them with their client.
+    make_ring(&play, true);
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
+    assert_int_equal(counts(&play).jobs, 0);
+    play_end(&play);
+}
+
 // One that was given up and is there for another only, and that fails in the same moment as that one.
 static void test_a_hidden_job_that_fails_is_forgotten(void **state)
 {
@@ -766,6 +835,7 @@ int main(void)
         cmocka_unit_test(test_what_another_job_made),
         cmocka_unit_test(test_partitions_of_another_job_are_made_again),
         cmocka_unit_test(test_places_of_two_jobs_are_told_apart),
+        cmocka_unit_test(test_jobs_that_need_one_another),
         cmocka_unit_test(test_a_hidden_job_that_fails_is_forgotten),
 
         cmocka_unit_test(test_an_open_job_is_given_up),

@@ -199,7 +199,7 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
             backlog += task_state(job->layer[l], i) == TASK_ASSIGNED ? job->layer[l]->value[i] : 0;
         }
     }
-    MUST(job->backlog == backlog && job->share->used >= backlog, NULL, 0);
+    MUST(job->backlog == backlog && job->share->backlog >= backlog, NULL, 0);
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
     MUST(!job->has_tasks || job->failed == failed, NULL, 0);
     MUST(job->is_runnable == (job->has_tasks && job->runnable > 0), NULL, 0);

@@ -93,13 +93,13 @@ static bool is_worth_waiting(struct layer *layer, const struct worker *best, con
 // The job's share has had what it gets in this turn.
 static bool is_turn_over(const struct job *job)
 {
-    return job->share->used >= job->sched->turn_limit;
+    return share_used(job->share) >= job->sched->turn_limit;
 }
 
 // What it gets yet, in CHARGE_NS: at least what is worth a message.
 static uint64_t turn_left(const struct job *job)
 {
-    uint64_t left = is_turn_over(job) ? 0 : job->sched->turn_limit - job->share->used;
+    uint64_t left = is_turn_over(job) ? 0 : job->sched->turn_limit - share_used(job->share);
 
     return left > QUANTUM ? left : QUANTUM;
 }
@@ -465,11 +465,30 @@ static enum outcome place_level(struct sched *sched, struct level *level)
     return outcome;
 }
 
+// For the first of those who have had least.
+static void make_room(struct sched *sched, struct level *level)
+{
+    const struct share *first = level->runnable;
+    const struct layer *layer;
+
+    // Nobody else has anything that could be given up.
+    if (first == NULL || (sched->levels->next == NULL && level->shares < 2)) {
+        return;
+    }
+    for (const struct share *share = first->run_next; share != NULL; share = share->run_next) {
+        first = share_used(share) < share_used(first) ? share : first;
+    }
+    layer = layer_from(first->run_head, 0);
+    if (layer != NULL) {
+        steal_room(sched, layer);
+    }
+}
+
 static void place_jobs(struct sched *sched)
 {
-    for (struct level *level = sched->levels; level != NULL && load_first(sched) != NULL;
-         level = level->next) {
-        if (level->runnable != NULL && place_level(sched, level) == NO_ROOM) {
+    for (struct level *level = sched->levels; level != NULL; level = level->next) {
+        if (level->runnable != NULL && (load_first(sched) == NULL || place_level(sched, level) == NO_ROOM)) {
+            make_room(sched, level);
             return;
         }
     }

@@ -60,7 +60,7 @@ static struct share *share_get(struct client *client, struct level *level)
         share->client_next = client->shares;
         client->shares = share;
     }
-    share->jobs++;
+    level->shares += share->jobs++ == 0 ? 1 : 0;
     return share;
 }
 
@@ -68,7 +68,11 @@ static void share_put(struct share *share)
 {
     struct share **link;
 
-    if (--share->jobs > 0 || share->client == NULL) {
+    if (--share->jobs > 0) {
+        return;
+    }
+    share->level->shares--;
+    if (share->client == NULL) {
         return;
     }
     link = &share->client->shares;
@@ -79,12 +83,13 @@ static void share_put(struct share *share)
     free(share);
 }
 
-// It has something to hand out again: what it had less than others while it had nothing is not made up for.
+// It has something to hand out again: what it had less than others while it had nothing is not made up for,
+// but for what is only assigned to them, of which it gets as much.
 static void share_run_insert(struct share *share)
 {
     struct level *level = share->level;
 
-    share->used = share->used > level->used ? share->used : level->used;
+    share->served = share->served > level->served ? share->served : level->served;
     share->run_prev = NULL;
     share->run_next = level->runnable;
     if (level->runnable != NULL) {
@@ -206,7 +211,7 @@ bool job_outranks(const struct job *a, const struct job *b)
     if (a->priority != b->priority) {
         return a->priority > b->priority;
     }
-    return a->share == b->share ? a->number < b->number : a->share->used < b->share->used;
+    return a->share == b->share ? a->number < b->number : share_used(a->share) < share_used(b->share);
 }
 
 struct share *level_turn(struct level *level, uint64_t run, uint64_t quantum, uint64_t *limit)
@@ -218,16 +223,16 @@ struct share *level_turn(struct level *level, uint64_t run, uint64_t quantum, ui
         if (share->passed_run == run) {
             continue;
         }
-        if (first == NULL || share->used < first->used) {
+        if (first == NULL || share_used(share) < share_used(first)) {
             second = first;
             first = share;
-        } else if (second == NULL || share->used < second->used) {
+        } else if (second == NULL || share_used(share) < share_used(second)) {
             second = share;
         }
     }
     if (first != NULL) {
-        level->used = level->used > first->used ? level->used : first->used;
+        level->served = level->served > first->served ? level->served : first->served;
     }
-    *limit = second != NULL ? second->used + quantum : UINT64_MAX;
+    *limit = second != NULL ? share_used(second) + quantum : UINT64_MAX;
     return first;
 }

@@ -20,17 +20,21 @@ void job_run_remove(struct job *job);
 static inline void job_charge(struct job *job, uint64_t charge)
 {
     job->backlog += charge;
-    job->share->used += charge;
+    job->share->backlog += charge;
 }
 static inline void job_discharge(struct job *job, uint64_t charge)
 {
     job->backlog -= charge;
-    job->share->used -= charge;
+    job->share->backlog -= charge;
 }
 // It was done, and took so long.
 static inline void job_spend(struct job *job, uint64_t time)
 {
-    job->share->used += time;
+    job->share->served += time;
+}
+static inline uint64_t share_used(const struct share *share)
+{
+    return share->served + share->backlog;
 }
 
 // The first has its tasks assigned before the second.

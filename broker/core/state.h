@@ -177,7 +177,8 @@ struct share {
     struct client *client;
     struct share *client_next;
     uint32_t jobs;
-    uint64_t used; // in CHARGE_NS: work that it was given, as long as that took or is taken to last
+    // In CHARGE_NS: how long what it was given took, and what is assigned is taken to last.
+    uint64_t served, backlog;
     struct job *run_head, *run_tail;   // jobs with something to assign, the oldest first
     struct share *run_prev, *run_next; // in the level, while there are such
     uint64_t passed_run;               // the placement in which nothing more of it could be assigned
@@ -188,8 +189,9 @@ struct share {
 struct level {
     int32_t priority;
     uint32_t jobs;
-    uint64_t used; // what the share that had least had got when it last had a turn
+    uint64_t served; // of the share that had least, when it last had a turn
     struct share *runnable;
+    uint32_t shares; // that have jobs
     struct share nobody;
     struct level *next; // of lower priority
 };

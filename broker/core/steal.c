@@ -2,12 +2,15 @@
 
 #include "broker/core/links.h"
 #include "broker/core/outbox.h"
+#include "broker/core/share.h"
 #include "broker/core/worker.h"
 
 enum {
     STARVING_LOOKED_AT = 16,       // thieves, and victims for each
     TASKS_LOOKED_AT = 512,         // of a victim's queue, from the end and from the front
     PAYS = 300 * 1000 / CHARGE_NS, // a task comes back, is given and fetches its inputs
+    ROOM_LOOKED_AT = 64,
+    LONG_WAIT = 4 * WINDOW, // what is queued for so long is asked back for who comes before
 };
 
 // Its inputs are made: it can be started elsewhere.
@@ -148,6 +151,76 @@ static bool rob(struct sched *sched, const struct worker *thief)
         }
     }
     return any;
+}
+
+// What is asked back for the sake of one job.
+struct claim {
+    const struct job *job;
+    uint32_t wanted; // tasks
+    uint64_t given;  // work that comes back, from now or before
+};
+
+// It comes first, and still does when it has got all this and the others have given it back: so that no
+// two jobs take the same places from one another in turn.
+static bool is_clearly_first(const struct claim *claim, const struct job *other, uint64_t charge)
+{
+    const struct job *job = claim->job;
+
+    if (job->priority != other->priority) {
+        return job->priority > other->priority;
+    }
+    return job->share != other->share &&
+           share_used(job->share) + 2 * (claim->given + charge) + LONG_WAIT < share_used(other->share);
+}
+
+// Asks for one task, the latest that may be given up.
+static void make_room(struct claim *claim, struct worker *worker)
+{
+    uint32_t queued = worker->assigned - worker->threads;
+    uint32_t looked = 0;
+
+    for (uint32_t k = worker->queue_told; k-- > worker->queue_over;) {
+        const struct slot slot = worker->queue[k];
+
+        for (uint32_t i = slot.first + slot.count; i-- > slot.first;) {
+            bool has = worker_has(worker, slot.layer, i);
+
+            // Those that are left then are running.
+            if (looked++ == ROOM_LOOKED_AT || (has && queued-- == 0)) {
+                return;
+            }
+            if (!has || !is_free(slot.layer, i) ||
+                !is_clearly_first(claim, slot.layer->job, slot.layer->value[i])) {
+                continue;
+            }
+            if (outbox_drop(claim->job->sched, worker, slot.layer, i, false)) {
+                slot.layer->state[i] |= TASK_RECALL;
+                worker->recalled++;
+                claim->wanted--;
+                claim->given += slot.layer->value[i];
+            }
+            return;
+        }
+    }
+}
+
+void steal_room(struct sched *sched, const struct layer *layer)
+{
+    const struct demand *demand = layer->lane->demand;
+    struct worker *worker = sched->load_head[LOAD_FULL];
+    struct claim claim = {.job = layer->job, .wanted = layer->in[TASK_READY]};
+
+    for (uint32_t k = 0; worker != NULL && claim.wanted > 0 && k < STARVING_LOOKED_AT; k++) {
+        if (worker->recalled > 0) {
+            claim.wanted--;
+            claim.given += worker->backlog / worker->assigned;
+        } else if (!worker->leaving && worker->assigned > worker->threads &&
+                   worker_wait(worker) > LONG_WAIT && (demand == NULL || demand_is_met(demand, worker))) {
+            // Short ones are soon over.
+            make_room(&claim, worker);
+        }
+        worker = worker->load_next;
+    }
 }
 
 void steal_run(struct sched *sched)

@@ -9,4 +9,8 @@
 // move them.
 void steal_run(struct sched *sched);
 
+// No worker has room, and long tasks of others are queued that this layer's job comes before: some of those
+// that have not started are asked back.
+void steal_room(struct sched *sched, const struct layer *layer);
+
 #endif

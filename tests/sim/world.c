@@ -646,6 +646,12 @@ static void handle(struct world *world, struct letter *letter)
     letter_free(letter);
 }
 
+// It, or one that it reads, was refused more layers.
+static bool is_cut_short(const struct plan *plan)
+{
+    return (plan->rejected && plan->job != 0) || (plan->other != NULL && is_cut_short(plan->other));
+}
+
 // What was released before a job grew may be needed again, of that job and of those that it reads.
 static bool runs_again(const struct world *world, const struct plan *plan)
 {
@@ -686,7 +692,7 @@ static void check_left_overs(struct world *world)
         bool again = runs_again(world, plan);
 
         // One that was refused more layers has run as far as it came.
-        for (uint32_t l = 0; (!plan->rejected || plan->job == 0) && l < plan->graph->n_layer; l++) {
+        for (uint32_t l = 0; !is_cut_short(plan) && l < plan->graph->n_layer; l++) {
             for (uint32_t i = 0; i < plan->graph->layer[l]->tasks; i++) {
                 uint32_t once = plan->needed[l][i] && !plan->rejected ? 1U + plan->failed[l][i] : 0;
 

@@ -30,6 +30,7 @@ struct cluster {
     uint64_t over_at[JOBS_AT_MOST + 1];
     struct machine machine[WORKERS_AT_MOST + 1];
     uint32_t workers;
+    uint32_t drops; // tasks that were asked back
     uint64_t now;
 };
 
@@ -88,6 +89,7 @@ static inline void obey(struct cluster *c)
         if (action->type == ACTION_RUN) {
             push_back(c, action);
         } else if (action->type == ACTION_DROP && backs < 32) {
+            c->drops += action->range.count;
             from[backs] = action->peer;
             back[backs++] = action->range;
         }

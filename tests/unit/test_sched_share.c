@@ -87,6 +87,50 @@ static void test_a_tiny_job_does_not_wait_behind_a_million_tasks(void **state)
     cluster_end(&c, 2);
 }
 
+// Nor behind long ones that are in the queues already: only behind what runs.
+static void test_who_comes_first_does_not_wait_for_what_is_queued(void **state)
+{
+    (void)state;
+    for (int32_t priority = 0; priority < 2; priority++) {
+        struct cluster c;
+        uint32_t second;
+
+        cluster_begin(&c, 4, 2);
+        // Nothing is known of them, so that three are with each worker; and then two.
+        bring(&c, CLIENT, 1000, 1000000, 0);
+        c.now = 500000;
+        second = bring(&c, priority > 0 ? CLIENT : CLIENT + 1, 4, 1000000, priority);
+        until_over(&c, second);
+        // At 1 s the first are over, and it is known how long they last; the next ones have begun.
+        assert_true(c.over_at[second] <= 3000000);
+        until(&c, 10000000);
+        second = bring(&c, priority > 0 ? CLIENT : CLIENT + 1, 4, 1000000, priority);
+        c.run_us[1] = 0;
+        until_over(&c, second);
+        assert_true(c.over_at[second] - 10000000 <= 2000000);
+        assert_true(c.drops <= 12);
+        // What was taken back is done all the same, once.
+        until(&c, 30000000);
+        assert_true(c.drops <= 12);
+        cluster_end(&c, 2);
+    }
+}
+
+// Two with long tasks do not take places from one another.
+static void test_places_are_not_fought_for(void **state)
+{
+    struct cluster c;
+
+    (void)state;
+    cluster_begin(&c, 4, 2);
+    bring(&c, CLIENT, 1000, 1000000, 0);
+    bring(&c, CLIENT + 1, 1000, 700000, 0);
+    until(&c, 100000000);
+    assert_in_range(percent(&c, 1, 1, 2), 45, 55);
+    assert_true(c.drops <= 20);
+    cluster_end(&c, 2);
+}
+
 static void test_what_was_not_used_is_not_saved(void **state)
 {
     struct cluster c;
@@ -237,6 +281,8 @@ int main(void)
         cmocka_unit_test(test_two_clients_get_half_each),
         cmocka_unit_test(test_three_clients_get_a_third_each),
         cmocka_unit_test(test_a_tiny_job_does_not_wait_behind_a_million_tasks),
+        cmocka_unit_test(test_who_comes_first_does_not_wait_for_what_is_queued),
+        cmocka_unit_test(test_places_are_not_fought_for),
         cmocka_unit_test(test_what_was_not_used_is_not_saved),
         cmocka_unit_test(test_higher_priority_comes_first),
         cmocka_unit_test(test_jobs_of_one_client_in_order),

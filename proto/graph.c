@@ -35,6 +35,15 @@ static inline uint64_t row_at(const Dray__Input *input, uint32_t task)
     return (input->n_offset > 0 ? input->offset[listed] : 0) + (uint64_t)(task - listed) * input->width;
 }
 
+// Rows but for those at the end that are empty by their width: as many as a message has bytes for.
+static uint32_t rows_end(const Dray__Input *input, uint32_t tasks)
+{
+    uint32_t rows = input_rows(input, tasks);
+    uint32_t listed = listed_rows(input);
+
+    return input->width == 0 && listed < rows ? listed : rows;
+}
+
 void input_trim_rows(Dray__Input *input)
 {
     uint32_t rows = listed_rows(input);
@@ -214,7 +223,7 @@ int input_check_own(const Dray__Input *input, uint32_t tasks, struct error *err)
         return error_set(err, EBADMSG,
                          "it reads its own layer by a pattern that is not LAG or EXPLICIT: a cycle");
     }
-    for (uint32_t r = 0; r < input_rows(input, tasks); r++) {
+    for (uint32_t r = 0; r < rows_end(input, tasks); r++) {
         struct span row = input_row(input, r);
         uint32_t i = input_row_task(input, r);
 
@@ -295,7 +304,7 @@ struct edge_index *edge_index_create(const Dray__Input *input, uint32_t tasks, u
         index->most = index->offset[p] > index->most ? index->offset[p] : index->most;
         index->offset[p] += index->offset[p - 1];
     }
-    for (uint32_t r = 0; r < input_rows(input, tasks); r++) {
+    for (uint32_t r = 0; r < rows_end(input, tasks); r++) {
         uint64_t end = row_at(input, r + 1);
 
         for (uint64_t i = row_at(input, r); i < end; i++) {

@@ -516,12 +516,33 @@ static void test_damage(void **state)
     arena_fini(&a);
 }
 
+// A few bytes name two thousand million tasks that read nothing of their own layer: rows that are not there
+// take no time.
+static void test_empty_rows_are_free(void **state)
+{
+    (void)state;
+    struct arena a;
+    Dray__Graph *g;
+
+    arena_init(&a, 0);
+    g = two_layers(&a, 1, GRAPH_TASKS_MAX - 1, input(&a, DRAY__PATTERN__ALL, 0, 0));
+    g->layer[1]->n_input = GRAPH_INPUTS_MAX;
+    g->layer[1]->input = arena_array(&a, GRAPH_INPUTS_MAX, sizeof(Dray__Input *));
+    for (size_t k = 0; k < GRAPH_INPUTS_MAX; k++) {
+        g->layer[1]->input[k] = input(&a, DRAY__PATTERN__EXPLICIT, 1, 0);
+        g->layer[1]->input[k]->has_width = true;
+    }
+    taken(g);
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_edges),         cmocka_unit_test(test_round_trip),
         cmocka_unit_test(test_check),         cmocka_unit_test(test_check_explicit),
         cmocka_unit_test(test_check_sources), cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_empty_rows_are_free),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,6 +35,7 @@ struct part {
     struct partition *larger; // has to be encoded, and its visit continued behind it
     struct buffer *larger_note;
     uint32_t *index; // of those in inline_bytes
+    size_t tasks;    // at most
     bool stopped;    // the visit, before its end
     int rc;
 };
@@ -152,7 +153,7 @@ static void add_note(struct part *part, uint32_t index, const struct buffer *not
     Dray__TaskNote *message = letter_note(&part->letter->arena, index, note);
 
     if (completed->note == NULL) {
-        completed->note = arena_array(&part->letter->arena, TASKS_MAX, sizeof(Dray__TaskNote *));
+        completed->note = arena_array(&part->letter->arena, part->tasks, sizeof(Dray__TaskNote *));
     }
     if (message == NULL || completed->note == NULL) {
         part->rc = -ENOMEM;
@@ -292,7 +293,8 @@ static int add_completed(struct letter *letter, const struct agent_range *range,
     size_t n = measure(letter, range, ranges, place, &tasks);
     struct part part = {.letter = letter,
                         .layer = layers_get(layers, range[place->range].job, range[place->range].layer),
-                        .completed = completed};
+                        .completed = completed,
+                        .tasks = tasks};
 
     if (completed == NULL) {
         return -ENOMEM;

@@ -9,6 +9,7 @@
 
 enum {
     FAILED_MAX = 4096, // in one message
+    SHOWN_MAX = 1000,  // bytes of a name, of which there may be too many for the words of a failure
 };
 
 struct ranges {
@@ -128,8 +129,8 @@ int report_failed(struct report *report, const struct agent_action *action, cons
     message->layer = action->u.key.layer;
     message->index = action->u.key.index;
     message->why = make_failure(arena, action->code,
-                                arena_printf(arena, "%s, task %" PRIu32 " on worker %s: %s", layer,
-                                             action->u.key.index, worker, text));
+                                arena_printf(arena, "%.*s, task %" PRIu32 " on worker %.*s: %.*s", SHOWN_MAX, layer,
+                                             action->u.key.index, SHOWN_MAX, worker, SHOWN_MAX, text));
     message->has_busy_us = action->busy_ns > 0;
     message->busy_us = (action->busy_ns + 999) / 1000;
     if (action->missing_input) {

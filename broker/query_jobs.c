@@ -6,14 +6,16 @@
 
 enum {
     JOBS_MAX = 100000, // in an answer: the newest ones
-    CHUNK = 1024,
+    KEPT_SHOWN = 100,  // names of a job, of which there may be more than an answer can have
+    ANSWER_BYTES = 16 << 20,
 };
 
 static int fill_kept(struct broker *broker, struct arena *arena, uint32_t job, Dray__JobInfo *out)
 {
     size_t n = 0;
 
-    for (const struct kept_name *at = kept_first(&broker->kept, job); at != NULL; at = kept_next(at)) {
+    for (const struct kept_name *at = kept_first(&broker->kept, job); at != NULL && n < KEPT_SHOWN;
+         at = kept_next(at)) {
         n++;
     }
     if (n == 0) {
@@ -23,7 +25,7 @@ static int fill_kept(struct broker *broker, struct arena *arena, uint32_t job, D
     if (out->kept == NULL) {
         return -ENOMEM;
     }
-    for (const struct kept_name *at = kept_first(&broker->kept, job); at != NULL; at = kept_next(at)) {
+    for (const struct kept_name *at = kept_first(&broker->kept, job); out->n_kept < n; at = kept_next(at)) {
         out->kept[out->n_kept] = arena_strdup(arena, at->name);
         if (out->kept[out->n_kept++] == NULL) {
             return -ENOMEM;
@@ -59,7 +61,7 @@ static int fill_job(struct broker *broker, struct arena *arena, const struct sch
     out->failed = job->failed;
     out->priority = job->priority;
     out->detached = job->detached;
-    out->bytes = job->bytes;
+    out->bytes = sched_job_bytes(broker->sched, job->job);
     out->name = (char *)(uintptr_t)job->name;                              // only read
     out->client = client == NULL ? NULL : (char *)(uintptr_t)client->name; // only read
     out->age_us = now_us > job->submitted_us ? now_us - job->submitted_us : 0;
@@ -137,23 +139,31 @@ static int fill_failures(struct arena *arena, const struct sched_job *job, Dray_
 // The numbers of the newest jobs, ascending.
 static uint32_t *list_jobs(const struct broker *broker, struct arena *arena, size_t *count)
 {
-    uint32_t *ring = arena_array(arena, JOBS_MAX + CHUNK, sizeof(*ring));
-    size_t have = 0, more;
-    uint32_t after = 0;
+    struct sched_counts counts;
+    uint32_t *number;
+    size_t all, newest;
 
-    if (ring == NULL) {
+    sched_counts(broker->sched, &counts);
+    number = arena_array(arena, counts.jobs + 1, sizeof(*number));
+    if (number == NULL) {
         return NULL;
     }
-    while ((more = sched_jobs(broker->sched, after, ring + have, CHUNK)) > 0) {
-        have += more;
-        after = ring[have - 1];
-        if (have > JOBS_MAX) {
-            memmove(ring, ring + (have - JOBS_MAX), JOBS_MAX * sizeof(*ring));
-            have = JOBS_MAX;
-        }
+    all = sched_jobs(broker->sched, 0, number, counts.jobs);
+    newest = all < JOBS_MAX ? all : JOBS_MAX;
+    *count = newest;
+    return number + (all - newest);
+}
+
+// The newest ones with names that an answer has room for.
+static void cut_to_size(Dray__Jobs *jobs)
+{
+    size_t bytes = 0, first = jobs->n_job;
+
+    while (first > 0 && (bytes += dray__job_info__get_packed_size(jobs->job[first - 1])) <= ANSWER_BYTES) {
+        first--;
     }
-    *count = have;
-    return ring;
+    jobs->job += first;
+    jobs->n_job -= first;
 }
 
 static int answer_all(struct broker *broker, struct arena *arena, Dray__Jobs *jobs)
@@ -179,6 +189,7 @@ static int answer_all(struct broker *broker, struct arena *arena, Dray__Jobs *jo
         }
         jobs->job[jobs->n_job++] = at;
     }
+    cut_to_size(jobs);
     return 0;
 }
 

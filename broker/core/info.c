@@ -131,7 +131,6 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
         .note = job->note,
         .note_size = job->note_size,
         .submitted_us = job->submitted_us,
-        .bytes = held_bytes(job),
         .code = job->code,
         .text = job->text,
         .layers = job->layers,
@@ -140,6 +139,13 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
     };
     job_why_waiting(job, out->waiting, sizeof(out->waiting));
     return 0;
+}
+
+uint64_t sched_job_bytes(const struct sched *sched, uint32_t number)
+{
+    const struct job *job = find(sched, number);
+
+    return job != NULL ? held_bytes(job) : 0;
 }
 
 int sched_layer_info(const struct sched *sched, uint32_t number, uint32_t layer_number,

@@ -263,7 +263,6 @@ struct sched_job {
     const void *note; // of its submission
     size_t note_size;
     uint64_t submitted_us;
-    uint64_t bytes;    // of partitions that are held
     char waiting[256]; // why nothing of it runs; "" when something does
     int code;
     const char *text;
@@ -273,6 +272,8 @@ struct sched_job {
 };
 // -ENOENT: no such job.
 int sched_job_info(const struct sched *sched, uint32_t job, struct sched_job *out);
+// Bytes of its partitions that are held: a look at each of its tasks.  0: no such job.
+uint64_t sched_job_bytes(const struct sched *sched, uint32_t job);
 // Layer of a job that exists: its name, its tasks in each state; -ENOENT.
 struct sched_layer {
     const char *name;

@@ -230,6 +230,30 @@ class HostileJobs(cluster.ClusterTest):
         self.assert_grown_less(broker, rss, 24 << 20)
         self.stop(broker)
 
+    def test_names(self):
+        """As long and as many as messages can have them, they cost neither the worker that runs the tasks its session
+        nor another client its answer."""
+        broker = self.broker()
+        self.worker(broker.endpoint)
+        honest, other = (wire.Peer(broker.endpoint, name=name) for name in ("honest", "other"))
+        self.check_job(honest)
+        fail = wire.op(dict(command=dict(argv=[b"/bin/false"])))
+        kind, message = other.submit([dict(tasks=1, op=fail, wanted=True, name="n" * 4096)], name="m" * 4096)
+        ended = other.hear_kind("JOB_ENDED", timeout=60 * cluster.SLOW)[1]
+        self.assertIn("exit code 1", ended["why"]["text"])
+        kind, message = other.submit([dict(tasks=1, op=COUNT, wanted=True)])
+        for kind in ("RESULT", "JOB_ENDED"):
+            other.hear_kind(kind)
+        for number in range(5000):
+            other.say("KEEP", tag=number, job=message["job"], name="%d" % number)
+            other.hear_kind("REPLY")
+        honest.say("JOB_QUERY", tag=1)
+        jobs = honest.hear_kind("JOBS")[1]["job"]
+        self.assertEqual(sorted(len(job["kept"]) for job in jobs), [0, 100])
+        honest.say("CLUSTER_QUERY", tag=1)
+        self.assertEqual(honest.hear_kind("CLUSTER")[1]["worker"][0]["worker"], 1) # the session that it began with
+        self.stop(broker)
+
     def kept(self, peer):
         peer.say("JOB_QUERY", tag=1)
         return [name for job in peer.hear_kind("JOBS")[1]["job"] for name in job["kept"]]
@@ -261,7 +285,9 @@ class HostileJobs(cluster.ClusterTest):
             peer.close()
             honest.say("CANCEL", job=liar.job)
             honest.say("FREE", job=liar.job)
-            liar.drain(honest, 0.01)
+            while honest.hear(timeout=10 * cluster.SLOW)[0] != "JOB_ENDED":
+                pass
+            liar.drain(honest, 0.001)
         self.worker(broker.endpoint)
         other = wire.Peer(broker.endpoint, name="other")
         self.check_job(other)

@@ -46,7 +46,7 @@ static void test_large_partitions_are_told_exactly(void **state)
         assert_true(result->sizes[i] == bytes[i]);
     }
     assert_int_equal(sched_job_info(play.sched, 1, &info), 0);
-    assert_true(info.bytes == bytes[0] + bytes[1] + bytes[2]);
+    assert_true(sched_job_bytes(play.sched, info.job) == bytes[0] + bytes[1] + bytes[2]);
     // Lost, and made again a little smaller.
     holds(&play, 1, false, NULL, 0, &(struct task_range){1, 0, 2, 1}, 1);
     done_with(&play, 0, 2, 1, &(uint64_t){12});

@@ -29,7 +29,7 @@ static void fail(const char *what, int line, const struct layer *layer, uint32_t
 
 struct tally {
     uint64_t in[TASK_STATES];
-    uint64_t tasks;
+    uint64_t tasks, bytes;
     uint32_t *assigned, *recalled; // by slot
     uint64_t *partitions, *backlog;
     uint64_t *taken; // of all resources
@@ -188,6 +188,8 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     uint64_t backlog = 0;
 
     MUST(!job->is_unsettled && !job->is_doomed && !job->forgotten, NULL, 0);
+    MUST(job->has_tasks ? job->bytes >= job->lasting : job->bytes == job->lasting, NULL, 0);
+    tally->bytes += job->bytes;
     // One that is there for others only goes on with what those need.
     MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING || job->hidden, NULL, 0);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
@@ -358,7 +360,7 @@ void sched_check(const struct sched *sched)
     for (int s = 0; s < TASK_STATES; s++) {
         MUST(tally.in[s] == sched->in[s], NULL, 0);
     }
-    MUST(tally.tasks == sched->tasks, NULL, 0);
+    MUST(tally.tasks == sched->tasks && tally.bytes == sched->bytes, NULL, 0);
     for (uint32_t s = 0; s < sched->worker_slots; s++) {
         if (sched->worker[s] != NULL) {
             check_worker(sched->worker[s], &tally);

@@ -63,6 +63,7 @@ static uint32_t reason_keep(struct job *job, int code, const char *text, uint32_
     reason->number = job->reason_count;
     hash_add(&job->reasons, &reason->node, hash);
     job->bytes += size;
+    job->lasting += size;
     job->sched->bytes += size;
     return reason->number;
 }
@@ -119,6 +120,7 @@ void task_set_cause(struct layer *layer, uint32_t i, uint64_t cause)
             }
             job->sched->bytes += (capacity - job->cause_capacity) * sizeof(*grown);
             job->bytes += (capacity - job->cause_capacity) * sizeof(*grown);
+            job->lasting += (capacity - job->cause_capacity) * sizeof(*grown);
             job->cause = grown;
             job->cause_capacity = capacity;
         }

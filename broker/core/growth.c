@@ -39,6 +39,32 @@ static void charge(struct job *job, uint64_t bytes)
     }
 }
 
+// The job's tasks, and its memory with so many bytes more, are within what the broker takes.  Asked before
+// each large piece is made: what is refused shall not have been there for a moment.
+static int check_limits(const struct growth *growth, uint64_t more, struct error *err)
+{
+    const struct sched *sched = growth->job->sched;
+    const struct sched_options *options = &sched->options;
+    uint64_t bytes = growth->bytes + (growth->job->arena.used - growth->arena_before) + more;
+
+    if (growth->tasks > options->tasks_max || sched->tasks > options->tasks_max - growth->tasks) {
+        return error_set(
+            err, ENOSPC,
+            "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limit of %llu tasks",
+            sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)growth->tasks,
+            (unsigned long long)options->tasks_max);
+    }
+    if (bytes > options->bytes_max || sched->bytes > options->bytes_max - bytes) {
+        return error_set(
+            err, ENOSPC,
+            "the broker's jobs take %llu MB, these layers %llu MB or more, which is beyond its limit of "
+            "%llu MB",
+            (unsigned long long)sched->bytes >> 20, (unsigned long long)bytes >> 20,
+            (unsigned long long)options->bytes_max >> 20);
+    }
+    return 0;
+}
+
 // ---- what grows with the number of layers ----------------------------------------------------
 
 static void bits_move(struct bits *to, const struct bits *from, uint32_t shift)
@@ -109,8 +135,8 @@ static uint64_t edge_count(const struct edge *edge)
         return edge->source->tasks;
     case DRAY__PATTERN__WINDOW:
         return tasks * (reach < tasks ? reach : tasks);
-    case DRAY__PATTERN__EXPLICIT:
-        return edge->input->n_target;
+    case DRAY__PATTERN__EXPLICIT: // an empty row is looked at, too
+        return input_is_sparse(edge->input) || edge->input->n_target > tasks ? edge->input->n_target : tasks;
     default:
         return tasks;
     }
@@ -165,7 +191,7 @@ static int find_foreign(struct edge *edge, struct error *err)
         return error_set(err, EINVAL, "layer %u of job %u has %u tasks, not %u", input->layer, input->job,
                          edge->source->tasks, input->job_tasks);
     }
-    return check_wanted(edge, err);
+    return 0;
 }
 
 static int edge_init(struct growth *growth, struct edge *edge, struct layer *layer, const Dray__Input *input,
@@ -203,13 +229,7 @@ static int inputs_init(struct growth *growth, struct layer *layer, uint64_t *edg
         struct edge *edge = &layer->input[k];
         int rc = edge_init(growth, edge, layer, layer->graph->input[k], err);
 
-        if (rc < 0) {
-            error_prefix(err, "layer %u ('%.100s') of a graph: input %zu: ", layer->number,
-                         layer->graph->name != NULL ? layer->graph->name : "", k);
-            return rc;
-        }
-        layer->input_tasks[k] = edge->source->tasks;
-        if (!edge->whole) {
+        if (rc == 0 && !edge->whole) {
             layer->local = true;
             *edges += edge_count(edge);
         }
@@ -221,6 +241,16 @@ static int inputs_init(struct growth *growth, struct layer *layer, uint64_t *edg
                 layer->number, layer->graph->name != NULL ? layer->graph->name : "",
                 (unsigned long long)EDGES_MAX);
         }
+        // Looks at each of them, so not before they are few enough.
+        if (rc == 0 && edge->foreign) {
+            rc = check_wanted(edge, err);
+        }
+        if (rc < 0) {
+            error_prefix(err, "layer %u ('%.100s') of a graph: input %zu: ", layer->number,
+                         layer->graph->name != NULL ? layer->graph->name : "", k);
+            return rc;
+        }
+        layer->input_tasks[k] = edge->source->tasks;
     }
     return 0;
 }
@@ -314,9 +344,15 @@ static int edge_prepare(struct growth *growth, struct edge *edge, struct error *
     struct layer *source = edge->source;
 
     if (edge_is_linked(edge)) {
+        int rc;
+
         source->links_coming += edge->input->n_target;
         edge->readers = (uint32_t)edge->input->n_target;
         growth->bytes += edge->input->n_target * sizeof(struct link);
+        rc = check_limits(growth, source->link_head == NULL ? source->tasks * sizeof(uint32_t) : 0, err);
+        if (rc < 0) {
+            return rc;
+        }
         return links_reserve(source, source->links_coming) && consumers_reserve(growth, edge)
                    ? 0
                    : error_no_memory(err);
@@ -329,12 +365,18 @@ static int edge_prepare(struct growth *growth, struct edge *edge, struct error *
     }
     edge->readers = pattern_readers(edge->input);
     if (edge->input->pattern == DRAY__PATTERN__EXPLICIT) {
+        int rc;
+
+        growth->bytes += ((uint64_t)edge->input->n_target + source->tasks) * sizeof(uint32_t);
+        rc = check_limits(growth, 0, err);
+        if (rc < 0) {
+            return rc;
+        }
         edge->reverse = edge_index_create(edge->input, edge->target->tasks, source->tasks);
         if (edge->reverse == NULL) {
             return error_no_memory(err);
         }
         edge->readers = edge_index_most(edge->reverse);
-        growth->bytes += ((uint64_t)edge->input->n_target + source->tasks) * sizeof(uint32_t);
     }
     return consumers_reserve(growth, edge) ? 0 : error_no_memory(err);
 }
@@ -352,6 +394,9 @@ static int edges_prepare(struct growth *growth, struct error *err)
 
         for (size_t k = 0; rc == 0 && k < layer->inputs; k++) {
             rc = edge_prepare(growth, &layer->input[k], err);
+        }
+        if (rc == 0) {
+            rc = check_limits(growth, picks_bytes(layer), err);
         }
         if (rc == 0 && !picks_create(layer)) {
             rc = error_no_memory(err);
@@ -416,8 +461,13 @@ static void carve_all(struct growth *growth, struct carver *carver)
 static int arrays_prepare(struct growth *growth, struct error *err)
 {
     struct carver carver = {NULL, 0};
+    int rc;
 
     carve_all(growth, &carver);
+    rc = check_limits(growth, carver.used, err);
+    if (rc < 0) {
+        return rc;
+    }
     if (carver.used <= SMALL_BYTES) {
         carver.base = arena_zalloc(&growth->job->arena, carver.used);
     } else {
@@ -503,29 +553,6 @@ static const Dray__Graph *graph_copy(struct job *job, const Dray__Graph *graph)
     return copy;
 }
 
-static int check_limits(const struct growth *growth, struct error *err)
-{
-    const struct sched *sched = growth->job->sched;
-    const struct sched_options *options = &sched->options;
-
-    if (growth->tasks > options->tasks_max || sched->tasks > options->tasks_max - growth->tasks) {
-        return error_set(
-            err, ENOSPC,
-            "the broker keeps %u jobs with %llu tasks; %llu more are beyond its limit of %llu tasks",
-            sched->job_count, (unsigned long long)sched->tasks, (unsigned long long)growth->tasks,
-            (unsigned long long)options->tasks_max);
-    }
-    if (growth->bytes > options->bytes_max || sched->bytes > options->bytes_max - growth->bytes) {
-        return error_set(
-            err, ENOSPC,
-            "the broker's jobs take %llu MB, these layers %llu MB more, which is beyond its limit of "
-            "%llu MB",
-            (unsigned long long)sched->bytes >> 20, (unsigned long long)growth->bytes >> 20,
-            (unsigned long long)options->bytes_max >> 20);
-    }
-    return 0;
-}
-
 int growth_open(struct job *job, struct error *err)
 {
     return tables_grow(job, 0, err);
@@ -534,10 +561,12 @@ int growth_open(struct job *job, struct error *err)
 int growth_prepare(struct growth *growth, struct job *job, const Dray__Graph *graph, struct arena *arena,
                    struct error *err)
 {
-    size_t before = job->arena.used;
     int rc;
 
-    *growth = (struct growth){.job = job, .first = job->layers, .count = (uint32_t)graph->n_layer};
+    *growth = (struct growth){.job = job,
+                              .first = job->layers,
+                              .count = (uint32_t)graph->n_layer,
+                              .arena_before = job->arena.used};
     rc = tables_grow(job, growth->first + growth->count, err);
     if (rc < 0) {
         return rc;
@@ -550,17 +579,18 @@ int growth_prepare(struct growth *growth, struct job *job, const Dray__Graph *gr
     }
     rc = graph != NULL ? layers_prepare(growth, graph, err) : error_no_memory(err);
     if (rc == 0) {
+        rc = check_limits(growth, 0, err);
+    }
+    if (rc == 0) {
         rc = edges_prepare(growth, err);
     }
     if (rc == 0) {
         rc = arrays_prepare(growth, err);
     }
-    growth->bytes += job->arena.used - before;
-    if (rc == 0) {
-        rc = check_limits(growth, err);
-    }
     if (rc < 0) {
         growth_undo(growth);
+    } else {
+        growth->bytes += job->arena.used - growth->arena_before;
     }
     return rc;
 }

@@ -14,6 +14,7 @@ struct growth {
     struct layer *layer;
     struct slab *slab; // NULL: small, in the job's arena
     struct arena *arena;
+    size_t arena_before; // bytes of the job's
     uint64_t bytes, tasks;
 };
 

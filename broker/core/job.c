@@ -23,7 +23,7 @@ struct job *job_create(struct sched *sched)
     job->told_end = true;
     job->has_tasks = true;
     job->layer_at = job->index_at = UINT32_MAX;
-    job->bytes = sizeof(*job);
+    job->bytes = job->lasting = sizeof(*job);
     hash_init(&job->blames);
     hash_init(&job->reasons);
     arena_init(&job->arena, 0);
@@ -192,8 +192,8 @@ static void job_drop_tasks(struct job *job)
         }
     }
     job->assigned = job->open = 0;
-    sched->bytes -= job->bytes;
-    job->bytes = 0;
+    sched->bytes -= job->bytes - job->lasting;
+    job->bytes = job->lasting;
     tasks_destroy(job);
     job_mark_dirty(job);
 }
@@ -364,6 +364,8 @@ void job_forget(struct job *job)
         return;
     }
     job_drop_tasks(job);
+    sched->bytes -= job->bytes;
+    job->bytes = job->lasting = 0;
     hash_remove(&sched->jobs, &job->by_number);
     sched->job_count--;
     job->forgotten = true;

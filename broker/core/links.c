@@ -16,7 +16,8 @@ static uint32_t row_task(const struct edge *edge, uint32_t row)
     return input_is_sparse(edge->input) ? edge->input->task[row] : row;
 }
 
-bool picks_create(struct layer *layer)
+// 0: it goes without.
+static uint64_t count_picks(const struct layer *layer)
 {
     uint64_t picks = 0;
     bool any = false;
@@ -27,7 +28,21 @@ bool picks_create(struct layer *layer)
         any = any || input_is_sparse(edge->input);
         picks += edge->whole ? 0 : rows_of(layer, edge);
     }
-    if (!any || layer->inputs < PICKS_FROM || picks > UINT32_MAX - 2) {
+    return any && layer->inputs >= PICKS_FROM && picks <= UINT32_MAX - 2 ? picks : 0;
+}
+
+uint64_t picks_bytes(const struct layer *layer)
+{
+    uint64_t picks = count_picks(layer);
+
+    return picks > 0 ? picks * (sizeof(uint16_t) + sizeof(uint32_t)) + layer->tasks * sizeof(uint32_t) : 0;
+}
+
+bool picks_create(struct layer *layer)
+{
+    uint64_t picks = count_picks(layer);
+
+    if (picks == 0) {
         return true;
     }
     uint32_t *at = arena_zalloc(&layer->job->arena, ((size_t)layer->tasks + 2) * sizeof(*at));

@@ -97,6 +97,8 @@ static inline bool edge_is_linked(const struct edge *edge)
     return !edge->foreign && input_is_sparse(edge->input);
 }
 
+// What picks_create takes.
+uint64_t picks_bytes(const struct layer *layer);
 // Picks for a layer with many inputs, some of which are sparse; room for more links of a source.  False: no memory.
 bool picks_create(struct layer *layer);
 bool links_reserve(struct layer *source, uint64_t more);

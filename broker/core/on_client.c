@@ -116,6 +116,13 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
     job->key_hi = event->u.submit.key_hi;
     job->key_lo = event->u.submit.key_lo;
     job->progress_at = job->submitted_us = sched->now_us;
+    job->lasting += event->u.submit.note_size;
+    job->lasting += event->u.submit.name != NULL ? strlen(event->u.submit.name) + 1 : 0;
+    job->bytes = job->lasting;
+    if (rc == 0 && sched->bytes + job->bytes > sched->options.bytes_max) {
+        rc = error_set(err, ENOSPC, "the broker's jobs take %llu MB, which is its limit",
+                       (unsigned long long)sched->bytes >> 20);
+    }
     if (rc == 0 && event->u.submit.name != NULL) {
         job->name = strdup(event->u.submit.name);
         rc = job->name == NULL ? error_no_memory(err) : 0;

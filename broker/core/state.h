@@ -222,7 +222,8 @@ struct job {
     uint32_t users;       // edges from other jobs
     struct arena arena;   // graphs, layers, edges, small arrays
     struct slab *slabs;   // large arrays of layers
-    uint64_t bytes;       // of all that and of reverse edges
+    uint64_t bytes;       // of all that and of reverse edges, and of what outlives the tasks:
+    uint64_t lasting;     // its name, note, and why tasks failed
     uint64_t *tables;     // one block: all that has an entry a layer
     struct layer **layer; // by number; they themselves never move
     uint32_t *layer_tasks;

@@ -172,6 +172,87 @@ static void test_refused_growth_names_the_layer(void **state)
     play_end(&play);
 }
 
+// The first message of a client: refused for what it asks for, before any of that is there.
+static void test_too_much_is_refused_at_once(void **state)
+{
+    struct play play;
+    struct build build;
+    Dray__Input *input;
+    uint32_t target = 0;
+
+    (void)state;
+    begin(&play, 1);
+    // Reverse edges of two thousand million partitions, for one task.
+    build_init(&build);
+    build_layer(&build, GRAPH_TASKS_MAX - 1);
+    build_layer(&build, 1);
+    input = build_input(&build, 1, 0, DRAY__PATTERN__EXPLICIT, 1);
+    input->n_target = 1;
+    input->target = &target;
+    submit_open(&play, &build, 7, false);
+    assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "tasks"));
+    build_fini(&build);
+    // ... within the limit of tasks, of as many inputs as there can be.
+    build_init(&build);
+    build_layer(&build, 99 * 1000 * 1000);
+    build_layer(&build, 1);
+    build.layer[1]->input = build_alloc(&build, GRAPH_INPUTS_MAX, sizeof(Dray__Input *));
+    for (int k = 0; k < GRAPH_INPUTS_MAX; k++) {
+        input = build_input(&build, 1, 0, DRAY__PATTERN__EXPLICIT, 1);
+        input->n_target = 1;
+        input->target = &target;
+    }
+    play.sched->options.bytes_max = 300 << 20;
+    submit_open(&play, &build, 8, false);
+    assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "MB"));
+    play.sched->options.bytes_max = UINT64_C(4) << 30;
+    build_fini(&build);
+    // All neighbours of all, in another job: each would be asked whether it is wanted.
+    flat(&build, 200000);
+    assert_true(submit_open(&play, &build, 9, false) > 0);
+    build_fini(&build);
+    build_init(&build);
+    build_layer(&build, 200000);
+    input = build_input(&build, 0, 0, DRAY__PATTERN__WINDOW, 150000);
+    input->has_job = input->has_job_tasks = true;
+    input->job = 1;
+    input->job_tasks = 200000;
+    submit_open(&play, &build, 10, false);
+    assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "dependencies"));
+    build_fini(&build);
+    play_end(&play);
+}
+
+// What clients leave with a job that needs no tasks counts as well, and after its tasks have gone.
+static void test_notes_count(void **state)
+{
+    struct play play;
+    struct sched_event event;
+    uint8_t *note = calloc(1, 1 << 20);
+    uint32_t taken = 0;
+
+    (void)state;
+    assert_non_null(note);
+    begin(&play, 1);
+    play.sched->options.bytes_max = 10 << 20;
+    for (uint64_t key = 1; key <= 20; key++) {
+        event = event_of(&play, EVENT_SUBMIT);
+        event.u.submit.client = CLIENT;
+        event.u.submit.key_lo = key;
+        event.u.submit.open = true;
+        event.u.submit.note = note;
+        event.u.submit.note_size = 1 << 20;
+        assert_int_equal(step(&play, &event), 0);
+        taken += find(&play, ACTION_ACCEPTED, CLIENT) != NULL ? 1 : 0;
+        of(&play, EVENT_CANCEL, CLIENT, taken, false);
+    }
+    assert_int_equal(taken, 9);
+    of(&play, EVENT_FREE, CLIENT, 1, false);
+    assert_true(play.sched->bytes < 9 << 20);
+    play_end(&play);
+    free(note);
+}
+
 static void test_a_chain_in_one_layer(void **state)
 {
     struct play play;
@@ -831,6 +912,8 @@ int main(void)
         cmocka_unit_test(test_layers_come_while_it_runs),
         cmocka_unit_test(test_a_thousand_layers_one_by_one),
         cmocka_unit_test(test_refused_growth_names_the_layer),
+        cmocka_unit_test(test_too_much_is_refused_at_once),
+        cmocka_unit_test(test_notes_count),
         cmocka_unit_test(test_a_chain_in_one_layer),
         cmocka_unit_test(test_what_another_job_made),
         cmocka_unit_test(test_partitions_of_another_job_are_made_again),

@@ -13,8 +13,9 @@
 enum {
     REASONS_KEPT = 1000, // different texts of a job
     REASONS_MAX = 1100,  // with those that stand for the rest, one a code
-    REASON_BYTES = 4096, // of one
+    REASON_BYTES = 2048, // of one: with words around it, it is still one that messages carry
     FAILURES_KEPT = 100, // of which a job tells the worker
+    DELAYS_KEPT = 64,    // places for delays that are not looked at for what has lost its meaning
 };
 
 // ---- reasons ------------------------------------------------------------------------------
@@ -174,7 +175,8 @@ void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *t
     if (job->failures_max > 0) {
         text =
             arena_printf(&job->sched->arena, "%llu tasks have failed, of which %u may; the last of them: %s",
-                         (unsigned long long)job->failures, job->failures_max, text != NULL ? text : "");
+                         (unsigned long long)job->failures, job->failures_max,
+                         reason_text(reason_at(job, reason)));
     }
     job_doom(job, code, text, layer->number, i, worker);
 }
@@ -223,11 +225,9 @@ static bool delay_add(struct sched *sched, const struct delay *delay)
     return true;
 }
 
-static void delay_remove_first(struct sched *sched)
+// Into the heap below `at`, whose place is free.
+static void delay_sink(struct sched *sched, size_t at, struct delay last)
 {
-    struct delay last = sched->delay[--sched->delays];
-    size_t at = 0;
-
     for (;;) {
         size_t child = 2 * at + 1;
 
@@ -241,6 +241,49 @@ static void delay_remove_first(struct sched *sched)
         at = child;
     }
     sched->delay[at] = last;
+}
+
+static void delay_remove_first(struct sched *sched)
+{
+    struct delay last = sched->delay[--sched->delays];
+
+    delay_sink(sched, 0, last);
+}
+
+// Its task waits for it.
+static bool delay_is_due(const struct sched *sched, const struct delay *delay)
+{
+    struct job *job = job_find(sched, delay->job);
+    const struct blame *blame = job != NULL ? job_blame_find(job, delay->layer, delay->index) : NULL;
+
+    // It may have found another end since, or wait for another time.
+    return blame != NULL && job->has_tasks && blame->value == delay->due_us &&
+           task_state(job->layer[delay->layer], delay->index) == TASK_DELAYED;
+}
+
+// Cancelled tasks may have had long delays, and there may be many: they do not stay until then.
+static void delays_tidy(struct sched *sched)
+{
+    struct delay *less;
+    size_t kept = 0;
+
+    if (sched->delays <= DELAYS_KEPT || sched->delays / 4 <= sched->in[TASK_DELAYED]) {
+        return;
+    }
+    for (size_t k = 0; k < sched->delays; k++) {
+        if (delay_is_due(sched, &sched->delay[k])) {
+            sched->delay[kept++] = sched->delay[k];
+        }
+    }
+    sched->delays = kept;
+    for (size_t k = kept / 2; k-- > 0;) {
+        delay_sink(sched, k, sched->delay[k]);
+    }
+    less = realloc(sched->delay, (kept + DELAYS_KEPT) * sizeof(*less));
+    if (less != NULL) {
+        sched->delay = less;
+        sched->delay_capacity = kept + DELAYS_KEPT;
+    }
 }
 
 void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *text, const char *worker)
@@ -268,20 +311,13 @@ void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *te
 
 void delays_fire(struct sched *sched)
 {
+    delays_tidy(sched);
     while (sched->delays > 0 && sched->delay[0].due_us <= sched->now_us) {
         struct delay delay = sched->delay[0];
-        struct job *job = job_find(sched, delay.job);
 
         delay_remove_first(sched);
-        if (job == NULL || !job->has_tasks) {
-            continue;
-        }
-        struct layer *layer = job->layer[delay.layer];
-        const struct blame *blame = job_blame_find(job, delay.layer, delay.index);
-
-        // It may have found another end since, or wait for another time.
-        if (task_state(layer, delay.index) == TASK_DELAYED && blame != NULL && blame->value == delay.due_us) {
-            task_requeue(layer, delay.index);
+        if (delay_is_due(sched, &delay)) {
+            task_requeue(job_find(sched, delay.job)->layer[delay.layer], delay.index);
         }
     }
 }

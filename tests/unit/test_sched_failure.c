@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "broker/core/state.h"
+#include "proto/frame_check.h"
 #include "tests/unit/sched_play.h"
 
 static void submit_lenient(struct play *play, struct build *build, uint32_t failures_max)
@@ -182,6 +184,68 @@ static void test_attempts_and_delay(void **state)
     build_fini(&build);
     client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
     wait_us(&play, 100000);
+    play_end(&play);
+}
+
+// They go when their tasks have no more use for them, however long they are.
+static void test_delays_of_what_was_cancelled(void **state)
+{
+    enum { TASKS = 500 };
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, TASKS));
+    build.layer[0]->has_retries = build.layer[0]->has_retry_delay_ms = 1;
+    build.layer[0]->retries = 2;
+    build.layer[0]->retry_delay_ms = UINT32_MAX;
+    submit_lenient(&play, &build, TASKS);
+    for (uint32_t i = 0; i < TASKS; i++) {
+        task_fails(&play, 1, 0, i);
+    }
+    assert_int_equal(play.sched->delays, TASKS);
+    of_job(&play, EVENT_CANCEL, CLIENT, &(struct task_range){1, 0, 0, TASKS - TASKS / 10});
+    wait_us(&play, 1);
+    assert_int_equal(play.sched->delays, TASKS / 10);
+    assert_true(play.sched->delay_capacity < TASKS);
+    build_fini(&build);
+    play_end(&play);
+}
+
+// Words that a message just carries are still carried when others go around them.
+static void test_long_words(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    char *text = calloc(1, FRAME_NAME_MAX + 1);
+
+    (void)state;
+    assert_non_null(text);
+    memset(text, 'x', FRAME_NAME_MAX);
+    begin(&play, &build);
+    build_layer(&build, 2);
+    build_input(&build, build_layer(&build, 2), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_wanted(&build, 1);
+    submit_lenient(&play, &build, 1);
+    for (uint32_t i = 0; i < 2; i++) {
+        event = event_of(&play, EVENT_TASK_FAILED);
+        event.u.failed.worker = 1;
+        event.u.failed.job = 1;
+        event.u.failed.index = i;
+        event.u.failed.code = EINVAL;
+        event.u.failed.text = text;
+        assert_int_equal(step(&play, &event), 0);
+        for (size_t k = 0; k < play.actions.count; k++) {
+            const char *told = play.actions.action[k].text;
+
+            assert_true(told == NULL || strlen(told) <= FRAME_NAME_MAX);
+        }
+    }
+    assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->state, JOB_FAILED);
+    free(text);
+    build_fini(&build);
     play_end(&play);
 }
 
@@ -387,6 +451,8 @@ int main(void)
         cmocka_unit_test(test_more_than_may_fail),
         cmocka_unit_test(test_whole_layers_fail),
         cmocka_unit_test(test_attempts_and_delay),
+        cmocka_unit_test(test_delays_of_what_was_cancelled),
+        cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_attempts_with_inputs),
         cmocka_unit_test(test_deaths_count_as_a_failure),
         cmocka_unit_test(test_cancelled_tasks),

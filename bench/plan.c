@@ -1,11 +1,17 @@
 #include "bench/plan.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "proto/graph.h"
 
-enum { LAYERS_MAX = 65536, INPUTS_MAX = 4 };
+enum {
+    LAYERS_MAX = 65536,
+    INPUTS_MAX = 4,
+    LAYER_HEAD = 12,      // of a layer in a graph: its tag and length
+    PACKED_MAX = 32 << 20 // of a message
+};
 
 void plan_init(struct plan *plan)
 {
@@ -156,23 +162,27 @@ uint32_t plan_place(const struct plan *plan, uint32_t layer, uint32_t index)
     return plan->first[layer - plan->wanted_from] + index;
 }
 
-int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err)
+int plan_pack(const struct plan *plan, size_t first, size_t *layers, void **out, size_t *size,
+              struct error *err)
 {
-    size_t bytes;
+    Dray__Graph part = DRAY__GRAPH__INIT;
+    size_t bytes = 0, count = 0;
     void *memory;
 
-    for (size_t l = 0; l < plan->graph.n_layer; l++) {
-        for (size_t k = 0; k < plan->graph.layer[l]->n_input; k++) {
-            input_trim_rows(plan->graph.layer[l]->input[k]);
+    for (size_t l = first; l < plan->graph.n_layer; l++, count++) {
+        bytes += dray__layer__get_packed_size(plan->graph.layer[l]) + LAYER_HEAD;
+        if (count > 0 && bytes > PACKED_MAX) {
+            break;
         }
     }
-    bytes = dray__graph__get_packed_size(&plan->graph);
-    memory = reserve(plan, bytes, 1);
-
+    part.n_layer = count;
+    part.layer = plan->graph.layer + first;
+    memory = malloc(dray__graph__get_packed_size(&part) + 1);
     if (memory == NULL) {
         return error_no_memory(err);
     }
-    *size = dray__graph__pack(&plan->graph, memory);
+    *size = dray__graph__pack(&part, memory);
+    *layers = count;
     *out = memory;
     return 0;
 }

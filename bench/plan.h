@@ -45,7 +45,9 @@ int plan_finish_from(struct plan *plan, uint32_t wanted_from, struct error *err)
 int plan_finish(struct plan *plan, struct error *err);
 // Place of a result in expected; UINT32_MAX: it is not wanted, or there is no such task.
 uint32_t plan_place(const struct plan *plan, uint32_t layer, uint32_t index);
-// The packed graph, in the plan's arena.
-int plan_pack(struct plan *plan, void **out, size_t *size, struct error *err);
+// The packed graph of layers from `first` on, as many as a message takes (one at least) and at most all;
+// *layers says how many.  *out is the caller's to free.
+int plan_pack(const struct plan *plan, size_t first, size_t *layers, void **out, size_t *size,
+              struct error *err);
 
 #endif

@@ -36,6 +36,7 @@ static int measure_waiting(struct pool_cluster *cluster, struct plan *plan, stru
     figures->push_ms = ms(time.push_ns);
     figures->broker_cpu_us = (double)(after.broker_ns - before.broker_ns) / 1e3 / (double)plan->tasks;
     figures->client_cpu_us = (double)(after.client_ns - before.client_ns) / 1e3 / (double)plan->tasks;
+    figures->broker_peak_mb = (double)after.broker_peak / 1e6;
     figures->tasks = plan->tasks;
     figures->seconds = (double)(time.pack_ns + time.push_ns) / 1e9;
     return pool_connect(cluster, err); // anew: the job goes with the connection

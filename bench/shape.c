@@ -102,7 +102,10 @@ int shape_stencil(struct plan *plan, uint32_t width, uint32_t steps, struct erro
     return rc;
 }
 
-enum { EDGES = 3 };
+enum {
+    EDGES = 3,
+    LAYER_TASKS = 1 << 20 // of explicit edges: what goes into one message
+};
 
 static uint32_t choose(uint64_t *random, uint32_t task, uint32_t target[EDGES])
 {
@@ -122,30 +125,52 @@ static uint32_t choose(uint64_t *random, uint32_t task, uint32_t target[EDGES])
     return count;
 }
 
-int shape_explicit(struct plan *plan, uint32_t tasks, uint64_t seed, struct error *err)
+static int add_explicit(struct plan *plan, uint32_t tasks, struct error *err)
 {
     uint32_t first = tasks < EDGES ? tasks : EDGES;
     // The first tasks have 0, 1 and 2 others before them.
-    size_t edges = first * (first - (size_t)1) / 2 + (size_t)EDGES * (tasks - first), at = 0;
-    Dray__Input *input;
-    int rc;
+    size_t edges = first * (first - (size_t)1) / 2 + (size_t)EDGES * (tasks - first);
 
     plan_layer(plan, tasks, "explicit");
-    input = plan_explicit(plan, 0, edges);
-    rc = plan_finish(plan, err);
-    if (rc != 0) {
-        return rc;
-    }
-    for (uint32_t i = 0; i < tasks; i++) {
-        uint32_t n = choose(&seed, i, input->target + at);
+    return plan_explicit(plan, (uint32_t)plan->graph.n_layer - 1, edges) == NULL ? error_no_memory(err) : 0;
+}
+
+static void fill_explicit(const struct plan *plan, uint32_t number, uint64_t *seed)
+{
+    const Dray__Layer *layer = plan->graph.layer[number];
+    Dray__Input *input = layer->input[0];
+    uint64_t *expected = plan->expected + plan_place(plan, number, 0);
+    size_t at = 0;
+
+    for (uint32_t i = 0; i < layer->tasks; i++) {
+        uint32_t n = choose(seed, i, input->target + at);
 
         input->offset[i] = (uint32_t)at;
-        plan->expected[i] = 1 + (uint64_t)i;
+        expected[i] = 1 + (uint64_t)i;
         for (uint32_t k = 0; k < n; k++) {
-            plan->expected[i] += plan->expected[input->target[at + k]];
+            expected[i] += expected[input->target[at + k]];
         }
         at += n;
     }
-    input->offset[tasks] = (uint32_t)at;
-    return 0;
+    input->offset[layer->tasks] = (uint32_t)at;
+}
+
+int shape_explicit(struct plan *plan, uint32_t tasks, uint64_t seed, struct error *err)
+{
+    uint32_t left = tasks;
+    int rc = 0;
+
+    while (rc == 0 && left > 0) {
+        uint32_t some = left < LAYER_TASKS ? left : LAYER_TASKS;
+
+        rc = add_explicit(plan, some, err);
+        left -= some;
+    }
+    if (rc == 0) {
+        rc = plan_finish_from(plan, 0, err);
+    }
+    for (uint32_t l = 0; rc == 0 && l < plan->graph.n_layer; l++) {
+        fill_explicit(plan, l, &seed);
+    }
+    return rc;
 }

@@ -14,7 +14,7 @@ int shape_chain(struct plan *plan, uint32_t tasks, struct error *err);
 int shape_tree(struct plan *plan, uint32_t leaves, struct error *err);
 // Rows of `width` tasks; each needs its three neighbours of the row before.
 int shape_stencil(struct plan *plan, uint32_t width, uint32_t steps, struct error *err);
-// Each needs three random earlier ones (different ones); all are results.
+// Each needs three random earlier ones (different ones) of its layer of about a million; all are results.
 int shape_explicit(struct plan *plan, uint32_t tasks, uint64_t seed, struct error *err);
 
 #endif

@@ -56,13 +56,15 @@ static void evaluate(struct plan *plan)
     struct arena arena;
     const Dray__Graph *decoded;
     void *packed;
-    size_t size;
+    size_t size, layers;
 
     assert_int_equal(graph_check(graph, &err), 0);
-    assert_int_equal(plan_pack(plan, &packed, &size, &err), 0);
+    assert_int_equal(plan_pack(plan, 0, &layers, &packed, &size, &err), 0);
+    assert_int_equal(layers, graph->n_layer);
     arena_init(&arena, 0);
     assert_int_equal(graph_decode(packed, size, &arena, &decoded, &err), 0);
     arena_fini(&arena);
+    free(packed);
     for (uint32_t l = 0; l < graph->n_layer; l++) {
         const Dray__Layer *layer = graph->layer[l];
 

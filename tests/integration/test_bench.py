@@ -59,6 +59,11 @@ class Bench(TestCase):
                                       "--output-bytes", "4096"))
         self.assertEqual(large["output_bytes"], 4096)
 
+    def test_hops(self):
+        found = json.loads(self.bench("hops", "200"))
+        self.assertEqual(found["rounds"], 200)
+        self.assertLessEqual(found["p50_us"], found["p99_us"])
+
     def test_refused(self):
         for arguments, word in ((["pool"], "--pattern"), (["pool", "--pattern", "spiral"], "no such pattern"), (["pool", "--pattern", "map", "--tasks", "0"], "number"),
                                 (["metg", "--pattern", "spiral"], "spiral"), (["metg", "--output-bytes", "9"], "multiple of 8")):

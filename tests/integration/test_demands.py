@@ -139,6 +139,23 @@ tasks:
         self.ok("cancel", first)
         self.assertEqual(self.ok("result", second), "next\n")
 
+    def test_higher_priority_and_other_clients_come_before_what_is_queued(self):
+        """A worker of one thread has long commands of one client queued: others' wait for the one that runs."""
+        self.join("a", threads=1)
+        log = self.folder / "log"
+        low = self.submit(f"tasks: {{low: {{array: 0..39, shell: sleep 0.25; echo low >> {log}}}}}")
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while self.job(low)["done"] < 2:  # by now it is known how long they take
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        for options in (["--priority", "5"], []):
+            before = self.job(low)["done"]
+            done = dray.run("submit", "--broker", self.endpoint, *options,
+                            self.file("tasks: {now: {array: 0..1, shell: echo now}}"))
+            self.assertEqual(done.stdout, b"now\nnow\n", done.stderr)
+            self.assertLessEqual(self.job(low)["done"], before + 4)
+        self.ok("cancel", low)
+
     def test_local_cluster(self):
         """Nobody else can come: what it cannot do fails at once."""
         text = self.file("tasks: {a: {array: 0..3, resources: {gpu: 2}, command: [echo, yes]}}")

@@ -11,7 +11,7 @@
 #include "bench/core_drive.h"
 #include "bench/core_world.h"
 
-enum { OPTION_MAKESPAN = 256, WORKERS_MAX = 16 };
+enum { OPTION_MAKESPAN = 256, OPTION_CHECK, WORKERS_MAX = 16 };
 
 struct options {
     uint32_t tasks; // 0: as many as suit
@@ -19,7 +19,7 @@ struct options {
     uint32_t worker_counts;
     uint32_t length_us;
     const char *name;
-    bool makespan, json;
+    bool makespan, json, check;
 };
 
 static const struct argp_option choices[] = {
@@ -30,6 +30,10 @@ static const struct argp_option choices[] = {
     {"makespan", OPTION_MAKESPAN, NULL, 0,
      "on a made-up clock: how long jobs take against what they must take, and a task's cost by the number of "
      "workers",
+     0},
+    {"check", OPTION_CHECK, NULL, 0,
+     "with --makespan: fail when one takes more than 1.1 of what it must (1.25 with stragglers), or longer "
+     "than with random placement",
      0},
     {"length", 'l', "US", 0, "of a task with --makespan, on average (10,000)", 0},
     {"format", 'f', "table|json", 0, "json: one object", 0},
@@ -76,6 +80,9 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (!options->json && strcmp(arg, "table") != 0) {
             argp_error(state, "the format is table or json, not '%s'", arg);
         }
+        break;
+    case OPTION_CHECK:
+        options->check = true;
         break;
     case OPTION_MAKESPAN:
         options->makespan = true;
@@ -175,8 +182,22 @@ static uint32_t tasks_for(const struct options *options, uint32_t workers)
     return tasks > 200 * 1000 ? tasks : 200 * 1000;
 }
 
-static void print_jobs(const struct options *options)
+// Within 1.1 of the bound, 1.25 where tasks and workers are far from one another; never worse than random
+// placement.
+static bool is_well_placed(const struct core_setting *setting, const struct comparison *out)
 {
+    const struct core_outcome *dray = &out->dray;
+    uint64_t bound = dray->path_ns > dray->share_ns ? dray->path_ns : dray->share_ns;
+
+    // With one worker there is nothing to choose.
+    return dray->makespan_ns <= bound + bound / (setting->stragglers ? 4 : 10) &&
+           (setting->workers == 1 || dray->makespan_ns <= out->random.makespan_ns);
+}
+
+// How many were placed worse than they should be.
+static int print_jobs(const struct options *options)
+{
+    int worse = 0;
     const char *comma = "";
 
     if (options->json) {
@@ -208,12 +229,14 @@ static void print_jobs(const struct options *options)
             setting.policy = CORE_ROUND_ROBIN;
             core_world_run(&setting, &out.robin);
             print_job(options, &setting, &out, comma);
+            worse += is_well_placed(&setting, &out) ? 0 : 1;
             comma = ",";
         }
     }
     if (options->json) {
         printf("\n]}\n");
     }
+    return worse;
 }
 
 int bench_core(int argc, char **argv)
@@ -246,7 +269,12 @@ int bench_core(int argc, char **argv)
         options.workers[options.worker_counts++] = 10;
     }
     if (options.makespan) {
-        print_jobs(&options);
+        int worse = print_jobs(&options);
+
+        if (options.check && worse > 0) {
+            fprintf(stderr, "dray-bench core: %d jobs take longer than they should\n", worse);
+            return 1;
+        }
     } else {
         print_patterns(&options);
     }

@@ -8,6 +8,8 @@ enum {
     CHUNK = 256,             // tasks whose dependents are looked at in one go
     NEEDS_MAX = 1024,        // a task with more inputs waits for them
     REMOTE_MAX = 256 * 1024, // bytes at other workers that count for nothing
+    IDLE_LOOKED_AT = 16,
+    MOVE = 200 * 1000 / CHARGE_NS, // what it takes to have inputs moved
 };
 
 // All local inputs are held, or made by this worker of what it was given; and what other workers
@@ -51,6 +53,25 @@ static bool may_wait(const struct worker *worker, const struct layer *target)
     return demand == NULL || (demand->resources == 0 && demand_is_met(demand, worker));
 }
 
+// Somebody who is faster has nothing to do: the task goes there when its inputs are made, though they have to
+// move.
+static bool is_faster_elsewhere(const struct worker *worker, struct layer *target)
+{
+    const struct worker *other = load_first(target->job->sched);
+    uint32_t looked = 0;
+
+    if (worker->pace <= PACE) {
+        return false;
+    }
+    while (other != NULL && other->assigned == 0 && looked++ < IDLE_LOOKED_AT) {
+        if (worker_time(other, target) + MOVE < worker_time(worker, target)) {
+            return true;
+        }
+        other = load_next(target->job->sched, other);
+    }
+    return false;
+}
+
 struct expansion {
     struct worker *worker;
     struct layer *target;
@@ -84,7 +105,8 @@ static bool follow_edge(struct worker *worker, const struct edge *edge, uint32_t
     uint32_t tasks = edge->source->tasks;
     struct expansion expansion = {worker, target, worker_room(worker, target), false};
 
-    if (edge->whole || target->blocked > 0 || target->in[TASK_WAITING] == 0 || !may_wait(worker, target)) {
+    if (edge->whole || target->blocked > 0 || target->in[TASK_WAITING] == 0 || !may_wait(worker, target) ||
+        is_faster_elsewhere(worker, target)) {
         return true;
     }
     if (edge->reverse == NULL) {

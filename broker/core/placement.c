@@ -13,6 +13,7 @@
 
 enum {
     CANDIDATES = 8, // holders of inputs that are compared
+    IDLE_LOOKED_AT = 16,
     INPUTS_LOOKED_AT = 64,
     STEPS_TOGETHER = 16, // roots of one group that are kept in step
     PIECE_MIN = 8,       // roots whose dependents follow them
@@ -190,6 +191,22 @@ static bool is_too_slow(struct layer *layer, const struct worker *worker)
     return false;
 }
 
+// Of those who have as little to do as `least`, one that is faster, if it is slow.
+static struct worker *faster_idle(const struct layer *layer, struct worker *least, const Dray__Source *source)
+{
+    struct worker *best = least;
+    struct worker *other = least;
+
+    for (uint32_t k = 0; best->pace > PACE && k < IDLE_LOOKED_AT; k++) {
+        other = next_free(layer, other);
+        if (other == NULL || other->load != least->load) {
+            break;
+        }
+        best = other->pace < best->pace && worker_reads(other, source) ? other : best;
+    }
+    return best;
+}
+
 // The worker for a ready task; *alone: it has no local inputs.  NULL: nobody has room.
 static struct worker *choose(struct layer *layer, uint32_t i, bool *alone)
 {
@@ -205,6 +222,7 @@ static struct worker *choose(struct layer *layer, uint32_t i, bool *alone)
     if (least == NULL) {
         return NULL;
     }
+    least = faster_idle(layer, least, source);
     if ((layer->state[i] & TASK_RECALL) == 0) {
         best = best_holder(layer, i, &weight);
         *alone = best == NULL;

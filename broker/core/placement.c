@@ -12,7 +12,8 @@
 #include "broker/core/worker.h"
 
 enum {
-    CANDIDATES = 8, // holders of inputs that are compared
+    CANDIDATES = 8,        // holders of inputs that are compared
+    SLOTS_LOOKED_AT = 256, // for a faster worker
     IDLE_LOOKED_AT = 16,
     INPUTS_LOOKED_AT = 64,
     STEPS_TOGETHER = 16, // roots of one group that are kept in step
@@ -178,7 +179,7 @@ static bool is_too_slow(struct layer *layer, const struct worker *worker)
     if (worker->pace <= PACE || end <= (sched->backlog + left) / sched->threads + layer_charge(layer)) {
         return false;
     }
-    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+    for (uint32_t s = 0; s < sched->worker_slots && s < SLOTS_LOOKED_AT; s++) {
         const struct worker *other = sched->worker[s];
 
         // It is asked next, or will report, and then this is looked at again.

@@ -12,6 +12,10 @@ enum {
     FRAMES_MAX = 1000,        // payload frames in a message
     RAW_BYTES_MAX = 16 << 20, // of their encodings
     BATCHES_MAX = 100000,     // in a message
+    BODY_BYTES_MAX = 8 << 20, // of frame 0, or so: far less than may be
+    BATCH_BYTES = 64,         // ... that a batch takes, without words and addresses,
+    PIECE_BYTES = 8,          // a range,
+    TASK_BYTES = 8,           // and a task: its sizes
     SMALL = 16 << 10,         // frames below it are put together (they count for nothing in the backlog) ...
     FEW = 4,                  // ... when they are more than that
     LOOK_BACK = 8,            // batches that a result may join
@@ -52,7 +56,7 @@ struct results {
     struct batch *batch;
     size_t batches, batches_capacity;
     uint64_t tasks;
-    size_t frames, raw_bytes;
+    size_t frames, raw_bytes, body_bytes;
 };
 
 struct emission {
@@ -349,9 +353,21 @@ static int close_message(struct emission *e)
     while (copies > 0) {
         buffer_unref(copy[--copies]);
     }
-    results->batches = results->frames = results->raw_bytes = 0;
+    results->batches = results->frames = results->raw_bytes = results->body_bytes = 0;
     results->tasks = 0;
     return rc;
+}
+
+// What a batch of its own takes in frame 0.
+static size_t batch_bytes(const struct emission *e, enum kind kind, const struct sched_action *action)
+{
+    const struct peer *worker = kind != KIND_FAILED ? e->handler->worker(e->handler->arg, action->worker) : NULL;
+    size_t bytes = BATCH_BYTES;
+
+    for (size_t i = 0; worker != NULL && i < worker->endpoints; i++) {
+        bytes += strlen(worker->endpoint[i]) + 4;
+    }
+    return bytes + (kind == KIND_FAILED && action->text != NULL ? strlen(action->text) : 0);
 }
 
 static bool batch_takes(const struct results *results, const struct batch *batch, enum kind kind,
@@ -384,8 +400,11 @@ static struct batch *choose_batch(struct emission *e, enum kind kind, const stru
 {
     struct results *results = e->results;
     bool inlined = kind == KIND_PARCEL || kind == KIND_COPIED;
+    size_t body_bytes = PIECE_BYTES + TASK_BYTES * (size_t)tasks;
+    size_t new_bytes;
 
-    if (results->tasks + tasks > TASKS_MAX || results->raw_bytes + raw_bytes > RAW_BYTES_MAX) {
+    if (results->tasks + tasks > TASKS_MAX || results->raw_bytes + raw_bytes > RAW_BYTES_MAX ||
+        results->body_bytes + body_bytes > BODY_BYTES_MAX) {
         *rc = close_message(e);
         if (*rc != 0) {
             return NULL;
@@ -396,7 +415,9 @@ static struct batch *choose_batch(struct emission *e, enum kind kind, const stru
             return &results->batch[i];
         }
     }
-    if (results->batches >= BATCHES_MAX || (inlined && results->frames >= FRAMES_MAX)) {
+    new_bytes = batch_bytes(e, kind, piece->action);
+    if (results->batches >= BATCHES_MAX || (inlined && results->frames >= FRAMES_MAX) ||
+        results->body_bytes + body_bytes + new_bytes > BODY_BYTES_MAX) {
         *rc = close_message(e);
         if (*rc != 0) {
             return NULL;
@@ -408,6 +429,7 @@ static struct batch *choose_batch(struct emission *e, enum kind kind, const stru
         return NULL;
     }
     results->frames += inlined;
+    results->body_bytes += new_bytes;
     struct batch *batch = &results->batch[results->batches++];
 
     *batch = (struct batch){.kind = kind, .first = NONE, .last = NONE};
@@ -431,6 +453,7 @@ static void join(struct results *results, struct batch *batch, uint32_t number, 
     batch->raw_bytes += raw_bytes;
     results->tasks += piece->count;
     results->raw_bytes += raw_bytes;
+    results->body_bytes += PIECE_BYTES + TASK_BYTES * (size_t)piece->count;
 }
 
 // ---- how each piece is told --------------------------------------------------------
@@ -491,8 +514,6 @@ static int tell_piece(struct emission *e, uint32_t number)
         } else if (rc != 0) {
             return rc;
         }
-    } else if (kind == KIND_FAILED) {
-        raw_bytes = piece->action->text != NULL ? strlen(piece->action->text) : 0;
     }
     batch = choose_batch(e, kind, piece, piece->count, raw_bytes, &rc);
     if (batch != NULL) {
@@ -542,7 +563,7 @@ int results_emit(struct results *results, struct parcels *parcels, struct arena 
             parcel->first_piece = parcel->last_piece = PARCEL_NONE;
         }
     }
-    results->actions = results->pieces = results->batches = results->frames = results->raw_bytes = 0;
+    results->actions = results->pieces = results->batches = results->frames = results->raw_bytes = results->body_bytes = 0;
     results->tasks = 0;
     if (results->pieces_capacity > KEEP_PIECES) {
         free(results->piece);

@@ -85,8 +85,7 @@ static int say_hello(struct uplink *uplink, const char *name, struct error *err)
 int uplink_create(const char *endpoint, const char *name, struct uplink **out, struct error *err)
 {
     const struct socket_options options = {
-        // A PIECE by way of the broker is the largest frame that may come.
-        .frame_bytes_max = FRAME_PAYLOAD_MAX + ((size_t)1 << 20),
+        .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
         .send_messages_max = QUEUE_MESSAGES,
         .receive_messages_max = QUEUE_MESSAGES,
         .reconnect_ms = 2,

@@ -22,6 +22,7 @@ struct client {
     struct arena arena;
     struct parcels *parcels;
     unsigned messages, frames, passed, batches, failed, damaged;
+    size_t largest; // frame 0
     uint8_t told[TASKS]; // 1 inline, 2 at a worker, 3 failed
     uint32_t at_worker[TASKS];
 };
@@ -77,6 +78,9 @@ static void hear(void *arg, Dray__Results *message, struct buffer *const *frames
     assert_int_equal(frame_check(FRAME_RESULTS, &message->base, &client->arena, &err), 0);
     assert_true(count + 2 <= FRAME_COUNT_MAX);
     client->messages++;
+    if (frame_size(&message->base) > client->largest) {
+        client->largest = frame_size(&message->base);
+    }
     client->frames += (unsigned)count;
     for (size_t i = 0; i < message->n_batch; i++) {
         const Dray__ResultBatch *batch = message->batch[i];
@@ -262,6 +266,29 @@ static void test_there_and_failed(void **state)
     assert_int_equal(fixture.client.messages, 1);
 }
 
+// Each task failed in other words, as many as there can be: no message is larger than a client takes.
+static void test_many_words(void **state)
+{
+    char *words = arena_zalloc(&fixture.arena, (size_t)TASKS * FRAME_NAME_MAX);
+
+    (void)state;
+    assert_non_null(words);
+    memset(words, 'w', (size_t)TASKS * FRAME_NAME_MAX);
+    for (uint32_t i = 0; i < TASKS; i++) {
+        char *text = words + (size_t)i * FRAME_NAME_MAX;
+
+        snprintf(text + FRAME_NAME_MAX - 8, 8, "%u", i);
+        add(0, i, 1);
+        fixture.action[fixture.actions - 1].text = text;
+    }
+    emit();
+    assert_int_equal(fixture.client.messages, 2);
+    assert_true(fixture.client.largest < 9 << 20);
+    for (uint32_t i = 0; i < TASKS; i++) {
+        assert_int_equal(fixture.client.told[i], 3);
+    }
+}
+
 static void test_another_workers_word_does_not_count(void **state)
 {
     (void)state;
@@ -342,6 +369,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parts_are_copied_out, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_many_small_frames_become_one_a_worker, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_there_and_failed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_many_words, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_another_workers_word_does_not_count, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damaged_payload, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_random, set_up, tear_down),

@@ -459,10 +459,12 @@ static int make_layer(const struct sched_action *action, struct arena *arena, Dr
 
 static size_t layer_bytes(const Dray__Layer *layer)
 {
-    size_t bytes = layer->op.len + 64;
+    size_t bytes = layer->op.len + 64 + (layer->name != NULL ? strlen(layer->name) : 0);
 
     for (size_t i = 0; i < layer->n_input; i++) {
-        bytes += 4 * (layer->input[i]->n_offset + layer->input[i]->n_target) + 32;
+        const Dray__Input *input = layer->input[i];
+
+        bytes += 4 * (input->n_offset + input->n_target + input->n_task) + 48;
     }
     return bytes;
 }

@@ -17,6 +17,16 @@ static void fill_failure(Dray__Failure *failure, const struct error *why)
 
 // ---- jobs -------------------------------------------------------------------------
 
+static int check_graph_size(const ProtobufCBinaryData *graph, struct error *err)
+{
+    return graph->len <= FRAME_GRAPH_MAX
+               ? 0
+               : error_set(err, EMSGSIZE,
+                           "a graph of %zu bytes: at most %zu can be at once (submit an open job, and the layers "
+                           "one after another)",
+                           graph->len, FRAME_GRAPH_MAX);
+}
+
 // The packed form of a graph that has been unpacked: so much less of it at a time.
 static void drop_packed(struct turn *turn, const ProtobufCBinaryData *packed)
 {
@@ -35,6 +45,10 @@ static int check_submit(const Dray__Submit *submit, struct turn *turn, struct ar
     if (submit->graph.len == 0) { // open, or it would not have come so far
         *graph = NULL;
         return 0;
+    }
+    rc = check_graph_size(&submit->graph, why);
+    if (rc != 0) {
+        return rc;
     }
     *arena = turn_arena(turn);
     if (*arena == NULL) {
@@ -99,6 +113,10 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (extend->has_graph && extend->graph.len > 0) {
         int rc;
 
+        rc = check_graph_size(&extend->graph, err);
+        if (rc != 0) {
+            return rc;
+        }
         arena = turn_arena(turn);
         rc = arena != NULL ? schema_unpack(&dray__graph__descriptor, extend->graph.data, extend->graph.len,
                                            arena, &graph, err)

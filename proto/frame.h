@@ -22,6 +22,8 @@
 #define FRAME_PROTOCOL 2
 #define FRAME_HEADER ((size_t)24)
 #define FRAME_BODY_MAX ((size_t)64 << 20)  // of frame 0
+// Of SUBMIT and EXTEND: what a worker is told of a layer is a little more than what the broker was.
+#define FRAME_GRAPH_MAX (FRAME_BODY_MAX - ((size_t)128 << 10))
 #define FRAME_COUNT_MAX 1024               // frames in a message
 #define INLINE_BYTES_MAX ((size_t)64 << 10)
 #define FRAME_FETCH_MAX 256u               // partitions that one FETCH asks for

@@ -9,6 +9,7 @@
 
 enum {
     FAILED_MAX = 4096, // in one message
+    NOTES_MAX = 65536, // in one message
     SHOWN_MAX = 1000,  // bytes of a name, of which there may be too many for the words of a failure
 };
 
@@ -444,8 +445,12 @@ void report_notes(struct link *link, struct store *store)
     notes.done.completed = arena_array(&notes.arena, notes.capacity + 1, sizeof(*notes.done.completed));
     if (notes.done.completed != NULL) {
         store_notes(store, visit_note, &notes);
-        if (notes.done.n_completed > 0) {
-            link_send(link, FRAME_DONE, &notes.done.base, NULL, 0);
+        for (size_t i = 0; i < notes.done.n_completed; i += NOTES_MAX) {
+            Dray__Done some = DRAY__DONE__INIT;
+
+            some.completed = notes.done.completed + i;
+            some.n_completed = notes.done.n_completed - i < NOTES_MAX ? notes.done.n_completed - i : NOTES_MAX;
+            link_send(link, FRAME_DONE, &some.base, NULL, 0);
         }
     }
     if (notes.done.completed == NULL || notes.failed) {

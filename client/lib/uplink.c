@@ -42,9 +42,14 @@ static int send_frame(struct uplink *uplink, enum frame_type type, const Protobu
                       struct error *err)
 {
     size_t size = frame_size(message);
-    uint8_t *bytes = malloc(size);
+    uint8_t *bytes;
     int rc;
 
+    if (size > FRAME_HEADER + FRAME_BODY_MAX) { // the broker would drop the connection
+        return error_set(err, EMSGSIZE, "%zu MB for the broker at once (%s): at most %zu MB can be", size >> 20,
+                         frame_info(type)->name, FRAME_BODY_MAX >> 20);
+    }
+    bytes = malloc(size);
     if (bytes == NULL) {
         return error_no_memory(err);
     }

@@ -254,6 +254,20 @@ class HostileJobs(cluster.ClusterTest):
         self.assertEqual(honest.hear_kind("CLUSTER")[1]["worker"][0]["worker"], 1) # the session that it began with
         self.stop(broker)
 
+    def test_graph_that_just_fits(self):
+        """What workers are told of its layers would not: it is refused, and not sent to one worker after another."""
+        broker = self.broker()
+        self.worker(broker.endpoint)
+        peer = wire.Peer(broker.endpoint, name="large")
+        kind, message = peer.submit([dict(tasks=1, op=COUNT)] + [dict(
+            tasks=1, op=b"x" * ((64 << 20) - 6000), wanted=True, input=[dict(layer=0, pattern="ALL")] * 500)])
+        self.assertEqual(kind, "REJECTED", message)
+        self.assertIn("at most", message["why"]["text"])
+        self.check_job(peer)
+        peer.say("CLUSTER_QUERY", tag=1)
+        self.assertEqual(peer.hear_kind("CLUSTER")[1]["worker"][0]["worker"], 1)
+        self.stop(broker)
+
     def kept(self, peer):
         peer.say("JOB_QUERY", tag=1)
         return [name for job in peer.hear_kind("JOBS")[1]["job"] for name in job["kept"]]

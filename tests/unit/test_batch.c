@@ -211,12 +211,56 @@ static void test_locations_are_merged(void **state)
     arena_fini(&arena);
 }
 
+static void measure(void *arg, enum frame_type type, ProtobufCMessage *message)
+{
+    size_t *largest = arg;
+    size_t size = frame_size(message);
+
+    assert_int_equal(type, FRAME_LAYERS);
+    *largest = size > *largest ? size : *largest;
+}
+
+// Long names and lists of tasks count for the size of a message.
+static void test_layers_fit(void **state)
+{
+    enum { MANY = 10000, NAME = 4000, ROWS = 1000 };
+    static char name[NAME + 1];
+    static uint32_t rows[ROWS];
+    Dray__Input input = DRAY__INPUT__INIT;
+    Dray__Input *inputs[] = {&input};
+    uint32_t input_tasks[] = {1};
+    Dray__Layer layer = DRAY__LAYER__INIT;
+    struct batch *batch = batch_create();
+    struct arena arena;
+    size_t largest = 0;
+
+    (void)state;
+    arena_init(&arena, 0);
+    memset(name, 'n', NAME);
+    input.n_task = ROWS;
+    input.task = rows;
+    layer.name = name;
+    layer.input = inputs;
+    layer.n_input = 1;
+    for (uint32_t l = 0; l < MANY; l++) {
+        struct sched_action action = {.type = ACTION_LAYER, .range = {1, l, 0, 0}, .layer = &layer};
+
+        action.input_tasks = input_tasks;
+        assert_int_equal(batch_add(batch, &action), 0);
+    }
+    assert_int_equal(batch_emit(batch, &arena, measure, &largest), 0);
+    assert_true(largest > 0 && largest < 17 << 20);
+    batch_destroy(batch);
+    arena_fini(&arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order_is_kept),
         cmocka_unit_test(test_one_message_of_each_kind),
         cmocka_unit_test(test_locations_are_merged),
+        cmocka_unit_test(test_layers_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

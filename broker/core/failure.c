@@ -160,6 +160,16 @@ void task_fail_as(struct layer *layer, uint32_t i, int code, const char *text)
     task_fail(layer, i, cause_of(reason_number(layer->job, code, text), layer->number, i));
 }
 
+void task_fail_cancelled(struct layer *layer, uint32_t i)
+{
+    struct job *job = layer->job;
+    uint32_t reason = reason_number(job, ECANCELED, "cancelled");
+
+    job_forgive(job, layer->number, i);
+    failure_note(job, layer, i, reason, NULL);
+    task_fail(layer, i, cause_of(reason, layer->number, i));
+}
+
 void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *text, const char *worker)
 {
     struct job *job = layer->job;
@@ -286,6 +296,17 @@ static void delays_tidy(struct sched *sched)
     }
 }
 
+// Behind the first line: what a program wrote may follow.
+static const char *count_attempts(struct sched *sched, const char *text, uint32_t attempts)
+{
+    int first = text != NULL ? (int)strcspn(text, "\n") : 0;
+    const char *out = text != NULL ? arena_printf(&sched->arena, "%.*s, in the last of %u attempts%s", first,
+                                                  text, attempts, text + first)
+                                   : NULL;
+
+    return out != NULL ? out : text;
+}
+
 void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *text, const char *worker)
 {
     struct sched *sched = layer->job->sched;
@@ -294,7 +315,8 @@ void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *te
     struct delay delay = {.job = layer->job->number, .layer = layer->number, .index = i};
 
     if (blame == NULL || blame->failures >= retries) {
-        task_fail_for_good(layer, i, code, text, worker);
+        task_fail_for_good(layer, i, code, retries > 0 ? count_attempts(sched, text, retries + 1) : text,
+                           worker);
         return;
     }
     blame->failures++;

@@ -53,7 +53,9 @@ void task_set_cause(struct layer *layer, uint32_t i, uint64_t cause);
 // unfinished, and unassigned by the caller when it was assigned.  When more fail than may, the job
 // ends with this event, not before: layers stay what they are until then.
 void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *text, const char *worker);
-// The same without counting it.
+// The same as its client wishes: that is no failure which counts.
+void task_fail_cancelled(struct layer *layer, uint32_t i);
+// Without counting or noting it.
 void task_fail_as(struct layer *layer, uint32_t i, int code, const char *text);
 // An attempt failed: it is tried again, perhaps after a delay, or has failed for good.
 void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *text, const char *worker);

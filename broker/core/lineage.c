@@ -1,6 +1,5 @@
 #include "broker/core/lineage.h"
 
-#include <errno.h>
 
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
@@ -234,7 +233,7 @@ void task_cancel(struct layer *layer, uint32_t i)
 {
     if (task_unfinished(layer, i) || task_state(layer, i) == TASK_IDLE) {
         task_take_back(layer, i);
-        task_fail_for_good(layer, i, ECANCELED, "cancelled", NULL);
+        task_fail_cancelled(layer, i);
     }
 }
 

@@ -90,12 +90,17 @@ static int take_failure(struct state *state, const struct dray_event *event, str
 static void end(struct state *state, enum job_outcome outcome, const struct dray_event *event,
                 struct error *err)
 {
+    struct arena arena;
+
     state->ended = true;
     state->outcome = outcome;
+    arena_init(&arena, 0);
     if (outcome != JOB_DONE) {
         error_set(err, event->error.code != 0 ? event->error.code : EIO, "job %u %s: %s", event->job,
-                  outcome == JOB_CANCELLED ? "was cancelled" : "failed", event->error.text);
+                  outcome == JOB_CANCELLED ? "was cancelled" : "failed",
+                  job_view_text(state->follow->view, event->error.text, &arena));
     }
+    arena_fini(&arena);
 }
 
 // Of a cluster that no other worker joins.

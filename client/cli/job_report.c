@@ -83,7 +83,7 @@ static void put_indented(const char *text, FILE *out)
     fputc('\n', out);
 }
 
-static void put_head(const Dray__JobInfo *job, FILE *out)
+static void put_head(const Dray__JobInfo *job, const char *why, FILE *out)
 {
     char size[24], age[24];
     uint64_t running = 0;
@@ -100,9 +100,9 @@ static void put_head(const Dray__JobInfo *job, FILE *out)
     if (job->waiting != NULL) {
         fprintf(out, "  waiting   %s\n", job->waiting);
     }
-    if (job->why != NULL) {
+    if (why != NULL) {
         fputs("  why       ", out);
-        put_indented(job->why->text, out);
+        put_indented(why, out);
     }
     fprintf(out, "  age       %s\n", age);
     fprintf(out, "  priority  %d\n", job->priority);
@@ -213,7 +213,7 @@ static void put_key_text(const char *key, const char *text, FILE *out)
     }
 }
 
-static void put_json(const Dray__JobInfo *job, const struct job_view *view, FILE *out)
+static void put_json(const Dray__JobInfo *job, const struct job_view *view, const char *why, FILE *out)
 {
     fprintf(out, "{\"job\": %u", job->job);
     put_key_text("name", job->name, out);
@@ -221,7 +221,7 @@ static void put_json(const Dray__JobInfo *job, const struct job_view *view, FILE
     fprintf(out, ", \"tasks\": %" PRIu64 ", \"done\": %" PRIu64 ", \"failed\": %" PRIu64, job->tasks,
             job->done, job->failed);
     put_key_text("waiting", job->waiting, out);
-    put_key_text("why", job->why != NULL ? job->why->text : NULL, out);
+    put_key_text("why", why, out);
     fprintf(out, ", \"age_s\": %.6f, \"priority\": %d, \"bytes\": %" PRIu64 ", \"detached\": %s",
             (double)job->age_us / 1e6, job->priority, job->bytes, job->detached ? "true" : "false");
     put_key_text("client", job->client, out);
@@ -263,15 +263,20 @@ static void put_json(const Dray__JobInfo *job, const struct job_view *view, FILE
 int job_report_one(const Dray__JobInfo *job, const struct job_view *view, enum listing_format format,
                    size_t width, FILE *out, struct error *err)
 {
-    int rc;
+    struct arena arena;
+    const char *why;
+    int rc = 0;
 
+    arena_init(&arena, 0);
+    why = job->why != NULL ? job_view_text(view, job->why->text, &arena) : NULL;
     if (format == LISTING_JSON) {
-        put_json(job, view, out);
-        return 0;
+        put_json(job, view, why, out);
+    } else {
+        put_head(job, why, out);
+        rc = put_layers(job, width, out, err);
     }
-    put_head(job, out);
-    rc = put_layers(job, width, out, err);
-    if (rc == 0) {
+    arena_fini(&arena);
+    if (rc == 0 && format != LISTING_JSON) {
         put_reasons(job, out);
         put_failures(job, view, out);
     }

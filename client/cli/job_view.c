@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/lang/spell.h"
+#include "proto/graph.h"
 #include "proto/schema.h"
 
 enum {
@@ -58,17 +59,56 @@ static void apply_indices(const Dray__TaskIndices *from, struct arena *arena, st
     }
 }
 
+static const Dray__JobNote *read_note(const Dray__Attached *attached, struct arena *arena)
+{
+    ProtobufCMessage *note = NULL;
+
+    return attached->has_note && schema_unpack(&dray__job_note__descriptor, attached->note.data,
+                                               attached->note.len, arena, &note, NULL) == 0
+               ? (const Dray__JobNote *)note
+               : NULL;
+}
+
+// Of a job that has ended without results the broker knows the note alone.
+static int add_noted(const Dray__JobNote *note, struct arena *arena, struct job_view *view)
+{
+    uint32_t layers = 0;
+
+    for (size_t i = 0; i < note->n_indices; i++) {
+        if (note->indices[i]->layer < GRAPH_LAYERS_MAX && note->indices[i]->layer >= layers) {
+            layers = note->indices[i]->layer + 1;
+        }
+    }
+    view->layer = new_layers(arena, layers);
+    if (view->layer == NULL) {
+        return -ENOMEM;
+    }
+    view->layers = layers;
+    for (size_t i = 0; i < note->n_indices; i++) {
+        const Dray__TaskIndices *from = note->indices[i];
+
+        if (from->layer < layers && from->name != NULL && from->has_tasks && from->tasks > 0) {
+            view->layer[from->layer] = (struct job_view_layer){.name = from->name,
+                                                               .tasks = from->tasks,
+                                                               .wanted = true, // as far as anybody knows
+                                                               .is_array = from->tasks > 1,
+                                                               .indices = {.count = from->tasks, .step = 1}};
+        }
+    }
+    return 0;
+}
+
 int job_view_from_attached(const Dray__Attached *attached, struct arena *arena, struct job_view *out,
                            struct error *err)
 {
     struct job_view view = {.job = attached->job, .layers = (uint32_t)attached->n_layer};
-    ProtobufCMessage *note = NULL;
+    const Dray__JobNote *note = read_note(attached, arena);
 
     view.layer = new_layers(arena, attached->n_layer);
     if (view.layer == NULL) {
         return error_no_memory(err);
     }
-    for (uint32_t i = 0; i < view.layers; i++) {
+    for (uint32_t i = 0; i < attached->n_layer; i++) {
         const Dray__AttachedLayer *from = attached->layer[i];
 
         view.layer[i] = (struct job_view_layer){.tasks = from->tasks,
@@ -82,11 +122,11 @@ int job_view_from_attached(const Dray__Attached *attached, struct arena *arena, 
             }
         }
     }
-    if (attached->has_note && schema_unpack(&dray__job_note__descriptor, attached->note.data,
-                                            attached->note.len, arena, &note, NULL) == 0) {
-        for (size_t i = 0; i < ((Dray__JobNote *)note)->n_indices; i++) {
-            apply_indices(((Dray__JobNote *)note)->indices[i], arena, &view);
-        }
+    if (note != NULL && attached->n_layer == 0 && add_noted(note, arena, &view) != 0) {
+        return error_no_memory(err);
+    }
+    for (size_t i = 0; note != NULL && i < note->n_indices; i++) {
+        apply_indices(note->indices[i], arena, &view);
     }
     *out = view;
     return 0;
@@ -99,6 +139,9 @@ static bool fill_indices(const struct job_file *file, uint32_t layer, Dray__Task
 
     dray__task_indices__init(out);
     out->layer = layer;
+    out->name = (char *)(uintptr_t)task->name; // only read
+    out->has_tasks = true;
+    out->tasks = task->indices.count;
     if (numbers_from_zero(&task->indices)) {
         out->has_single = out->single = !task->is_array;
         return task->is_array != (task->indices.count > 1);
@@ -181,6 +224,50 @@ const char *job_view_reason(const struct job_view *view, uint32_t layer, uint32_
     size = (size_t)snprintf(begin, sizeof(begin), "%.*s, task %u ", JOB_LABEL_MAX - 1, at->name, index);
     return strncmp(text, begin, size) == 0 && strncmp(text + size, "on worker ", 10) == 0 ? text + size
                                                                                           : NULL;
+}
+
+// "NAME, task N on worker" at a word's begin: where it begins and ends, and what it is.
+static bool find_task(const struct job_view *view, const char *text, const char **begin, const char **end,
+                      uint32_t *layer, uint32_t *index)
+{
+    static const char middle[] = ", task ", last[] = " on worker ";
+
+    for (const char *at = strstr(text, middle); at != NULL; at = strstr(at + 1, middle)) {
+        char *after;
+        unsigned long number = strtoul(at + strlen(middle), &after, 10);
+
+        if (strncmp(after, last, strlen(last)) != 0) {
+            continue;
+        }
+        for (uint32_t i = 0; i < view->layers; i++) {
+            size_t size = view->layer[i].name != NULL ? strlen(view->layer[i].name) : 0;
+
+            if (size > 0 && (size_t)(at - text) >= size &&
+                memcmp(at - size, view->layer[i].name, size) == 0 &&
+                (at - size == text || at[-(ptrdiff_t)size - 1] == ' ') && number < view->layer[i].tasks) {
+                *begin = at - size;
+                *end = after;
+                *layer = i;
+                *index = (uint32_t)number;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+const char *job_view_text(const struct job_view *view, const char *text, struct arena *arena)
+{
+    char label[JOB_LABEL_MAX];
+    const char *begin, *end, *out;
+    uint32_t layer, index;
+
+    if (!find_task(view, text, &begin, &end, &layer, &index)) {
+        return text;
+    }
+    job_view_label(view, layer, index, label);
+    out = arena_printf(arena, "%.*s%s%s", (int)(begin - text), text, label, end);
+    return out != NULL ? out : text;
 }
 
 static int find_layer(const struct job_view *view, const char *name, uint32_t *out)

@@ -42,6 +42,9 @@ void job_view_label(const struct job_view *view, uint32_t layer, uint32_t index,
 // What the broker says of a failed task begins with the task, by its index: what comes after that, which begins with
 // "on worker"; NULL: the text is another one.
 const char *job_view_reason(const struct job_view *view, uint32_t layer, uint32_t index, const char *text);
+// What the broker says of a job: "resize, task 16 on worker w: ..." as "resize.17 on worker w: ...".  Another one, or
+// the given text when it names none; without memory too.
+const char *job_view_text(const struct job_view *view, const char *text, struct arena *arena);
 // "resize", "resize.17", "resize.3..9", "4.0" as ranges, in order; appended in the arena.  -ENOENT: there is
 // no such task.
 struct job_ranges {

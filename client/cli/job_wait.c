@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "client/cli/command.h"
+#include "client/cli/job_view.h"
 
 enum { FIRST_MS = 5, LONGEST_MS = 250 };
 
@@ -25,12 +26,26 @@ const char *job_state_name(Dray__JobState state)
     }
 }
 
-static void tell_end(const struct job_wait *wait, const Dray__JobInfo *info)
+// Its tasks by the names that its file has for them.
+static const char *reason(const struct job_wait *wait, const Dray__JobInfo *info, struct arena *arena)
+{
+    const struct client_attach how = {.job = info->job, .look = true};
+    const Dray__Attached *attached;
+    struct job_view view;
+    struct error err;
+
+    return client_attach(wait->session->dray, &how, arena, &attached, &err) == 0 &&
+                   job_view_from_attached(attached, arena, &view, &err) == 0
+               ? job_view_text(&view, info->why->text, arena)
+               : info->why->text;
+}
+
+static void tell_end(const struct job_wait *wait, const Dray__JobInfo *info, struct arena *arena)
 {
     if (info->why != NULL) {
         complain_text("job %u %s: %s", info->job,
                       info->state == DRAY__JOB_STATE__CANCELLED ? "was cancelled" : "failed",
-                      info->why->text);
+                      reason(wait, info, arena));
     } else if (!wait->quiet || info->failed > 0) {
         complain_text("job %u: %" PRIu64 " task%s done, %" PRIu64 " failed", info->job, info->done,
                       info->done == 1 ? "" : "s", info->failed);
@@ -88,7 +103,7 @@ int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct e
         info = jobs->job[0];
         if (info->state > DRAY__JOB_STATE__RUNNING) {
             progress_clear(wait->progress);
-            tell_end(wait, info);
+            tell_end(wait, info, &arena);
             *good = info->state == DRAY__JOB_STATE__DONE && info->failed == 0;
             break;
         }

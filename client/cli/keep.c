@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/cli/command.h"
 #include "client/cli/job_wait.h"
@@ -60,6 +61,18 @@ static int begin(const struct argp *argp, int argc, char **argv, struct argument
     return session_open(session, arguments->broker, err);
 }
 
+// JOB elsewhere is a number or such a name.
+static int check_name(const char *name, struct error *err)
+{
+    if (name[0] == '\0') {
+        return error_set(err, EINVAL, "an empty name: give one to keep the job under");
+    }
+    if (name[strspn(name, "0123456789")] == '\0') {
+        return error_set(err, EINVAL, "the name '%.100s' would be taken for the number of a job", name);
+    }
+    return 0;
+}
+
 int keep_main(int argc, char **argv)
 {
     static const struct argp argp = {
@@ -76,6 +89,7 @@ int keep_main(int argc, char **argv)
     uint32_t job;
     int rc = begin(&argp, argc, argv, &arguments, &session, &err);
 
+    rc = rc == 0 ? check_name(arguments.argument[1], &err) : rc;
     rc = rc == 0 ? session_job(&session, arguments.argument[0], &job, &err) : rc;
     rc = rc == 0 ? client_keep(session.dray, job, arguments.argument[1], &err) : rc;
     int status = session_status(rc, &err);

@@ -179,7 +179,7 @@ static int attach(struct request *request, struct error *err)
     // What is wrong with the question is found out before the job is taken over.
     rc = rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
     rc = rc == 0 ? job_view_from_attached(attached, arena, &request->view, err) : rc;
-    if (rc == 0 && (request->view.layers > 0 || attached->state <= DRAY__JOB_STATE__DONE)) {
+    if (rc == 0 && (attached->n_layer > 0 || attached->state <= DRAY__JOB_STATE__DONE)) {
         rc = select_tasks(request, err);
     }
     rc = rc == 0 ? check_free(request, how.job, err) : rc;

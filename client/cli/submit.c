@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "client/cli/command.h"
 #include "client/cli/job_follow.h"
@@ -183,6 +184,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_PLUGIN:
         if (arguments->plugins == LOCAL_PLUGINS_MAX) {
             argp_error(state, "--plugin may be given %d times at most", LOCAL_PLUGINS_MAX);
+        }
+        if (access(value, R_OK) != 0) {
+            argp_error(state, "--plugin: %s: %s", value, strerror(errno));
         }
         arguments->plugin[arguments->plugins++] = value;
         arguments->local.plugin = arguments->plugin;

@@ -124,12 +124,16 @@ static int take_range(const char *text, const char **at, struct numbers *out, st
         }
     }
     skip_spaces(at);
-    count = (uint64_t)(last > first ? last - first : first - last) / (uint64_t)step + 1;
+    if (last < first) {
+        return error_set(err, EINVAL, "'%.100s' ends before it begins: for descending numbers give a list",
+                         text);
+    }
+    count = (uint64_t)(last - first) / (uint64_t)step + 1;
     if (count > NUMBERS_MAX) {
         return error_set(err, EINVAL, "'%.100s' are %" PRIu64 " numbers, more than %u", text, count,
                          NUMBERS_MAX);
     }
-    *out = (struct numbers){.count = (uint32_t)count, .first = first, .step = last >= first ? step : -step};
+    *out = (struct numbers){.count = (uint32_t)count, .first = first, .step = step};
     return 0;
 }
 

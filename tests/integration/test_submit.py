@@ -203,6 +203,14 @@ class Jobs(TestCase):
         self.assertIn(f"job {job} failed: ".encode(), done.stderr)
         self.assertIn(f"job {job} failed: ", self.fails(self.dray("result", job), 1))
         self.assertEqual(self.info(job)["state"], "failed")
+        # Its tasks are called as in its file, also when the broker has forgotten them.
+        text = "tasks: {a: {array: 200..209, shell: 'test {index} != 205'}, b: {count: }}"
+        self.assertIn("job 1 failed: a.205 on worker ", self.fails(run("submit", "-", input=text.encode()), 1))
+        job = self.submit(text)
+        self.assertIn(f"job {job} failed: a.205 on worker ".encode(), self.dray("wait", job).stderr)
+        self.assertIn("failed: a.205 on worker ", self.fails(self.dray("result", job, "a.200"), 1))
+        self.assertRegex(self.info(job)["why"], r"^a\.205 on worker ")
+        self.assertRegex(self.ok(self.dray("job", job)), r"why +a\.205 on worker ")
 
     def test_cancel(self):
         job = self.submit(SLEEPING)
@@ -217,6 +225,11 @@ class Jobs(TestCase):
         _, err = waiting.communicate(timeout=10 * SLOW)
         self.assertEqual((waiting.returncode, f"job {job} was cancelled" in err.decode()), (1, True), err)
         self.fails(self.dray("cancel", job, "s.1"), 2, "is over (cancelled)")
+        # The others of a job that allows no failures go on.
+        job = self.submit("tasks: {a: {array: 1..3, shell: 'sleep 0.5; echo {index}'}, b: {shell: 'sleep 100'}}")
+        self.ok(self.dray("cancel", job, "b"))
+        self.assertEqual(self.dray("wait", job).returncode, 1)
+        self.assertEqual(self.ok(self.dray("result", job, "a")), "1\n2\n3\n")
         # The worker is free again, at once.
         self.assertEqual(self.ok(self.dray("submit", "-", input=b"tasks: {a: {command: [echo, free]}}")), "free\n")
 

@@ -170,7 +170,7 @@ static void test_attempts_and_delay(void **state)
         assert_true(said(&play, "w1: run j1:t0.0"));
     }
     task_fails(&play, 1, 0, 0);
-    assert_true(said(&play, "c1000: j1 is failed: no such column (t0.0 at one)"));
+    assert_true(said(&play, "c1000: j1 is failed: no such column, in the last of 3 attempts (t0.0 at one)"));
     wait_us(&play, 100000);
     // A delay may outlive its job.
     submit_as(&play, &build, 2, CLIENT);
@@ -335,6 +335,25 @@ static void test_cancelled_tasks(void **state)
     end(&play, &build);
 }
 
+// What its client does not want any more is no failure that ends the job.
+static void test_cancelled_tasks_do_not_count(void **state)
+{
+    struct play play;
+    struct build build;
+    struct task_range some = {1, 0, 0, 2};
+
+    (void)state;
+    begin(&play, &build);
+    build_layer(&build, 4);
+    build_wanted(&build, 0);
+    submit_lenient(&play, &build, 0);
+    of_job(&play, EVENT_CANCEL, CLIENT, &some);
+    assert_true(said(&play, "c1000: no result j1:t0.0-1: cancelled"));
+    done(&play, 1, 1, 0, 2, 2);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
 // What there is to say of a job that has ended does not end with its tasks.
 static void test_cancelled_job(void **state)
 {
@@ -456,6 +475,7 @@ int main(void)
         cmocka_unit_test(test_attempts_with_inputs),
         cmocka_unit_test(test_deaths_count_as_a_failure),
         cmocka_unit_test(test_cancelled_tasks),
+        cmocka_unit_test(test_cancelled_tasks_do_not_count),
         cmocka_unit_test(test_cancelled_job),
         cmocka_unit_test(test_failures_are_told_anew),
         cmocka_unit_test(test_many_failures_stay_cheap),

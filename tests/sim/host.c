@@ -539,7 +539,7 @@ void host_fetch_asked(struct world *world, struct letter *letter)
     bool fault = world->options.faults && random_percent(&world->random, FETCH_FAULT_PERCENT);
 
     // In the end the network is whole, or a task with many inputs might meet too many faults.
-    fault = fault && (!world->options.wide || world->now < world->chaos_until);
+    fault = fault && world->now < world->chaos_until;
 
     answer->host = letter->host;
     answer->key = letter->key;

@@ -131,8 +131,9 @@ class Soak(cluster.ClusterTest):
         peer.close()
         time.sleep(0.2 * self.random.random())
         job = str(accepted["job"])
-        subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.hub.endpoint, job], check=True,
-                       capture_output=True)
+        done = subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.hub.endpoint, job], capture_output=True)
+        if done.returncode != 0:
+            raise Stays(f"dray cancel: {done.returncode}, {done.stderr}")
         # What was done by then stays until somebody lets go of it.
         subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.hub.endpoint, job], capture_output=True)
 

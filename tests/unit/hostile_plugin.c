@@ -122,8 +122,11 @@ static int loops(struct dray_call *call)
 static int polls(struct dray_call *call)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
+    size_t size;
+    const char *how_many = dray_argument(call, &size);
+    uint32_t end = size == 0 ? 1 : (uint32_t)(how_many[0] - '0');
 
-    while (dray_index(call) == 0 && !dray_cancelled(call)) {
+    while (dray_index(call) < end && !dray_cancelled(call)) {
         nanosleep(&moment, NULL);
     }
     return dray_result_uint64(call, (uint64_t)getpid());

@@ -302,6 +302,29 @@ static void test_cancel(void **state)
     fixture_close(&f);
 }
 
+// One that was ended and listened takes nothing from those behind it: their time is up as well, and they can be
+// cancelled.
+static void test_several_to_be_ended(void **state)
+{
+    struct fixture f;
+    struct canceller c[2] = {{.f = &f, .at = 0, .after_ms = 50}, {.f = &f, .at = 1, .after_ms = 20}};
+
+    (void)state;
+    fixture_open(&f, 64 << 20, 0);
+    run_calls(&f, "poll", "3", 50, 4);
+    assert_int_equal(result_number(&f.task[0]), result_number(&f.task[3]));
+    fixture_drop(&f, 4);
+    canceller_start(&c[0]);
+    canceller_start(&c[1]); // while the first one runs
+    run_calls(&f, "poll", "1", 0, 3);
+    pthread_join(c[0].thread, NULL);
+    pthread_join(c[1].thread, NULL);
+    result_number(&f.task[0]);
+    assert_error(&f.task[1], ECANCELED, "cancelled");
+    fixture_drop(&f, 3);
+    fixture_close(&f);
+}
+
 // The limit of memory meets a leak, or the process is replaced before that.
 static void test_leak(void **state)
 {
@@ -502,6 +525,7 @@ int main(void)
         cmocka_unit_test(test_result_sizes), cmocka_unit_test(test_result_does_not_fit),
         cmocka_unit_test(test_errors),       cmocka_unit_test(test_crash),
         cmocka_unit_test(test_timeout),      cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_several_to_be_ended),
         cmocka_unit_test(test_leak),         cmocka_unit_test(test_descriptors_closed),
         cmocka_unit_test(test_scribble),     cmocka_unit_test(test_tables),
         cmocka_unit_test(test_arrays),       cmocka_unit_test(test_end),

@@ -552,6 +552,17 @@ static void look_at_cancelled(struct caller *caller)
     }
 }
 
+// The call that was to be ended has come to its end: those behind it have their own time, and may have been
+// cancelled meanwhile.
+static void look_at_ended(struct caller *caller)
+{
+    while (caller->ending != 0 && state_of(caller, caller->ending_slot) != SLOT_RUNNING) {
+        caller->ending = 0;
+        caller->grace_ns = 0;
+        look_at_cancelled(caller);
+    }
+}
+
 // When the call that runs has had its time; 0: it has no limit.
 static uint64_t time_limit(const struct caller *caller)
 {
@@ -590,12 +601,17 @@ static bool wait_for_batch(struct caller *caller)
     struct channel_word word;
 
     for (;;) {
-        uint64_t limit = time_limit(caller);
+        uint64_t limit;
 
+        look_at_ended(caller);
+        limit = time_limit(caller);
         // One that is to be ended and was not asked nicely, or had its time for that.
         if (caller->ending != 0 && state_of(caller, caller->ending_slot) == SLOT_RUNNING &&
             caller->grace_ns <= process_now_ns()) {
             return false;
+        }
+        if (caller->ending != 0 && caller->grace_ns == 0) {
+            continue; // it has just ended
         }
         switch (process_wait(caller->process, caller->children->wake,
                              caller->grace_ns != 0 ? caller->grace_ns : limit, &word)) {

@@ -296,7 +296,7 @@ class Sweep:
                 good, i = i, i // 2 if bad is None else i
             else:
                 bad, i = i, i * 2 if good is None else i
-            if not 1 <= i <= 1 << 26:
+            if not 1 <= i <= 1 << 22:  # tasks of some 50 ms
                 break
         for _ in range(2):
             if good and bad and good - bad > 1:

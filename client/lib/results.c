@@ -83,6 +83,8 @@ static void job_free(struct job *job)
         failure_unref(job->failed[i].why);
     }
     free(job->failed);
+    free(job->with[0]);
+    free(job->with[1]);
     free(job->layer);
     free(job->read);
     free(job->kept);
@@ -159,6 +161,18 @@ static int add_layer(struct job *job, uint32_t tasks, bool wanted)
             return -ENOMEM;
         }
         job->layer = grown;
+        for (int k = 0; job->options.ordered && k < 2; k++) {
+            uint64_t *with = calloc((room + 63) / 64, sizeof(*with));
+
+            if (with == NULL) {
+                return -ENOMEM;
+            }
+            if (job->with[k] != NULL) {
+                memcpy(with, job->with[k], (job->layers + 63) / 64 * sizeof(*with));
+            }
+            free(job->with[k]);
+            job->with[k] = with;
+        }
         job->layers_room = room;
     }
     memset(&job->layer[job->layers], 0, sizeof(*job->layer));

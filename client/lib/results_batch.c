@@ -128,6 +128,40 @@ static void point(struct batch *batch, struct batch *to)
     }
 }
 
+// Its layer has one more, or one less.
+static void count_batch(const struct batch *batch, bool more)
+{
+    struct job *job = batch->job;
+    uint32_t number = batch->layer, *count = &job->layer[number].batches[batch->announced];
+    uint64_t one = UINT64_C(1) << number % 64;
+
+    if (!job->options.ordered) {
+        return;
+    }
+    *count += more ? 1 : UINT32_MAX;
+    if (*count > 0) {
+        job->with[batch->announced][number / 64] |= one;
+    } else {
+        job->with[batch->announced][number / 64] &= ~one;
+    }
+}
+
+uint32_t job_layer_with(const struct job *job, bool announced, uint32_t from)
+{
+    const uint64_t *word = job->with[announced];
+
+    while (from < job->layers) {
+        uint64_t rest = word[from / 64] >> from % 64;
+
+        if (rest != 0) {
+            from += (uint32_t)__builtin_ctzll(rest);
+            break;
+        }
+        from += 64 - from % 64;
+    }
+    return from < job->layers ? from : job->layers;
+}
+
 void batch_append(struct batch *batch)
 {
     struct job *job = batch->job;
@@ -139,6 +173,7 @@ void batch_append(struct batch *batch)
     *(*last != NULL ? &(*last)->next : first) = batch;
     *last = batch;
     job->undelivered += batch->left;
+    count_batch(batch, true);
     point(batch, batch);
 }
 
@@ -161,6 +196,7 @@ void batch_destroy(struct batch *batch)
         *(batch->previous != NULL ? &batch->previous->next : first) = batch->next;
         *(batch->next != NULL ? &batch->next->previous : last) = batch->previous;
         job->undelivered -= batch->left;
+        count_batch(batch, false);
         point(batch, NULL);
     }
     batch_free(batch);

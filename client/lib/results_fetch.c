@@ -350,7 +350,7 @@ void fetches_admit(struct results *results)
     results->admitting = true;
     for (struct job *job = results->jobs; job != NULL; job = job->next) {
         // In an ordered job all may wait for these: they need no room.
-        for (uint32_t i = 0; job->options.ordered && job->announced.first != NULL && i < job->layers; i++) {
+        for (uint32_t i = 0; job->options.ordered && (i = job_layer_with(job, true, i)) < job->layers; i++) {
             struct layer *layer = &job->layer[i];
 
             if (layer->at != NULL && layer->next < layer->tasks && layer->at[layer->next] != NULL &&

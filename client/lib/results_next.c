@@ -13,7 +13,7 @@ static struct batch *deliverable(const struct job *job)
     if (!job->options.ordered) {
         return job->ready.first;
     }
-    for (uint32_t i = 0; job->ready.first != NULL && i < job->layers; i++) {
+    for (uint32_t i = 0; (i = job_layer_with(job, false, i)) < job->layers; i++) {
         struct layer *layer = &job->layer[i];
 
         while (layer->next < layer->tasks && layer_has(layer, TASK_TAKEN, layer->next)) {

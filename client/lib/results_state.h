@@ -61,13 +61,14 @@ enum task_set {
 struct layer {
     uint32_t tasks;
     bool wanted;
-    bool gone;         // all its tasks are released
-    uint32_t held;     // tasks that are not
-    uint64_t *set;     // TASK_SETS times so many words as `tasks` takes; made with the first that is set
-    uint16_t *where;   // [tasks], number of the source; behind the sets
-    uint8_t *noted;    // [tasks], made with the first note
-    struct batch **at; // ordered jobs: [tasks], the batch that a result waits in
-    uint32_t next;     // ordered jobs: index to be delivered next
+    bool gone;           // all its tasks are released
+    uint32_t held;       // tasks that are not
+    uint64_t *set;       // TASK_SETS times so many words as `tasks` takes; made with the first that is set
+    uint16_t *where;     // [tasks], number of the source; behind the sets
+    uint8_t *noted;      // [tasks], made with the first note
+    struct batch **at;   // ordered jobs: [tasks], the batch that a result waits in
+    uint32_t next;       // ordered jobs: index to be delivered next
+    uint32_t batches[2]; // ordered jobs: that are ready, that are announced
 };
 
 // Neighbours in a batch.
@@ -119,6 +120,7 @@ struct job {
     struct {
         struct batch *first, *last;
     } ready, announced; // in order of arrival
+    uint64_t *with[2];  // ordered jobs: the layers that have batches which are ready, announced
     size_t undelivered; // of user's: results in both lists and under way
     struct note *note, **note_end;
     struct dray_event progress; // the newest only
@@ -186,6 +188,9 @@ void failure_unref(struct failure *failure);
 
 // A batch of `ranges`, to be filled in; sizes: one a result follow it.  NULL: no memory.
 struct batch *batch_create(struct job *job, uint32_t layer, uint32_t ranges, size_t sizes);
+// The first layer from this one on with batches that are announced, or else ready; job->layers: none.  Of an
+// ordered job.
+uint32_t job_layer_with(const struct job *job, bool announced, uint32_t from);
 void batch_append(struct batch *batch);  // to its job, for dray_next or to be fetched
 void batch_destroy(struct batch *batch); // takes it out of its list
 static inline uint64_t batch_size_at(const struct batch *batch, uint32_t place)

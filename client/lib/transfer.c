@@ -57,7 +57,8 @@ struct transfer {
     struct piece piece[WINDOW];
     size_t pieces;
     bool fresh;        // not asked for yet, nor any piece of it
-    uint32_t position; // among those that were asked for with the same message
+    uint32_t position; // among those that were asked for with the same message,
+    uint32_t group;    // so many
     uint64_t total;    // of the encoding, 0: not known yet
     uint64_t asked;    // offset of what was not asked for yet
     uint64_t arrived;
@@ -308,6 +309,7 @@ static void ask_group(struct transfers *transfers, struct transfer **group, uint
         group[i]->pieces = 1;
         group[i]->asked = piece.length;
         group[i]->position = i;
+        group[i]->group = count;
         group[i]->fresh = false;
         transfers->fresh--;
     }
@@ -634,13 +636,14 @@ static void handle_piece(struct transfers *transfers, struct peer *peer, const D
     }
     transfers->stirred = true;
     *in_use(transfers, peer) -= *in_use(transfers, peer) > 0;
-    ask_rest(transfers, peer, answer);
-    if (answer->n_size > 0) {
-        handle_whole(transfers, peer, answer, message);
-        return;
-    }
     transfer = find_piece(transfers, peer, answer->tag, &at);
-    if (transfer != NULL) { // else late, from a source that we have turned away from
+    if (transfer != NULL && transfer->group > 1) {
+        ask_rest(transfers, peer, answer);
+        transfer = find_piece(transfers, peer, answer->tag, &at);
+    }
+    if (transfer != NULL && answer->n_size > 0) {
+        handle_whole(transfers, peer, answer, message);
+    } else if (transfer != NULL) { // else late, from a source that we have turned away from
         int rc = accept_piece(transfer, at, answer, message, &err);
 
         settle(transfers, transfer, rc, &err);

@@ -193,7 +193,8 @@ static int answer_all(struct broker *broker, struct arena *arena, Dray__Jobs *jo
     return 0;
 }
 
-static int answer_one(struct broker *broker, struct arena *arena, uint32_t number, Dray__Jobs *jobs)
+static int answer_one(struct broker *broker, struct arena *arena, uint32_t number, bool brief,
+                      Dray__Jobs *jobs)
 {
     Dray__JobInfo *info = arena_alloc(arena, sizeof(*info));
     struct sched_job job;
@@ -211,10 +212,10 @@ static int answer_one(struct broker *broker, struct arena *arena, uint32_t numbe
         return text == NULL || jobs->why == NULL ? -ENOMEM : 0;
     }
     rc = fill_job(broker, arena, &job, monotonic_us(), info);
-    if (rc == 0) {
+    if (rc == 0 && !brief) {
         rc = fill_layers(broker, arena, &job, info);
     }
-    if (rc == 0) {
+    if (rc == 0 && !brief) {
         rc = fill_failures(arena, &job, info);
     }
     jobs->job[jobs->n_job++] = info;
@@ -225,7 +226,8 @@ int query_jobs(struct broker *broker, struct peer *client, const Dray__JobQuery 
 {
     struct arena *arena = &broker_turn(broker)->arena;
     Dray__Jobs jobs = DRAY__JOBS__INIT;
-    int rc = query->has_job ? answer_one(broker, arena, query->job, &jobs) : answer_all(broker, arena, &jobs);
+    int rc = query->has_job ? answer_one(broker, arena, query->job, query->brief, &jobs)
+                            : answer_all(broker, arena, &jobs);
 
     if (rc != 0) {
         return error_no_memory(err);

@@ -47,24 +47,9 @@ static const struct argp ARGP = {
     .doc = "Cancel a job, or tasks of it; what runs is stopped at once."
            "\vTASK is NAME, NAME.INDEX or NAME.FIRST..LAST. Tasks that are cancelled fail, and so do those "
            "that need "
-           "their results: the job goes on when it allows failures. A job that is over lets go of its "
+           "their results: the job goes on with the others. A job that is over lets go of its "
            "results.\n\n" STATUS_HELP,
 };
-
-static int ask(struct session *session, uint32_t job, const Dray__JobInfo **out, struct error *err)
-{
-    const Dray__Jobs *jobs;
-    int rc = client_jobs(session->dray, job, &session->arena, &jobs, err);
-
-    if (rc == 0 && jobs->n_job != 1) {
-        rc = error_set(err, EPROTO, "the broker answered the question about job %u with %zu", job,
-                       jobs->n_job);
-    }
-    if (rc == 0) {
-        *out = jobs->job[0];
-    }
-    return rc;
-}
 
 // The broker has done it, when this returns.
 static int cancel_job(struct session *session, const Dray__JobInfo *info, struct error *err)
@@ -73,7 +58,7 @@ static int cancel_job(struct session *session, const Dray__JobInfo *info, struct
     int rc = client_cancel(session->dray, info->job, NULL, 0, err);
 
     for (int i = 0; rc == 0 && now->state <= DRAY__JOB_STATE__RUNNING; i++) {
-        rc = ask(session, info->job, &now, err);
+        rc = client_job(session->dray, info->job, &session->arena, &now, err);
         if (rc == 0 && i == CHECKS_MAX) {
             return error_set(err, ETIMEDOUT, "job %u is still running", info->job);
         }
@@ -103,7 +88,7 @@ static int release_job(struct session *session, const Dray__JobInfo *info, struc
         return error_set(err, error.code, "%s", error.text);
     }
     for (int i = 0; i < CHECKS_MAX; i++) {
-        int rc = ask(session, info->job, &still, err);
+        int rc = client_job(session->dray, info->job, &session->arena, &still, err);
 
         if (rc != 0) {
             return rc == -ENOENT ? 0 : rc;
@@ -152,7 +137,7 @@ int cancel_main(int argc, char **argv)
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     rc = session_open(&session, arguments.broker, &err);
     rc = rc == 0 ? session_job(&session, arguments.job, &job, &err) : rc;
-    rc = rc == 0 ? ask(&session, job, &info, &err) : rc;
+    rc = rc == 0 ? client_job(session.dray, job, &session.arena, &info, &err) : rc;
     if (rc == 0 && arguments.tasks > 0) {
         rc = cancel_tasks(&session, info, arguments.task, arguments.tasks, &err);
     } else if (rc == 0) {

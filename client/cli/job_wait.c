@@ -81,7 +81,6 @@ static int pause_for(dray_t *dray, int ms, struct error *err)
 
 int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct error *err)
 {
-    const Dray__Jobs *jobs;
     struct arena arena;
     bool told = false;
     int ms = FIRST_MS;
@@ -92,15 +91,10 @@ int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct e
         const Dray__JobInfo *info;
 
         arena_reset(&arena);
-        rc = client_jobs(wait->session->dray, job, &arena, &jobs, err);
-        if (rc == 0 && jobs->n_job != 1) {
-            rc = error_set(err, EPROTO, "the broker answered the question about job %u with %zu", job,
-                           jobs->n_job);
-        }
+        rc = client_job(wait->session->dray, job, &arena, &info, err);
         if (rc != 0) {
             break;
         }
-        info = jobs->job[0];
         if (info->state > DRAY__JOB_STATE__RUNNING) {
             progress_clear(wait->progress);
             tell_end(wait, info, &arena);

@@ -107,13 +107,11 @@ static int check_free(struct request *request, uint32_t job, struct error *err)
 {
     for (int i = 0;; i++) {
         const Dray__JobInfo *info;
-        const Dray__Jobs *jobs;
-        int rc = client_jobs(request->session.dray, job, &request->session.arena, &jobs, err);
+        int rc = client_job(request->session.dray, job, &request->session.arena, &info, err);
 
-        if (rc != 0 || jobs->n_job != 1) {
-            return rc != 0 ? rc : error_set(err, ENOENT, "there is no job %u", job);
+        if (rc != 0) {
+            return rc;
         }
-        info = jobs->job[0];
         if (info->client == NULL || info->n_kept > 0) {
             return 0;
         }

@@ -30,6 +30,8 @@ int client_sources(dray_t *dray, const char *pattern, const char *path, bool glo
 
 // All jobs (job 0), or one with its layers and failures.  Waits as above.  -ENOENT: there is no such job.
 int client_jobs(dray_t *dray, uint32_t job, struct arena *arena, const Dray__Jobs **out, struct error *err);
+// One, without its layers and failures.
+int client_job(dray_t *dray, uint32_t job, struct arena *arena, const Dray__JobInfo **out, struct error *err);
 
 struct client_attach {
     uint32_t job;     // or

@@ -236,7 +236,8 @@ int client_sources(dray_t *dray, const char *pattern, const char *path, bool glo
     return rc;
 }
 
-int client_jobs(dray_t *dray, uint32_t job, struct arena *arena, const Dray__Jobs **out, struct error *err)
+static int ask_for_jobs(dray_t *dray, uint32_t job, bool brief, struct arena *arena, const Dray__Jobs **out,
+                        struct error *err)
 {
     Dray__JobQuery query = DRAY__JOB_QUERY__INIT;
     ProtobufCMessage *answer;
@@ -245,12 +246,33 @@ int client_jobs(dray_t *dray, uint32_t job, struct arena *arena, const Dray__Job
     query.tag = ++dray->tag;
     query.has_job = job != 0;
     query.job = job;
+    query.has_brief = query.brief = brief;
     rc = inquire(dray, FRAME_JOB_QUERY, &query.base, FRAME_JOBS, arena, &answer, err);
     if (rc == 0) {
         rc = refused(((const Dray__Jobs *)answer)->why, err);
     }
     if (rc == 0) {
         *out = (const Dray__Jobs *)answer;
+    }
+    return rc;
+}
+
+int client_jobs(dray_t *dray, uint32_t job, struct arena *arena, const Dray__Jobs **out, struct error *err)
+{
+    return ask_for_jobs(dray, job, false, arena, out, err);
+}
+
+int client_job(dray_t *dray, uint32_t job, struct arena *arena, const Dray__JobInfo **out, struct error *err)
+{
+    const Dray__Jobs *jobs;
+    int rc = ask_for_jobs(dray, job, true, arena, &jobs, err);
+
+    if (rc == 0 && jobs->n_job != 1) {
+        rc = error_set(err, EPROTO, "the broker answered the question about job %u with %zu", job,
+                       jobs->n_job);
+    }
+    if (rc == 0) {
+        *out = jobs->job[0];
     }
     return rc;
 }

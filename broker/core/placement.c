@@ -23,6 +23,7 @@ enum {
     QUANTUM = 100 * 1000 / CHARGE_NS,       // work that is worth a message
     PAYS_TO_WAIT = 1000 * 1000 / CHARGE_NS, // for a faster worker
     BYTES_A_CHARGE = 16,                    // that pass between two workers in CHARGE_NS
+    REFUSALS_MAX = 64,                      // layers in a row of which the least loaded worker wants none
 };
 
 static bool hand_out(struct worker *worker, struct layer *layer, uint32_t first, uint32_t count)
@@ -423,8 +424,10 @@ static enum outcome place_job(struct job *job)
 {
     struct layer *layer;
     uint64_t key = 0;
+    uint32_t refused = 0;
 
-    while ((layer = layer_from(job, key)) != NULL) {
+    // Who did not want some of so many layers has enough to do, whatever else there is.
+    while (refused < REFUSALS_MAX && (layer = layer_from(job, key)) != NULL) {
         bool room;
 
         if (layer->root && job->share->ahead_run != job->sched->run) {
@@ -440,7 +443,10 @@ static enum outcome place_job(struct job *job)
             key = layer->rank.key + 1;
         } else {
             // Comes back to the same one until it is out of tasks or nobody wants more of them.
-            key = layer->rank.key + (place_portion(hindmost(layer)) ? 0 : 1);
+            bool placed = place_portion(hindmost(layer));
+
+            key = layer->rank.key + (placed ? 0 : 1);
+            refused = placed ? 0 : refused + 1;
             room = load_first(job->sched) != NULL;
         }
         if (!room) {

@@ -522,9 +522,29 @@ static void test_tail(void **state)
     assert_string_equal(err.text, "it failed; standard error ends with:\nbecause");
 }
 
+// Output without end, by several that write faster than anybody reads: its time is looked at all the same; and what
+// goes on writing when the command is over (it has left the group) does not keep us.
+static void test_output_without_end(void **state)
+{
+    struct fixture f;
+    uint64_t begin = now_ms();
+
+    (void)state;
+    fixture_open(&f, 64 << 20, 0);
+    run_shell(&f, "yes >&2 & yes >&2 & yes >&2 & wait", 300, 1);
+    assert_error(&f.task[0], ETIMEDOUT, "did not end within 300 ms");
+    fixture_drop(&f, 1);
+    run_shell(&f, "setsid timeout 4 sh -c 'yes & yes & yes' >&2 & sleep 0.1; echo done", 0, 1);
+    assert_text(&f.task[0], "done\n");
+    assert_true(now_ms() - begin < 3500);
+    fixture_drop(&f, 1);
+    fixture_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_output_without_end),
         cmocka_unit_test(test_words),          cmocka_unit_test(test_environment),
         cmocka_unit_test(test_standard_input), cmocka_unit_test(test_large_standard_input),
         cmocka_unit_test(test_files),          cmocka_unit_test(test_directory),

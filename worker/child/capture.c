@@ -11,6 +11,7 @@
 enum {
     PIPE_BYTES = 1 << 20,  // of an output that turns out to be large
     STEP_BYTES = 16 << 20, // by which a large output grows
+    READS_MAX = 256,       // at once
 };
 
 static int capture_reserve(struct capture *c, struct children *children, size_t need, struct error *err)
@@ -52,7 +53,8 @@ static int capture_add(struct capture *c, struct children *children, const void 
 
 int capture_read(struct capture *c, struct children *children, int fd, struct error *err)
 {
-    for (;;) {
+    // More than a pipe holds; who writes faster than we read is not to keep us from all else.
+    for (int reads = 0; reads < READS_MAX; reads++) {
         bool direct = c->room - c->size >= READ_BYTES;
         ssize_t n =
             direct ? read(fd, c->data + c->size, c->room - c->size) : read(fd, children->some, READ_BYTES);
@@ -80,6 +82,7 @@ int capture_read(struct capture *c, struct children *children, int fd, struct er
             c->widened = true;
         }
     }
+    return 1;
 }
 
 void capture_drop(struct capture *c, struct children *children)

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { READS_MAX = 256 }; // at once
+
 void tail_clear(struct tail *tail)
 {
     tail->written = 0;
@@ -30,7 +32,8 @@ int tail_read(struct tail *tail, int fd)
 {
     char some[TAIL_BYTES];
 
-    for (;;) {
+    // More than a pipe holds; who writes faster than we read is not to keep us from all else.
+    for (int reads = 0; reads < READS_MAX; reads++) {
         ssize_t n = read(fd, some, sizeof(some));
 
         if (n > 0) {
@@ -41,6 +44,7 @@ int tail_read(struct tail *tail, int fd)
             return errno == EAGAIN ? 1 : -errno;
         }
     }
+    return 1;
 }
 
 static char byte_at(const struct tail *tail, uint64_t at)

@@ -584,10 +584,12 @@ static uint32_t run_outside(struct runner *runner, const struct bundle_range *ra
     struct layer *layer = range->layer;
     struct child_task task[OUTSIDE_MAX];
     uint32_t place[OUTSIDE_MAX];
+    // A command may take long: those before it are told, those behind it can be taken back.
+    uint32_t most = layer->op->step[0]->command != NULL ? 1 : OUTSIDE_MAX;
     uint32_t count = 0;
     uint32_t i = from;
 
-    for (; i < range->count && count < OUTSIDE_MAX; i++) {
+    for (; i < range->count && count < most; i++) {
         struct child_task *next = &task[count];
         int rc;
 

@@ -58,6 +58,7 @@ struct bench {
     struct store *store;
     struct executor *executor;
     struct layers layers;
+    struct plugins plugins; // none: they know where the helper is
     struct layer *layer; // takes partition i of layer 9 of its job
     uint32_t bundles;
 };
@@ -72,6 +73,8 @@ static void open_bench(struct bench *bench, uint32_t threads)
     uint8_t op[64];
 
     memset(bench, 0, sizeof(*bench));
+    options.runner.plugins = &bench->plugins;
+    bench->plugins.helper = DRAY_CHILD;
     bench->budget = budget_create(BUDGET);
     bench->store = store_create(bench->budget);
     options.runner.budget = bench->budget;
@@ -293,6 +296,64 @@ static void test_done_before_a_long_task(void **state)
     close_bench(&bench);
 }
 
+static size_t pack_command(uint8_t out[64], const char *text)
+{
+    Dray__Op op = DRAY__OP__INIT;
+    Dray__Step step = DRAY__STEP__INIT, *steps[] = {&step};
+    Dray__Command command = DRAY__COMMAND__INIT;
+    ProtobufCBinaryData word = {strlen(text), (uint8_t *)(uintptr_t)text};
+
+    command.has_shell = command.shell = true;
+    command.argv = &word;
+    command.n_argv = 1;
+    step.command = &command;
+    op.n_step = 1;
+    op.step = steps;
+    assert_true(dray__op__get_packed_size(&op) <= 64);
+    return dray__op__pack(&op, out);
+}
+
+// Commands likewise: those before the one that takes long are told, those behind it go back.
+static void test_commands_around_a_long_one(void **state)
+{
+    static uint8_t came[TASKS][3];
+    struct bench bench;
+    struct bundle *bundle;
+    struct layer *layer;
+    uint8_t op[64];
+    int done = 0, skipped = 0;
+
+    (void)state;
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 1);
+    layer = add_layer(&bench.layers, 4, op, pack_command(op, "test {index} != 1 || sleep 60"));
+    bundle = bundle_create(0, 17, 1);
+    bundle_add(bundle, layer, 0, 4);
+    assert_int_equal(bundle_ready(bundle), 0);
+    executor_run(bench.executor, bundle);
+    while (executor_ran(bench.executor) < 2) {
+        poll(NULL, 0, 1);
+    }
+    executor_cut(bench.executor, 0, 17);
+    for (int rounds = 0; done < 1 || skipped < 2; rounds++) {
+        struct outcomes *outcomes = executor_take(bench.executor);
+
+        assert_true(rounds < 10000);
+        poll(NULL, 0, outcomes == NULL ? 1 : 0);
+        for (size_t i = 0; outcomes != NULL && i < outcomes->count; i++) {
+            const struct outcome *outcome = &outcomes->outcome[i];
+
+            done += outcome->kind == OUTCOME_DONE ? (int)outcome->count : 0;
+            skipped += outcome->kind == OUTCOME_SKIPPED ? (int)outcome->count : 0;
+        }
+        outcomes_destroy(outcomes);
+    }
+    executor_withdraw(bench.executor, 0, 1, 4, 1, 1, true);
+    gather(&bench, 1, came);
+    assert_int_equal(came[1][OUTCOME_FAILED], 1);
+    close_bench(&bench);
+}
+
 static void test_timeout(void **state)
 {
     struct outcomes *outcomes;
@@ -322,6 +383,7 @@ int main(void)
         cmocka_unit_test(test_run_here),
         cmocka_unit_test(test_withdraw),
         cmocka_unit_test(test_done_before_a_long_task),
+        cmocka_unit_test(test_commands_around_a_long_one),
         cmocka_unit_test(test_timeout),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

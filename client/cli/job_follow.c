@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "client/cli/command.h"
+#include "client/cli/signals.h"
 #include "proto/partition.h"
 
 enum { FAILURES_SHOWN = 10, GATHER_MAX = 32 };
@@ -157,7 +158,7 @@ static int take_events(struct state *state, struct error *err)
         }
         rc = handle(state, &event, err);
         if (rc != 0) {
-            state->outcome = JOB_OUTPUT;
+            state->outcome = signals_caught() != 0 ? JOB_BROKER : JOB_OUTPUT;
             return rc;
         }
         if (follow->until_there && !state->ended && result_sink_left(follow->sink) == 0) {
@@ -171,11 +172,21 @@ static int take_events(struct state *state, struct error *err)
     return state->ended ? 1 : 0;
 }
 
+// While somebody reads what was printed: heartbeats.  What is wrong with the connection is found out later.
+static int stay(void *arg)
+{
+    const struct job_follow *follow = arg;
+    struct error err;
+
+    return client_wait(follow->dray, 0, &err) == -EINTR || signals_caught() != 0 ? -ECANCELED : 0;
+}
+
 enum job_outcome job_follow_run(struct job_follow *follow, struct error *err)
 {
     struct state state = {.follow = follow, .outcome = JOB_DONE};
     int rc = follow->until_there && result_sink_left(follow->sink) == 0 ? 1 : 0;
 
+    result_sink_while_waiting(follow->sink, stay, follow);
     while (rc == 0) {
         rc = client_wait(follow->dray, -1, err);
         if (rc < 0) {

@@ -1,6 +1,7 @@
 #include "client/cli/result_sink.h"
 
 #include <errno.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include "client/cli/command.h"
 #include "client/cli/listing.h"
 #include "client/cli/output.h"
+#include "client/cli/patient.h"
 #include "proto/partition.h"
 
 enum { COPY_BYTES = 1 << 16 };
@@ -28,6 +30,9 @@ struct result_sink {
     uint64_t left;
     struct output *output; // NULL: a directory, or nothing
     FILE *stream;
+    FILE *patient; // it, when it is standard output
+    int (*idle)(void *arg);
+    void *idle_arg;
     bool terminal;
 };
 
@@ -40,6 +45,19 @@ static int stream_error(const struct result_sink *sink, struct error *err)
                          ? sink->options.output
                          : "standard output",
                      strerror(code));
+}
+
+static int idle(void *arg)
+{
+    const struct result_sink *sink = arg;
+
+    return sink->idle != NULL ? sink->idle(sink->idle_arg) : 0;
+}
+
+void result_sink_while_waiting(struct result_sink *sink, int (*idle_function)(void *arg), void *arg)
+{
+    sink->idle = idle_function;
+    sink->idle_arg = arg;
 }
 
 // ---- making ----------------------------------------------------------------------------------------
@@ -70,8 +88,14 @@ static int open_output(struct result_sink *sink, struct error *err)
         if (stdout_was_closed()) {
             return error_set(err, EBADF, "cannot write standard output: it is closed");
         }
-        sink->stream = stdout;
+        sink->stream = sink->patient = patient_open(STDOUT_FILENO, idle, sink);
+        if (sink->stream == NULL) {
+            return error_no_memory(err);
+        }
         sink->terminal = isatty(STDOUT_FILENO);
+        if (sink->terminal) {
+            setvbuf(sink->stream, NULL, _IOLBF, BUFSIZ);
+        }
         return 0;
     }
     rc = output_create(path, &sink->output, err);
@@ -138,6 +162,10 @@ void result_sink_destroy(struct result_sink *sink)
         free(sink->layer[l].open);
     }
     output_destroy(sink->output);
+    if (sink->patient != NULL) {
+        __fpurge(sink->patient); // what result_sink_finish did not write shall not be waited for
+        fclose(sink->patient);
+    }
     free(sink->layer);
     free(sink);
 }
@@ -356,7 +384,7 @@ int result_sink_finish(struct result_sink *sink, struct error *err)
         rc = output_commit(sink->output, err);
     }
     errno = 0;
-    if (rc == 0 && sink->stream == stdout && (fflush(stdout) != 0 || ferror(stdout))) {
+    if (rc == 0 && sink->patient != NULL && (fflush(sink->patient) != 0 || ferror(sink->patient))) {
         rc = stream_error(sink, err);
     }
     return rc;

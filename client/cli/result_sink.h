@@ -20,6 +20,8 @@ struct result_sink_options {
 int result_sink_create(const struct result_sink_options *options, const struct job_view *view,
                        const struct job_ranges *ranges, struct result_sink **out, struct error *err);
 void result_sink_destroy(struct result_sink *sink);
+// idle(arg) is called while standard output takes nothing (client/cli/patient.h).
+void result_sink_while_waiting(struct result_sink *sink, int (*idle)(void *arg), void *arg);
 // Within a layer they come in order.  Those that were not selected are dropped.
 int result_sink_put(struct result_sink *sink, uint32_t layer, uint32_t index, struct buffer *encoded,
                     struct error *err);

@@ -1,7 +1,9 @@
 """dray submit and the commands about jobs, from end to end."""
+import hashlib
 import json
 import os
 import signal
+import subprocess
 import unittest
 
 from dray import BIN, SLOW, Cluster, TestCase, environment, run, start, wait_for
@@ -283,6 +285,16 @@ class Jobs(TestCase):
         self.assertEqual(len(self.dray("result", job, "b").stdout), 3000000)
         self.ok(self.dray("result", job, "-o", self.path("out")))
         self.assertEqual(os.path.getsize(self.path("out")), 20000 * 8 + 3000000)
+
+    def test_slow_reader(self):
+        # A pager that nobody scrolls is no lost client.
+        with Cluster(workers=1, broker_options=["--timeout", "2"]) as cluster:
+            shell = f"{BIN}/dray submit --broker {cluster.endpoint} - | (sleep 5; md5sum)"
+            job = b"tasks: {a: {array: 0..79, shell: 'head -c 200000 /dev/zero; echo {index}'}}"
+            done = subprocess.run(shell, shell=True, input=job, capture_output=True, env=environment(), timeout=60 * SLOW)
+        self.assertEqual(done.stderr, b"")
+        wanted = hashlib.md5(b"".join(bytes(200000) + f"{i}\n".encode() for i in range(80))).hexdigest()
+        self.assertEqual(done.stdout.decode().split()[0], wanted)
 
     def test_many_results_of_any_size(self):
         # Fetched from the workers, neighbours together.

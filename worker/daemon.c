@@ -29,7 +29,6 @@ enum {
     SOURCES_INTERVAL_MS = 3000,
     HERE_MAX = 4096,      // instant tasks that the loop runs itself
     HANDOVER_US = 300000, // what was made last is there for so long when its worker leaves
-    STEPS_MAX = 1000,     // of the agent for one message; more is a bug of ours
 };
 
 // Another worker's exchange, as the broker told.
@@ -271,14 +270,23 @@ static int step(struct daemon *daemon, struct error *err)
         return 0; // an action lost the broker: the step that is under way goes on with that
     }
     daemon->stepping = true;
-    for (int i = 0; i < STEPS_MAX && rc == 0 && daemon->events > 0; i++) {
+    // Each round ends tasks, of which there are so many.  What came of the actions is heard also when a message
+    // was of no use: a bundle that is over would be taken to run for ever.
+    while (daemon->events > 0) {
         size_t events = daemon->events;
         struct agent_event *event = daemon->event;
+        struct error why;
+        int one;
 
+        why.text[0] = '\0';
         // Actions add events while these are still in use.
         daemon->event = NULL;
         daemon->events = daemon->events_max = 0;
-        rc = agent_step(daemon->agent, event, events, &daemon->actions, err);
+        one = agent_step(daemon->agent, event, events, &daemon->actions, &why);
+        if (rc == 0 && one != 0) {
+            rc = one;
+            *err = why;
+        }
         for (size_t j = 0; j < daemon->actions.count; j++) {
             act(daemon, &daemon->actions.action[j]);
         }

@@ -457,6 +457,11 @@ int main(int argc, char **argv)
     }
     if (arguments.scratch == NULL) {
         arguments.scratch = getenv("TMPDIR");
+    } else if (access(arguments.scratch, W_OK | X_OK) != 0) {
+        // Commands would fail here, at once, and one after another.
+        fprintf(stderr, "dray-worker: --scratch: no folders can be made in %s: %s\n", arguments.scratch,
+                strerror(errno));
+        return 2;
     }
     return serve(&arguments);
 }

@@ -84,9 +84,23 @@ static int set_new_target(struct output *output, struct error *err)
     return rc != 0 ? rc : split_target(output, err);
 }
 
+// /dev/stdout, or what it goes to by its own name: others write there too, so it must stay the same file.
+static bool is_open(const struct stat *info, int *fd)
+{
+    struct stat other;
+
+    for (*fd = STDOUT_FILENO; *fd <= STDERR_FILENO; ++*fd) {
+        if (fstat(*fd, &other) == 0 && other.st_dev == info->st_dev && other.st_ino == info->st_ino) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int set_file(struct output *output, struct error *err)
 {
     struct stat info;
+    int fd;
 
     if (stat(output->path, &info) != 0) {
         return errno == ENOENT ? set_new_target(output, err) : fail(output, errno, err);
@@ -98,6 +112,10 @@ static int set_file(struct output *output, struct error *err)
         output->sink = open(output->path, O_WRONLY | O_CLOEXEC);
         output->sink_owned = true;
         return output->sink >= 0 ? 0 : fail(output, errno, err);
+    }
+    if (is_open(&info, &fd)) {
+        output->sink = fd;
+        return 0;
     }
     // A rename would get around a file's write protection.
     if (access(output->path, W_OK) != 0) {

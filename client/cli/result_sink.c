@@ -227,7 +227,7 @@ static int write_result(struct result_sink *sink, const char *label, struct buff
     rc = partition->kind == PARTITION_TABLE ? write_table(sink, partition->table, out, err)
                                             : write_bytes(sink, label, partition->bytes, out);
     partition_unref(partition);
-    return rc == 0 && ferror(out) ? stream_error(sink, err) : rc;
+    return rc == 0 && out == sink->stream && ferror(out) ? stream_error(sink, err) : rc;
 }
 
 // The name is the task's, which may be anybody's choice.
@@ -262,7 +262,14 @@ static int save_result(struct result_sink *sink, char *label, struct buffer *enc
         rc = error_set(err, errno, "cannot write %s: %s", path, strerror(errno));
     } else {
         rc = write_result(sink, label, encoded, out, err);
-        if ((fclose(out) != 0 || rename(spare, path) != 0) && rc == 0) {
+        if (rc == 0 && ferror(out)) {
+            errno = errno != 0 ? errno : EIO;
+            rc = error_set(err, errno, "cannot write %s: %s", path, strerror(errno));
+        }
+        if (fclose(out) != 0 && rc == 0) {
+            rc = error_set(err, errno, "cannot write %s: %s", path, strerror(errno));
+        }
+        if (rc == 0 && rename(spare, path) != 0) {
             rc = error_set(err, errno, "cannot write %s: %s", path, strerror(errno));
         }
         if (rc != 0) {
@@ -326,6 +333,8 @@ static void close_task(struct result_sink *sink, uint32_t layer, uint32_t index)
 static int place_result(struct result_sink *sink, uint32_t layer, char *label, struct buffer *encoded,
                         struct error *err)
 {
+    int rc;
+
     if (sink->options.discard) {
         return 0;
     }
@@ -341,7 +350,11 @@ static int place_result(struct result_sink *sink, uint32_t layer, char *label, s
             return error_set(err, errno, "cannot make a temporary file: %s", strerror(errno));
         }
     }
-    return write_result(sink, label, encoded, sink->layer[layer].spool, err);
+    rc = write_result(sink, label, encoded, sink->layer[layer].spool, err);
+    return rc == 0 && ferror(sink->layer[layer].spool)
+               ? error_set(err, errno != 0 ? errno : EIO, "cannot write a temporary file: %s",
+                           strerror(errno != 0 ? errno : EIO))
+               : rc;
 }
 
 int result_sink_put(struct result_sink *sink, uint32_t layer, uint32_t index, struct buffer *encoded,

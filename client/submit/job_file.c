@@ -129,6 +129,27 @@ static int begin_task(const struct job_state *state, const struct node *tasks, u
     return rc;
 }
 
+// "a.1" beside an array "a": whose would the result be?
+static int check_element(const struct job_state *state, const struct task *task, struct error *err)
+{
+    const char *dot = strrchr(task->name, '.');
+    const struct task *array;
+    char *name;
+
+    if (dot == NULL || dot[1] == '\0' || dot[1 + strspn(dot + 1, "-0123456789")] != '\0') {
+        return 0;
+    }
+    name = arena_printf(state->arena, "%.*s", (int)(dot - task->name), task->name);
+    if (name == NULL) {
+        return error_no_memory(err);
+    }
+    array = job_find_task(state, name);
+    return array == NULL || !array->is_array
+               ? 0
+               : STATE_ERROR(state, task->at, err,
+                             "the task '%.60s' could be taken for an element of '%.60s'", task->name, name);
+}
+
 static int read_tasks(struct job_state *state, const struct node *node, struct error *err)
 {
     int rc = 0;
@@ -153,6 +174,9 @@ static int read_tasks(struct job_state *state, const struct node *node, struct e
     rc = rc == 0 ? sort_names(state, err) : rc;
     for (uint32_t i = 0; i < node->count && rc == 0; i++) {
         rc = job_task_read(state, &state->task[i], err);
+    }
+    for (uint32_t i = 0; i < node->count && rc == 0; i++) {
+        rc = check_element(state, &state->task[i], err);
     }
     for (uint32_t i = 0; i < node->count && rc == 0; i++) {
         rc = job_inputs_resolve(state, &state->task[i], err);

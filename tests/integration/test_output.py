@@ -70,6 +70,15 @@ class Output(TestCase):
         self.assertEqual(client.returncode, 5)
         self.assertIn(b"No space left on device", client.stderr)
 
+    def test_stdout_by_name(self):
+        # Others write to the same file: it stays the same.
+        log = self.path("log")
+        shell = f'echo first; {DRAY} run -o /dev/stdout "1 + 1"; {DRAY} run -o {log} "2 + 2"; echo last'
+        with open(log, "a") as out:
+            subprocess.run(["sh", "-c", shell], stdout=out, env=environment(), timeout=20 * SLOW, check=True)
+        with open(log) as f:
+            self.assertEqual(f.read(), "first\n2\n4\nlast\n")
+
     def test_reader_that_goes(self):
         client = start("run", "-f", "csv", f'read_csv("{self.csv}")')
         client.stdout.close()

@@ -479,6 +479,13 @@ static void test_helper_killed(void **state)
     assert_error(&f.task[1], EOWNERDEAD, "the process that starts commands has ended");
     assert_text(&f.task[2], "2\n");
     fixture_drop(&f, 3);
+    // When there is nothing to do no attempt is lost.
+    run_shell(&f, "setsid sh -c \"sleep 0.2; kill -9 $PPID\" < /dev/null > /dev/null 2>&1 &", 10000, 1);
+    fixture_drop(&f, 1);
+    pause_ms(600);
+    run_shell(&f, "echo {index}", 10000, 2);
+    assert_text(&f.task[1], "1\n");
+    fixture_drop(&f, 2);
     fixture_close(&f);
 }
 
@@ -522,8 +529,8 @@ static void test_tail(void **state)
     assert_string_equal(err.text, "it failed; standard error ends with:\nbecause");
 }
 
-// Output without end, by several that write faster than anybody reads: its time is looked at all the same; and what
-// goes on writing when the command is over (it has left the group) does not keep us.
+// Output without end, by several that write faster than anybody reads: its time is looked at all the same;
+// and what goes on writing when the command is over (it has left the group) does not keep us.
 static void test_output_without_end(void **state)
 {
     struct fixture f;
@@ -545,13 +552,20 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_output_without_end),
-        cmocka_unit_test(test_words),          cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_standard_input), cmocka_unit_test(test_large_standard_input),
-        cmocka_unit_test(test_files),          cmocka_unit_test(test_directory),
-        cmocka_unit_test(test_failures),       cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_huge_output),
-        cmocka_unit_test(test_left_behind),    cmocka_unit_test(test_use),
-        cmocka_unit_test(test_helper_killed),  cmocka_unit_test(test_many),
+        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_standard_input),
+        cmocka_unit_test(test_large_standard_input),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_huge_output),
+        cmocka_unit_test(test_left_behind),
+        cmocka_unit_test(test_use),
+        cmocka_unit_test(test_helper_killed),
+        cmocka_unit_test(test_many),
         cmocka_unit_test(test_tail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -347,6 +347,8 @@ static void test_errors(void **state)
     (void)state;
     expect_error("tasks:\n  a:\n    comand: [x]\n", "3:5",
                  "did you mean 'command'?\n      comand: [x]\n      ^^^^^^");
+    expect_error("tasks: {a: {array: 0..2, count: }, a.1: {count: }}", "1:36",
+                 "the task 'a.1' could be taken for an element of 'a'");
     expect_error("tasks: {a: {command: [x], depends_on: b}}", "1:27", "here it is called 'after'");
     expect_error("tsaks: {}", "1:1", "did you mean 'tasks'");
     expect_error("name: x", "1:1", "a job has 'tasks'");

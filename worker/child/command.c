@@ -479,11 +479,25 @@ static int take_result(struct job *job, struct error *err)
 
 // ---- one command ------------------------------------------------------------------------------
 
+// It may have been killed while there was nothing to do.
+static bool has_ended(const struct process *process)
+{
+    struct pollfd fd = {.fd = process->pidfd, .events = POLLIN};
+
+    return poll(&fd, 1, 0) == 1;
+}
+
 static int run(struct job *job, uint32_t timeout_ms, size_t *files, struct error *err)
 {
     uint64_t deadline = timeout_ms != 0 ? process_now_ns() + timeout_ms * NS_PER_MS : 0;
-    int rc = job->children->spawner.pid == 0 ? start_spawner(job->children, err) : 0;
+    int rc = 0;
 
+    if (job->children->spawner.pid != 0 && has_ended(&job->children->spawner)) {
+        process_end(&job->children->spawner, 0);
+    }
+    if (job->children->spawner.pid == 0) {
+        rc = start_spawner(job->children, err);
+    }
     if (rc == 0) {
         rc = command_choose_directory(job, err);
     }

@@ -75,6 +75,10 @@ static void reject(struct sched *sched, uint32_t client, uint32_t job, int code,
 // The client is told of all results that there are, and of the end if that has come.
 static void take_over(struct job *job, struct client *client)
 {
+    // Who had it would wait for ever.
+    if (job->client != NULL && job->client != client && outbox_reserve(job->sched, 1)) {
+        reject(job->sched, job->client->peer, job->number, EBUSY, "another client has taken over this job");
+    }
     job_attach(job, client);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
         struct layer *layer = job->layer[l];

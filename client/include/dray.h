@@ -255,7 +255,7 @@ DRAY_API int dray_keep(dray_t *dray, dray_job_t job, const char *name, struct dr
 DRAY_API int dray_unkeep(dray_t *dray, const char *name, struct dray_error *err);
 /* Takes over a job, by number or (kept not NULL) by name: its results come here, those that are there at once, and
  * its tasks can be inputs of others.  They are not freed by being read: dray_release says that the job is of no more
- * use here.  -ENOENT: there is none. */
+ * use here.  For the client that had it, it fails with EBUSY.  -ENOENT: there is none. */
 DRAY_API int dray_attach(dray_t *dray, dray_job_t job, const char *kept, dray_job_t *out, struct dray_error *err);
 
 /* ---- expressions --------------------------------------------------------------- */

@@ -279,7 +279,11 @@ static void end_job(struct dray_pool *pool, struct job *job, uint32_t id)
     Dray__Cancel cancel = DRAY__CANCEL__INIT;
     Dray__Free message = DRAY__FREE__INIT;
 
-    if (!pool->options.detached && !results_job_kept(job)) {
+    struct error why = {0};
+
+    if (results_job_ended(job, &why) && why.code == EBUSY) {
+        // Somebody else has it now.
+    } else if (!pool->options.detached && !results_job_kept(job)) {
         cancel.job = message.job = id;
         if (results_job_unfinished(job) > 0 || id == pool->job) {
             uplink_send(uplink, FRAME_CANCEL, &cancel.base, NULL);

@@ -471,6 +471,10 @@ void customer_hears(struct world *world, struct customer *customer, const struct
 {
     struct plan *plan = world_plan(world, action->range.job);
 
+    if (plan != NULL && action->type == ACTION_REJECTED && action->code == EBUSY &&
+        plan->owner != customer->number) {
+        return; // taken over
+    }
     if (customer->here && action->type == ACTION_REJECTED) {
         hears_rejected(world, customer, action);
         return;

@@ -640,6 +640,14 @@ static void test_kept_and_taken_over(void **state)
     of(&play, EVENT_ATTACH, 1001, 1, false);
     assert_true(said(&play, "c1001: result j1:t0.0-1 at w1"));
     assert_true(said(&play, "c1001: j1 is done"));
+    // Who had it is told; who asks again is not.
+    of(&play, EVENT_ATTACH, 1001, 1, false);
+    assert_null(find(&play, ACTION_REJECTED, 1001));
+    client_event(&play, EVENT_CLIENT_JOINED, 1002);
+    of(&play, EVENT_ATTACH, 1002, 1, false);
+    assert_true(said(&play, "c1001: rejected: another client has taken over this job"));
+    assert_int_equal(find(&play, ACTION_REJECTED, 1001)->range.job, 1);
+    client_event(&play, EVENT_CLIENT_LEFT, 1002);
     client_event(&play, EVENT_CLIENT_LEFT, 1001);
     assert_int_equal(counts(&play).jobs, 1);
     of(&play, EVENT_KEEP, CLIENT, 1, false);

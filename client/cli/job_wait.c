@@ -57,7 +57,7 @@ static void tell_progress(const struct job_wait *wait, const Dray__JobInfo *info
     const struct query_progress now = {.tasks = info->tasks,
                                        .done = info->done,
                                        .failed = info->failed,
-                                       .workers = 0,
+                                       .workers = WORKERS_UNKNOWN,
                                        .waiting = info->waiting};
 
     progress_show(wait->progress, &now);

@@ -93,13 +93,16 @@ void progress_format(const struct query_progress *now, double seconds, unsigned 
                  (int)(part * 100), rows, bytes, now->done, now->tasks, now->workers,
                  now->workers == 1 ? "" : "s");
     } else {
-        char failed[32] = "";
+        char failed[32] = "", workers[32] = "";
 
         if (now->failed > 0) {
             snprintf(failed, sizeof(failed), ", %" PRIu64 " failed", now->failed);
         }
-        snprintf(tail, sizeof(tail), "%3d%%  %" PRIu64 "/%" PRIu64 " tasks%s  %u worker%s", (int)(part * 100),
-                 now->done, now->tasks, failed, now->workers, now->workers == 1 ? "" : "s");
+        if (now->workers != WORKERS_UNKNOWN) {
+            snprintf(workers, sizeof(workers), "  %u worker%s", now->workers, now->workers == 1 ? "" : "s");
+        }
+        snprintf(tail, sizeof(tail), "%3d%%  %" PRIu64 "/%" PRIu64 " tasks%s%s", (int)(part * 100), now->done,
+                 now->tasks, failed, workers);
     }
     used = strlen(tail);
     // What does not fit is left out from the right; the bar goes first.

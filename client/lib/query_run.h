@@ -21,9 +21,11 @@ enum query_outcome {
     QUERY_OUTPUT, // the host could not take the value
 };
 
+#define WORKERS_UNKNOWN UINT32_MAX
+
 struct query_progress {
     uint64_t tasks, done, failed, rows, source_bytes;
-    uint32_t workers;
+    uint32_t workers; // or WORKERS_UNKNOWN
     const char *waiting; // why nothing runs, or NULL
 };
 

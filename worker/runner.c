@@ -154,15 +154,15 @@ static void add_skipped(struct runner *runner, struct layer *layer, uint32_t ind
 static void flush(struct runner *runner)
 {
     struct outbox *outbox = &runner->outbox;
-    const struct store_key key = {outbox->layer != NULL ? outbox->layer->job : 0,
-                                  outbox->layer != NULL ? outbox->layer->layer : 0, outbox->first};
     struct outcome outcome = {.kind = OUTCOME_DONE, .layer = outbox->layer, .first = outbox->first};
     struct error err = {0};
+    struct store_key key;
     int rc;
 
     if (outbox->count == 0) {
-        return;
+        return; // and its layer may be gone
     }
+    key = (struct store_key){outbox->layer->job, outbox->layer->layer, outbox->first};
     rc = store_put_small(runner->options.store, runner->bundle->epoch, &key, outbox->count, outbox->size,
                          outbox->data, &err);
     if (rc == 0) {

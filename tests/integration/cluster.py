@@ -1,4 +1,5 @@
 """Brokers and workers as processes, for the tests of this folder."""
+import faulthandler
 import os
 import pathlib
 import re
@@ -16,6 +17,8 @@ BIN = pathlib.Path(os.environ.get("DRAY_BIN", ROOT / "build/debug/bin"))
 SANITIZED = bool(os.environ.get("DRAY_SANITIZE"))
 SLOW = 5 if SANITIZED else 1  # sanitizers make everything slower
 
+# A test that hangs says where, before it is ended from outside.
+faulthandler.dump_traceback_later(480, exit=True)
 
 # What AddressSanitizer keeps aside after a free would look like a leak.
 os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=1")

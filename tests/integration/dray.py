@@ -1,4 +1,5 @@
 """Real processes for the integration tests: a broker, workers, the client."""
+import faulthandler
 import os
 import random
 import re
@@ -14,6 +15,8 @@ BIN = os.environ.get("DRAY_BIN") or sys.exit("set DRAY_BIN to the folder of the 
 DRAY = os.path.join(BIN, "dray")
 # Sanitizers make everything slower; limits of time are multiplied by this.
 SLOW = 8 if os.environ.get("DRAY_SANITIZE") else 1
+# A test that hangs says where, before it is ended from outside.
+faulthandler.dump_traceback_later(480, exit=True)
 
 
 def environment(**more):

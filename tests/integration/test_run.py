@@ -3,6 +3,7 @@ import json
 import math
 import os
 import subprocess
+import threading
 import unittest
 
 from dray import SLOW, Cluster, TestCase, environment, run, start, write_sales
@@ -194,6 +195,14 @@ class DataDir(TestCase):
 
 
 class Progress(TestCase):
+    @staticmethod
+    def read_terminal(master, chunks):
+        try:
+            while chunk := os.read(master, 65536):
+                chunks.append(chunk)
+        except OSError:
+            pass  # the terminal's other end is gone
+
     def test_line_on_a_terminal(self):
         path = self.path("sales.csv")
         write_sales(path, 40000)
@@ -201,15 +210,15 @@ class Progress(TestCase):
         client = start("run", f'read_csv("{path}", blocksize=300).price.count()', stderr=slave,
                        env=environment(TERM="xterm"))
         os.close(slave)
-        out, seen = client.stdout.read(), b""
-        client.stdout.close()
-        try:
-            while chunk := os.read(master, 65536):
-                seen += chunk
-        except OSError:
-            pass  # the terminal's other end is gone
+        chunks = []
+        # Read as it comes: a terminal that nobody reads is full after some seconds, and the client waits for it.
+        reader = threading.Thread(target=self.read_terminal, args=(master, chunks))
+        reader.start()
+        out, _ = client.communicate(timeout=60 * SLOW)
+        reader.join()
         os.close(master)
-        self.assertEqual((client.wait(), out), (0, b"40000\n"))
+        seen = b"".join(chunks)
+        self.assertEqual((client.returncode, out), (0, b"40000\n"))
         if seen:  # a job of less than a moment shows none
             self.assertRegex(seen, rb"\d+%.*tasks")
             self.assertTrue(seen.endswith(b"\r\x1b[K"), seen[-100:])
@@ -224,7 +233,7 @@ class Latency(TestCase):
             before = os.times().elapsed
             subprocess.run(["true"], check=True)
             with start("run", MEAN.format(path, '"64MB"')) as client:
-                client.communicate()
+                client.communicate(timeout=60 * SLOW)
             times.append(os.times().elapsed - before)
         # A sanity limit; bench/ measures it against its target of 50 ms.
         self.assertLess(min(times), 1.0 * SLOW)

@@ -59,7 +59,7 @@ struct bench {
     struct executor *executor;
     struct layers layers;
     struct plugins plugins; // none: they know where the helper is
-    struct layer *layer; // takes partition i of layer 9 of its job
+    struct layer *layer;    // takes partition i of layer 9 of its job
     uint32_t bundles;
 };
 
@@ -296,6 +296,29 @@ static void test_done_before_a_long_task(void **state)
     close_bench(&bench);
 }
 
+// What ends a range of large results asks nothing of the layer of small ones before, which is gone.
+static void test_layer_gone_between_bundles(void **state)
+{
+    static uint8_t came[TASKS][3];
+    struct bench bench;
+    struct layer *small;
+    uint8_t op[64];
+
+    (void)state;
+    memset(came, 0, sizeof(came));
+    open_bench(&bench, 1);
+    small = add_layer(&bench.layers, 4, op, pack_busy(op, 1));
+    executor_run(bench.executor, make_bundle(&bench, small, 0, 10));
+    gather(&bench, 1, came);
+    layers_drop(&bench.layers, 1, 4);
+    executor_run(bench.executor, make_bundle(&bench, bench.layer, 10, 3));
+    gather(&bench, 1, came);
+    for (uint32_t i = 0; i < 13; i++) {
+        assert_int_equal(came[i][OUTCOME_DONE], 1);
+    }
+    close_bench(&bench);
+}
+
 static size_t pack_command(uint8_t out[64], const char *text)
 {
     Dray__Op op = DRAY__OP__INIT;
@@ -383,6 +406,7 @@ int main(void)
         cmocka_unit_test(test_run_here),
         cmocka_unit_test(test_withdraw),
         cmocka_unit_test(test_done_before_a_long_task),
+        cmocka_unit_test(test_layer_gone_between_bundles),
         cmocka_unit_test(test_commands_around_a_long_one),
         cmocka_unit_test(test_timeout),
     };

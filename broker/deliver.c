@@ -294,6 +294,22 @@ static void send_answers(struct broker *broker, const struct turn *turn)
     }
 }
 
+static void send_extended(struct broker *broker, const struct turn *turn)
+{
+    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
+        struct peer *peer = peers_by_number(&broker->peers, extended->client);
+        Dray__Extended message = DRAY__EXTENDED__INIT;
+        enum job_state state;
+
+        message.job = extended->job;
+        // One that has failed is told of as such.
+        if (peer != NULL && sched_job_layers(broker->sched, extended->job, &message.layers, &state) == 0 &&
+            state <= JOB_DONE) {
+            sessions_send(broker->sessions, peer, FRAME_EXTENDED, &message.base, NULL, 0);
+        }
+    }
+}
+
 static void send_addressed(struct broker *broker, struct turn *turn)
 {
     struct peer *peer = broker->addressee;
@@ -318,6 +334,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
     bool ended = false;
 
     send_answers(broker, turn);
+    send_extended(broker, turn);
     for (size_t i = 0; i < broker->actions.count; i++) {
         const struct sched_action *action = &broker->actions.action[i];
 

@@ -127,7 +127,7 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
         }
     }
     event = turn_add(turn, EVENT_EXTEND);
-    if (event == NULL) {
+    if (event == NULL || turn_extended(turn, peer->number, extend->job) != 0) {
         return error_no_memory(err);
     }
     event->u.extend.client = peer->number;

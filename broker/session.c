@@ -42,8 +42,9 @@ int sessions_create(struct socket *socket, struct peers *peers, const struct ses
     sessions->options = *options;
     sessions->handler = *handler;
     sessions->tick_us = sessions->beat_us = monotonic_us();
-    if (getrandom(&sessions->incarnation, sizeof(sessions->incarnation), 0) !=
-        (ssize_t)sizeof(sessions->incarnation)) {
+    sessions->incarnation = options->incarnation;
+    if (sessions->incarnation == 0 && getrandom(&sessions->incarnation, sizeof(sessions->incarnation), 0) !=
+                                          (ssize_t)sizeof(sessions->incarnation)) {
         free(sessions);
         return error_set(err, EIO, "cannot get random bytes: %s", strerror(errno));
     }

@@ -16,10 +16,11 @@ struct sessions;
 
 struct session_options {
     unsigned heartbeat_ms;
-    unsigned timeout_ms; // nothing heard for so long: lost
-    size_t backlog_mark; // a client with more than that unsent is full, until half of it is gone
-    size_t backlog_max;  // more than that unsent: the peer is too slow
-    unsigned stalled_ms; // ... as is a client that is full and reads nothing for so long
+    unsigned timeout_ms;  // nothing heard for so long: lost
+    size_t backlog_mark;  // a client with more than that unsent is full, until half of it is gone
+    size_t backlog_max;   // more than that unsent: the peer is too slow
+    unsigned stalled_ms;  // ... as is a client that is full and reads nothing for so long
+    uint64_t incarnation; // that WELCOME says; 0: a random one
     const struct log *log;
 };
 

@@ -53,6 +53,7 @@ void turn_reset(struct turn *turn)
     turn->now_us = 0;
     turn->answers = NULL;
     turn->last_answer = &turn->answers;
+    turn->extended = NULL;
     parcels_reset(&turn->parcels);
     arenas_fini(turn);
     if (turn->arena.used > KEEP_BYTES) {
@@ -105,5 +106,24 @@ int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached
     *answer = (struct answer){NULL, client, job, attached};
     *turn->last_answer = answer;
     turn->last_answer = &answer->next;
+    return 0;
+}
+
+int turn_extended(struct turn *turn, uint32_t client, uint32_t job)
+{
+    struct extended *extended = turn->extended;
+
+    while (extended != NULL && (extended->job != job || extended->client != client)) {
+        extended = extended->next;
+    }
+    if (extended != NULL) {
+        return 0;
+    }
+    extended = arena_alloc(&turn->arena, sizeof(*extended));
+    if (extended == NULL) {
+        return -ENOMEM;
+    }
+    *extended = (struct extended){turn->extended, client, job};
+    turn->extended = extended;
     return 0;
 }

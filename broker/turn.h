@@ -16,6 +16,12 @@ struct answer {
     Dray__Attached *attached;
 };
 
+// A job that this turn's EXTENDs gave layers to.
+struct extended {
+    struct extended *next;
+    uint32_t client, job;
+};
+
 // What the scheduler may take over as a whole.
 struct turn_arena {
     struct turn_arena *next;
@@ -29,7 +35,8 @@ struct turn {
     size_t events, capacity;
     struct parcels parcels; // encoded partitions that came with DONE
     struct answer *answers, **last_answer;
-    uint64_t now_us; // of its events; 0: not asked for yet
+    struct extended *extended; // the latest first, each job once
+    uint64_t now_us;           // of its events; 0: not asked for yet
 };
 
 void turn_init(struct turn *turn);
@@ -43,5 +50,7 @@ size_t turn_bytes(const struct turn *turn);
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 // Both live in the turn's arena.  -ENOMEM.
 int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached);
+// -ENOMEM.
+int turn_extended(struct turn *turn, uint32_t client, uint32_t job);
 
 #endif

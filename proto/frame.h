@@ -58,6 +58,7 @@ enum frame_sender { FROM_CLIENT = 1, FROM_WORKER = 2, FROM_BROKER = 4 };
     X(NOTES, 37, Notes, notes, FROM_BROKER)                                   \
     X(JOB_ENDED, 38, JobEnded, job_ended, FROM_BROKER)                        \
     X(EXTEND, 39, Extend, extend, FROM_CLIENT)                                \
+    X(EXTENDED, 54, Extended, extended, FROM_BROKER)                          \
     X(CLUSTER_QUERY, 40, ClusterQuery, cluster_query, FROM_CLIENT)            \
     X(CLUSTER, 41, Cluster, cluster, FROM_BROKER)                             \
     X(SOURCE_QUERY, 42, SourceQuery, source_query, FROM_CLIENT)               \

@@ -716,6 +716,13 @@ static int check_accepted(struct checker *k, const Dray__Accepted *m)
     return 0;
 }
 
+static int check_extended(struct checker *k, const Dray__Extended *m)
+{
+    (void)k;
+    (void)m;
+    return 0;
+}
+
 static int check_leaving(struct checker *k, const Dray__Leaving *m)
 {
     (void)k;
@@ -749,6 +756,7 @@ size_t frame_body_max(enum frame_type type)
     case FRAME_TASK_FAILED:
     case FRAME_ACCEPTED:
     case FRAME_REJECTED:
+    case FRAME_EXTENDED:
     case FRAME_LEAVING:
     case FRAME_ATTACH:
     case FRAME_KEEP:

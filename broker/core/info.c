@@ -141,6 +141,25 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
     return 0;
 }
 
+int sched_job_layers(const struct sched *sched, uint32_t number, uint32_t *layers, enum job_state *state)
+{
+    const struct job *job = find(sched, number);
+
+    if (job == NULL) {
+        return -ENOENT;
+    }
+    *layers = job->layers;
+    *state = job->state;
+    return 0;
+}
+
+uint32_t sched_job_of_key(const struct sched *sched, uint64_t key_hi, uint64_t key_lo)
+{
+    const struct job *job = job_find_key(sched, key_hi, key_lo);
+
+    return job != NULL ? job->number : 0;
+}
+
 uint64_t sched_job_bytes(const struct sched *sched, uint32_t number)
 {
     const struct job *job = find(sched, number);

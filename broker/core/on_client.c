@@ -194,6 +194,10 @@ static int extend(struct job *job, const struct sched_event *event, struct error
     struct growth growth;
     int rc;
 
+    if (graph != NULL && event->u.extend.first_layer < job->layers &&
+        graph->n_layer <= job->layers - event->u.extend.first_layer) {
+        return 0; // it came before its client's connection was cut, who did not hear of that
+    }
     if (event->u.extend.first_layer != job->layers) {
         return error_set(err, EINVAL, "layers from %u on were sent for job %u, which has %u",
                          event->u.extend.first_layer, job->number, job->layers);

@@ -152,6 +152,8 @@ static int handle(dray_t *dray, const struct frame *frame, struct message *messa
     case FRAME_REJECTED:
         handle_rejected(dray, (const Dray__Rejected *)body);
         return 0;
+    case FRAME_EXTENDED:
+        return 0;
     case FRAME_CLUSTER:
         return handle_answer(dray, frame, ((const Dray__Cluster *)body)->tag, message, err);
     case FRAME_SOURCES:

@@ -120,6 +120,24 @@ class PoolFaults(cluster.ClusterTest):
         self.assertEqual(why, ["REJECTED", "JOB_ENDED"])
         self.check_works()
 
+    def test_layers_are_safe_when_it_is_said(self):
+        self.worker(self.hub.endpoint)
+        client = self.peer()
+        kind, accepted = client.submit([], open=True)
+        self.assertEqual(kind, "ACCEPTED")
+        layer = wire.SCHEMA.encode("Graph", {"layer": [dict(tasks=2, op=COUNT, wanted=True)]})
+        for first, layers in (0, 1), (1, 2), (0, 2):  # the last one is a repetition
+            client.say("EXTEND", job=accepted["job"], first_layer=first, graph=layer)
+            while True:
+                kind, message, _ = client.hear_kind("EXTENDED", "RESULT")
+                if kind == "EXTENDED":
+                    break
+            self.assertEqual(message, dict(job=accepted["job"], layers=layers))
+        client.say("EXTEND", job=accepted["job"], first_layer=2, last=True)
+        while kind != "JOB_ENDED":
+            kind, message, _ = client.hear_kind("RESULT", "JOB_ENDED")
+        self.assertEqual(message["state"], 3)
+
     # ---- clients
 
     def test_ten_million_tasks_of_a_client_that_dies(self):

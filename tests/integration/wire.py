@@ -353,13 +353,13 @@ class Peer(Zmtp):
             self.results = list(single_results(body, payload))
 
     def hear_kind(self, *kinds, timeout=10):
-        """The next message of these types; PROGRESS and NOTES are passed over when not asked for."""
+        """The next message of these types; PROGRESS, NOTES and EXTENDED are passed over when not asked for."""
         deadline = time.monotonic() + timeout
         while True:
             kind, message, payload = self.hear(max(0.01, deadline - time.monotonic()))
             if kind in kinds:
                 return kind, message, payload
-            assert kind in ("PROGRESS", "NOTES"), (kind, message)
+            assert kind in ("PROGRESS", "NOTES", "EXTENDED"), (kind, message)
 
     def submit(self, layers, **fields):
         graph = SCHEMA.encode("Graph", {"layer": layers})

@@ -397,6 +397,8 @@ static ProtobufCMessage *sample(enum frame_type type, struct arena *a)
         m->worker = arena_strdup(a, "host-17");
         return &m->base;
     }
+    case FRAME_EXTENDED:
+        return &NEW(a, extended, Dray__Extended)->base;
     case FRAME_CLUSTER_QUERY:
         return &NEW(a, cluster_query, Dray__ClusterQuery)->base;
     case FRAME_CLUSTER: {

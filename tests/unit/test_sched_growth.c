@@ -172,6 +172,32 @@ static void test_refused_growth_names_the_layer(void **state)
     play_end(&play);
 }
 
+// A client whose connection was cut says again what it was not told to be safe.
+static void test_layers_that_come_again_are_ignored(void **state)
+{
+    struct play play;
+    struct build build;
+    enum job_state job_state = JOB_DONE;
+    uint32_t layers = 0;
+
+    (void)state;
+    play_begin(&play, 999);
+    submit_open(&play, NULL, 8, true);
+    for (int i = 0; i < 2; i++) {
+        flat(&build, 1);
+        extend(&play, 1, 0, &build, false);
+        assert_null(find(&play, ACTION_REJECTED, CLIENT));
+        build_fini(&build);
+    }
+    assert_int_equal(sched_job_layers(play.sched, 1, &layers, &job_state), 0);
+    assert_int_equal(layers, 1);
+    assert_true(job_state <= JOB_RUNNING);
+    assert_int_equal(sched_job_of_key(play.sched, 0, 8), 1);
+    assert_int_equal(sched_job_of_key(play.sched, 1, 8), 0);
+    assert_int_equal(sched_job_layers(play.sched, 2, &layers, &job_state), -ENOENT);
+    play_end(&play);
+}
+
 // The first message of a client: refused for what it asks for, before any of that is there.
 static void test_too_much_is_refused_at_once(void **state)
 {
@@ -917,6 +943,7 @@ static void test_random_growth(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_layers_that_come_again_are_ignored),
         cmocka_unit_test(test_layers_come_while_it_runs),
         cmocka_unit_test(test_a_thousand_layers_one_by_one),
         cmocka_unit_test(test_refused_growth_names_the_layer),

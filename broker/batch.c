@@ -9,7 +9,7 @@ enum {
     RANGES_MAX = 1 << 19,       // of tasks or locations in one message
 };
 
-enum kind { KIND_ASSIGN, KIND_DROP, KIND_KILL, KIND_RELEASE };
+enum kind { KIND_ASSIGN, KIND_DROP, KIND_KILL, KIND_RELEASE, KIND_COPY };
 
 // Tasks [min, max] of a layer that a message touches.
 struct box {
@@ -173,6 +173,14 @@ static int add_range(struct letter *letter, const struct task_range *range)
 
 static int add_locations(struct letter *letter, const struct sched_action *action)
 {
+    if (action->type == ACTION_COPY) {
+        struct sched_location *from = vector_add(&letter->locations, sizeof(*from));
+
+        if (from == NULL) {
+            return -ENOMEM;
+        }
+        *from = (struct sched_location){action->range, action->worker};
+    }
     for (size_t i = 0; i < action->locations; i++) {
         struct sched_location *location = vector_add(&letter->locations, sizeof(*location));
 
@@ -228,6 +236,8 @@ int batch_add(struct batch *batch, const struct sched_action *action)
         kind = KIND_ASSIGN;
     } else if (action->type == ACTION_DROP) {
         kind = action->kill ? KIND_KILL : KIND_DROP;
+    } else if (action->type == ACTION_COPY) {
+        kind = KIND_COPY;
     }
     letter = choose_letter(batch, kind, &range, false);
     if (letter == NULL) {
@@ -399,6 +409,18 @@ static int make_assign(struct letter *letter, struct arena *arena, ProtobufCMess
     return rc;
 }
 
+static int make_copy(struct letter *letter, struct arena *arena, ProtobufCMessage **out)
+{
+    Dray__Copy *copy = arena_alloc(arena, sizeof(*copy));
+
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    dray__copy__init(copy);
+    *out = &copy->base;
+    return make_locations(&letter->locations, arena, &copy->location, &copy->n_location);
+}
+
 static int make_drop(struct letter *letter, struct arena *arena, ProtobufCMessage **out)
 {
     Dray__Drop *drop = arena_alloc(arena, sizeof(*drop));
@@ -514,6 +536,10 @@ static int emit_letter(struct letter *letter, struct arena *arena,
     case KIND_RELEASE:
         type = FRAME_RELEASE;
         rc = make_release(letter, arena, &message);
+        break;
+    case KIND_COPY:
+        type = FRAME_COPY;
+        rc = make_copy(letter, arena, &message);
         break;
     default:
         type = FRAME_DROP;

@@ -17,12 +17,12 @@ struct batch;
 struct batch *batch_create(void);
 void batch_destroy(struct batch *batch); // NULL is fine
 
-// RUN, LAYER, DROP, RELEASE or FORGET_JOB.  What the action points to must live
+// RUN, LAYER, DROP, RELEASE, COPY or FORGET_JOB.  What the action points to must live
 // until batch_emit.  -ENOMEM.
 int batch_add(struct batch *batch, const struct sched_action *action);
 
 // Hands out the messages in order and empties the batch.  Messages live in the
-// arena; Assign comes without its peers.  -ENOMEM: nothing more will come; the batch is empty all the same.
+// arena; Assign and Copy come without their peers.  -ENOMEM: nothing more will come; the batch is empty all the same.
 int batch_emit(struct batch *batch, struct arena *arena,
                void (*emit)(void *arg, enum frame_type type, ProtobufCMessage *message), void *arg);
 

@@ -59,33 +59,34 @@ static Dray__Peer *make_peer(const struct peer *worker, struct arena *arena)
     return peer;
 }
 
-// Endpoints of the workers that its locations name, those that it was not told of.
-static void add_peers(const struct envelope *to, Dray__Assign *assign)
+// Endpoints of the workers that locations name, those that it was not told of.
+static Dray__Peer **make_peers(const struct envelope *to, Dray__Location *const *location, size_t locations,
+                               size_t *count)
 {
+    Dray__Peer **peer;
     size_t n = 0;
 
-    for (size_t i = 0; i < assign->n_location; i++) {
-        n += assign->location[i]->n_worker;
+    for (size_t i = 0; i < locations; i++) {
+        n += location[i]->n_worker;
     }
     n = n < to->broker->peers.workers ? n : to->broker->peers.workers;
-    assign->peer = arena_array(to->arena, n + 1, sizeof(*assign->peer));
-    for (size_t i = 0; assign->peer != NULL && i < assign->n_location; i++) {
-        const Dray__Location *location = assign->location[i];
+    peer = arena_array(to->arena, n + 1, sizeof(struct peer *));
+    for (size_t i = 0; peer != NULL && i < locations; i++) {
+        for (size_t j = 0; j < location[i]->n_worker; j++) {
+            const struct peer *worker = peers_by_number(&to->broker->peers, location[i]->worker[j]);
 
-        for (size_t j = 0; j < location->n_worker; j++) {
-            const struct peer *worker = peers_by_number(&to->broker->peers, location->worker[j]);
-
-            if (worker == NULL || worker->role != FROM_WORKER || assign->n_peer == n ||
+            if (worker == NULL || worker->role != FROM_WORKER || *count == n ||
                 peer_was_told(to->peer, worker->number)) {
                 continue;
             }
             Dray__Peer *told = make_peer(worker, to->arena);
 
             if (told != NULL) {
-                assign->peer[assign->n_peer++] = told;
+                peer[(*count)++] = told;
             }
         }
     }
+    return peer;
 }
 
 static void emit(void *arg, enum frame_type type, ProtobufCMessage *message)
@@ -93,7 +94,13 @@ static void emit(void *arg, enum frame_type type, ProtobufCMessage *message)
     const struct envelope *to = arg;
 
     if (type == FRAME_ASSIGN) {
-        add_peers(to, (Dray__Assign *)message);
+        Dray__Assign *assign = (Dray__Assign *)message;
+
+        assign->peer = make_peers(to, assign->location, assign->n_location, &assign->n_peer);
+    } else if (type == FRAME_COPY) {
+        Dray__Copy *copy = (Dray__Copy *)message;
+
+        copy->peer = make_peers(to, copy->location, copy->n_location, &copy->n_peer);
     }
     sessions_send(to->broker->sessions, to->peer, type, message, NULL, 0);
 }
@@ -344,6 +351,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
         case ACTION_DROP:
         case ACTION_RELEASE:
         case ACTION_FORGET_JOB:
+        case ACTION_COPY:
             to_worker(broker, action);
             break;
         case ACTION_JOB_ENDED: // after its results

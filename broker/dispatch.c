@@ -18,6 +18,7 @@ static const struct handler {
     {FRAME_TASKS_FAILED, false, dispatch_tasks_failed},
     {FRAME_DROPPED, false, dispatch_dropped},
     {FRAME_LEAVING, false, dispatch_leaving},
+    {FRAME_RETIRE, false, dispatch_retire},
     {FRAME_SUBMIT, false, dispatch_submit},
     {FRAME_CANCEL, false, dispatch_cancel},
     {FRAME_ATTACH, false, dispatch_attach},

@@ -2,11 +2,15 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 #include "broker/ranges.h"
 #include "proto/schema.h"
 
-enum { NOTE_BYTES_MAX = 1 << 20 }; // of SUBMIT
+enum {
+    NOTE_BYTES_MAX = 1 << 20, // of SUBMIT
+    NAMES_SHOWN_MAX = 8,      // of workers, in the words of an error
+};
 
 static void fill_failure(Dray__Failure *failure, const struct error *why)
 {
@@ -328,6 +332,77 @@ int dispatch_unkeep(struct broker *broker, struct peer *peer, const ProtobufCMes
         }
     }
     reply(broker, peer, unkeep->tag, &why);
+    return 0;
+}
+
+// ---- workers that are to leave ----------------------------------------------------------
+
+static const struct peer *worker_of_name(const struct broker *broker, const char *name)
+{
+    for (const struct peer *peer = broker->peers.first; peer != NULL; peer = peer->next) {
+        if (peer->role == FROM_WORKER && !peer->gone && strcmp(peer->name, name) == 0) {
+            return peer;
+        }
+    }
+    return NULL;
+}
+
+// The names of some workers that there are.
+static char *name_workers(const struct broker *broker, struct arena *arena)
+{
+    char *text = arena_strdup(arena, "");
+    int shown = 0;
+
+    for (const struct peer *peer = broker->peers.first; peer != NULL && text != NULL; peer = peer->next) {
+        if (peer->role != FROM_WORKER || peer->gone) {
+            continue;
+        }
+        if (shown++ == NAMES_SHOWN_MAX) {
+            return arena_printf(arena, "%s, ...", text);
+        }
+        text = arena_printf(arena, "%s%s%s", text, shown > 1 ? ", " : "", peer->name);
+    }
+    return text;
+}
+
+static void tell_to_leave(struct broker *broker, const char *name, const struct peer *client)
+{
+    const Dray__Retire message = DRAY__RETIRE__INIT;
+    struct peer *next;
+
+    for (struct peer *peer = broker->peers.first; peer != NULL; peer = next) {
+        next = peer->next; // one that cannot be told is gone
+        if (peer->role == FROM_WORKER && !peer->gone && strcmp(peer->name, name) == 0) {
+            log_write(broker->options.log, LEVEL_INFO, "worker %s is to leave, says client %s", peer->name,
+                      client->name);
+            sessions_send(broker->sessions, peer, FRAME_RETIRE, &message.base, NULL, 0);
+        }
+    }
+}
+
+// All of them, or none when one of the names is wrong.
+int dispatch_retire(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
+                    struct message *frames, struct error *err)
+{
+    const Dray__Retire *retire = (const Dray__Retire *)message;
+    struct error why = {0};
+
+    (void)frames;
+    for (size_t i = 0; i < retire->n_name && why.code == 0; i++) {
+        if (worker_of_name(broker, retire->name[i]) == NULL) {
+            const char *names = name_workers(broker, &broker_turn(broker)->arena);
+
+            if (names == NULL) {
+                return error_no_memory(err);
+            }
+            error_set(&why, ENOENT, "no worker is called \"%.100s\": %s%s", retire->name[i],
+                      names[0] != '\0' ? "there are " : "there is none", names);
+        }
+    }
+    for (size_t i = 0; i < retire->n_name && why.code == 0; i++) {
+        tell_to_leave(broker, retire->name[i], peer);
+    }
+    reply(broker, peer, retire->tag, &why);
     return 0;
 }
 

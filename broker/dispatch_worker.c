@@ -125,7 +125,7 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
 {
     const Dray__Advertise *advertise = (const Dray__Advertise *)message;
     struct turn *turn = broker_turn(broker);
-    struct ranges add, gone;
+    struct ranges add, gone, has;
     uint64_t *bytes = NULL;
     struct sched_event *event;
     int rc;
@@ -137,6 +137,9 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     }
     if (rc == 0) {
         rc = ranges_refuse_repeats(&gone, err);
+    }
+    if (rc == 0) {
+        rc = ranges_from_runs(&has, advertise->has, advertise->full ? advertise->n_has : 0, &turn->arena, err);
     }
     if (rc == 0 && advertise->files_full) {
         rc = take_files(broker, peer, advertise, err);
@@ -155,6 +158,8 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     event->u.holding.bytes = bytes;
     event->u.holding.gones = gone.count;
     event->u.holding.gone = gone.range;
+    event->u.holding.hases = has.count;
+    event->u.holding.has = has.range;
     return 0;
 }
 
@@ -396,6 +401,7 @@ int dispatch_leaving(struct broker *broker, struct peer *peer, const ProtobufCMe
         return error_no_memory(err);
     }
     event->u.left.worker = peer->number;
+    peer->leaving = true;
     return 0;
 }
 

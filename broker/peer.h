@@ -43,6 +43,7 @@ struct peer {
     char **endpoint; // of its exchange
     size_t endpoints;
     bool shared_files;
+    bool leaving; // said so
     uint64_t memory_used, rss, ran;
     uint32_t running, queued;
     char **file; // below its data dirs: name, path, name, path, ...

@@ -44,6 +44,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
         at->memory_used = peer->memory_used;
         at->rss = peer->rss;
         at->ran = peer->ran;
+        at->has_leaving = peer->leaving;
+        at->leaving = peer->leaving;
         at->running = peer->running;
         at->queued = peer->queued;
         at->has_partitions = true;

@@ -74,6 +74,7 @@ dispatch_function dispatch_free;
 dispatch_function dispatch_attach;
 dispatch_function dispatch_keep;
 dispatch_function dispatch_unkeep;
+dispatch_function dispatch_retire;
 dispatch_function dispatch_job_query;
 dispatch_function dispatch_cluster_query;
 dispatch_function dispatch_source_query;

@@ -19,7 +19,7 @@
 #include "proto/error.h"
 #include "proto/wire.pb-c.h"
 
-#define FRAME_PROTOCOL 2
+#define FRAME_PROTOCOL 3
 #define FRAME_HEADER ((size_t)24)
 #define FRAME_BODY_MAX ((size_t)64 << 20)  // of frame 0
 // Of SUBMIT and EXTEND: what a worker is told of a layer is a little more than what the broker was.
@@ -46,6 +46,7 @@ enum frame_sender { FROM_CLIENT = 1, FROM_WORKER = 2, FROM_BROKER = 4 };
     X(DONE, 16, Done, done, FROM_WORKER)                                      \
     X(TASK_FAILED, 17, TaskFailed, task_failed, FROM_WORKER)                  \
     X(TASKS_FAILED, 19, TasksFailed, tasks_failed, FROM_WORKER)               \
+    X(COPY, 20, Copy, copy, FROM_BROKER)                                      \
     X(LEAVING, 18, Leaving, leaving, FROM_WORKER)                             \
     X(SUBMIT, 30, Submit, submit, FROM_CLIENT)                                \
     X(ACCEPTED, 31, Accepted, accepted, FROM_BROKER)                          \
@@ -54,6 +55,7 @@ enum frame_sender { FROM_CLIENT = 1, FROM_WORKER = 2, FROM_BROKER = 4 };
     X(FREE, 34, Free, free, FROM_CLIENT)                                      \
     X(PROGRESS, 35, Progress, progress, FROM_BROKER)                          \
     X(RESULT, 36, Result, result, FROM_BROKER)                                \
+    X(RETIRE, 55, Retire, retire, FROM_CLIENT | FROM_BROKER)                  \
     X(RESULTS, 53, Results, results, FROM_BROKER)                             \
     X(NOTES, 37, Notes, notes, FROM_BROKER)                                   \
     X(JOB_ENDED, 38, JobEnded, job_ended, FROM_BROKER)                        \

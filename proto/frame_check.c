@@ -213,7 +213,11 @@ static int check_advertise(struct checker *k, const Dray__Advertise *m)
     if (rc == 0) {
         rc = check_holdings(k, m->gone, m->n_gone, true);
     }
-    return rc == 0 ? check_files(k, m->file, m->n_file) : rc;
+    if (rc == 0) {
+        rc = check_files(k, m->file, m->n_file);
+    }
+    k->tasks = 0;
+    return rc == 0 ? check_runs(k, m->has, m->n_has) : rc;
 }
 
 static int check_layer_op(struct checker *k, const Dray__LayerOp *m)
@@ -279,6 +283,16 @@ static int check_locations(struct checker *k, Dray__Location *const *location, s
     return rc;
 }
 
+static int check_peers(const struct checker *k, Dray__Peer *const *peer, size_t count)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = check_endpoints(k, peer[i]->endpoint, peer[i]->n_endpoint);
+    }
+    return rc;
+}
+
 static int check_assign(struct checker *k, const Dray__Assign *m)
 {
     int rc = check_runs(k, m->run, m->n_run);
@@ -287,10 +301,14 @@ static int check_assign(struct checker *k, const Dray__Assign *m)
     if (rc == 0) {
         rc = check_locations(k, m->location, m->n_location);
     }
-    for (size_t i = 0; i < m->n_peer && rc == 0; i++) {
-        rc = check_endpoints(k, m->peer[i]->endpoint, m->peer[i]->n_endpoint);
-    }
-    return rc;
+    return rc == 0 ? check_peers(k, m->peer, m->n_peer) : rc;
+}
+
+static int check_copy(struct checker *k, const Dray__Copy *m)
+{
+    int rc = check_locations(k, m->location, m->n_location);
+
+    return rc == 0 ? check_peers(k, m->peer, m->n_peer) : rc;
 }
 
 static int check_drop(struct checker *k, const Dray__Drop *m)
@@ -589,6 +607,11 @@ static int check_keep(struct checker *k, const Dray__Keep *m)
 static int check_unkeep(struct checker *k, const Dray__Unkeep *m)
 {
     return check_kept_name(k, m->name);
+}
+
+static int check_retire(struct checker *k, const Dray__Retire *m)
+{
+    return check_strings(k, "the name of a worker", m->name, m->n_name);
 }
 
 static int check_reply(struct checker *k, const Dray__Reply *m)

@@ -98,6 +98,9 @@ struct sched_event {
             size_t adds, gones;
             const struct task_range *add, *gone;
             const uint64_t *bytes; // one a partition of add, in order
+            // full only: tasks that it was given in an earlier session and has not finished
+            size_t hases;
+            const struct task_range *has;
         } holding;
         struct {
             uint32_t worker;
@@ -171,6 +174,7 @@ enum sched_action_type {
     ACTION_DROP,       // take back what has not started
     ACTION_RELEASE,    // a worker may free these partitions
     ACTION_FORGET_JOB, // a worker may forget all of a job
+    ACTION_COPY,       // a worker is to fetch partitions from one that leaves, and hold them
     ACTION_ACCEPTED,   // to a client
     ACTION_REJECTED,
     ACTION_PROGRESS,
@@ -189,7 +193,7 @@ struct sched_location {
 struct sched_action {
     enum sched_action_type type;
     uint32_t peer;           // worker or client that it is for
-    struct task_range range; // RUN, DROP, RELEASE, RESULT, RESULT_FAILED; FORGET_JOB, ACCEPTED, PROGRESS,
+    struct task_range range; // RUN, DROP, RELEASE, COPY, RESULT, RESULT_FAILED; FORGET_JOB, ACCEPTED, PROGRESS,
                              // JOB_ENDED: job; LAYER: job, layer
     bool kill;               // DROP: running ones too
     // RUN
@@ -202,7 +206,7 @@ struct sched_action {
     // LAYER
     const Dray__Layer *layer;
     const uint32_t *input_tasks; // tasks of each input's layer
-    // RESULT
+    // RESULT, COPY
     uint32_t worker;
     const uint64_t *sizes; // in bytes, one a partition
     // ACCEPTED, REJECTED

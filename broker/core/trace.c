@@ -30,6 +30,10 @@ static void print_holding(const struct sched_event *event, FILE *out)
         fputs(" no more ", out);
         print_ranges(event->u.holding.gone, event->u.holding.gones, out);
     }
+    if (event->u.holding.hases > 0) {
+        fputs(", goes on with ", out);
+        print_ranges(event->u.holding.has, event->u.holding.hases, out);
+    }
 }
 
 static void print_failed(const struct sched_event *event, FILE *out)
@@ -214,6 +218,11 @@ void sched_action_print(const struct sched_action *action, FILE *out)
         break;
     case ACTION_FORGET_JOB:
         fprintf(out, "w%u: forget j%u", action->peer, action->range.job);
+        break;
+    case ACTION_COPY:
+        fprintf(out, "w%u: hold ", action->peer);
+        print_range(&action->range, out);
+        fprintf(out, ", from w%u", action->worker);
         break;
     case ACTION_ACCEPTED:
         fprintf(out, "c%u: accepted as j%u", action->peer, action->range.job);

@@ -221,7 +221,10 @@ def connect(endpoint, timeout=5):
 # ---- Dray --------------------------------------------------------------------------
 
 
-def header(kind, session, seq, magic=b"DRAY", protocol=2, zero=0):
+PROTOCOL = int(re.search(r"#define FRAME_PROTOCOL (\d+)", (ROOT / "proto/frame.h").read_text())[1])
+
+
+def header(kind, session, seq, magic=b"DRAY", protocol=PROTOCOL, zero=0):
     return magic + struct.pack("<BBHQQ", protocol, FRAME_NUMBER.get(kind, kind), zero, session, seq)
 
 
@@ -315,7 +318,7 @@ class Peer(Zmtp):
         self.batches, self.results = False, []
         self.welcome = None
         if hello:
-            values = dict(role=role, protocol=2, version="0.1.0", name="test",
+            values = dict(role=role, protocol=PROTOCOL, version="0.1.0", name="test",
                           incarnation=int.from_bytes(os.urandom(8), "little"))
             if role == "WORKER":
                 values.update(threads=1, memory=1 << 28)
@@ -342,7 +345,7 @@ class Peer(Zmtp):
                 return ("RESULT", *self.results.pop(0))
             frames = self.receive(timeout)
             magic, protocol, number, zero, session, seq = struct.unpack("<4sBBHQQ", frames[0][:24])
-            assert magic == b"DRAY" and protocol == 2 and zero == 0
+            assert magic == b"DRAY" and protocol == PROTOCOL and zero == 0
             kind, message = FRAME_MESSAGE[number]
             self.last = (session, seq)
             if kind == "HEARTBEAT":

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-enum { JOBS = 2, LAYERS = 2, TASKS = 12, ROUNDS = 3000 };
+enum { JOBS = 2, LAYERS = 2, TASKS = 12, ROUNDS = 3000, LEAVER = 5 };
 
 // What a worker makes of it: per task the last thing it was told.
 struct worker {
@@ -69,6 +69,17 @@ static void receive(void *arg, enum frame_type type, ProtobufCMessage *message)
         const Dray__Drop *drop = (const Dray__Drop *)message;
 
         tell_runs(worker, drop->kill ? 'K' : 'D', drop->n_run, drop->run);
+    } else if (type == FRAME_COPY) {
+        const Dray__Copy *copy = (const Dray__Copy *)message;
+
+        for (size_t i = 0; i < copy->n_location; i++) {
+            const Dray__Location *at = copy->location[i];
+
+            for (size_t j = 0; j < at->n_first; j++) {
+                assert_int_equal(at->worker[j], LEAVER);
+                tell(worker, 'C', at->job, at->layer, at->first[j], at->count[j]);
+            }
+        }
     } else {
         const Dray__Release *release = (const Dray__Release *)message;
 
@@ -95,6 +106,7 @@ static void do_at_once(struct worker *worker, const struct sched_action *action)
         tell(worker,
              action->type == ACTION_RUN    ? 'R'
              : action->type == ACTION_DROP ? (action->kill ? 'K' : 'D')
+             : action->type == ACTION_COPY ? 'C'
                                            : 'L',
              range->job, range->layer, range->first, range->count);
         break;
@@ -103,8 +115,8 @@ static void do_at_once(struct worker *worker, const struct sched_action *action)
 
 static void test_order_is_kept(void **state)
 {
-    static const enum sched_action_type TYPES[] = {ACTION_RUN,  ACTION_RUN,     ACTION_RUN,       ACTION_DROP,
-                                                   ACTION_DROP, ACTION_RELEASE, ACTION_FORGET_JOB};
+    static const enum sched_action_type TYPES[] = {ACTION_RUN,  ACTION_RUN,     ACTION_RUN,        ACTION_DROP,
+                                                   ACTION_DROP, ACTION_RELEASE, ACTION_FORGET_JOB, ACTION_COPY};
     struct batch *batch = batch_create();
     Dray__Layer layer = DRAY__LAYER__INIT;
     struct arena arena;
@@ -131,6 +143,7 @@ static void test_order_is_kept(void **state)
                 .range = {(uint32_t)(next_random(&seed) % JOBS), (uint32_t)(next_random(&seed) % LAYERS), first,
                           1 + (uint32_t)(next_random(&seed) % (TASKS - first))},
                 .kill = next_random(&seed) % 2 == 0,
+                .worker = LEAVER,
             };
 
             do_at_once(&expected, &action);

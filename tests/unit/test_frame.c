@@ -215,6 +215,24 @@ static ProtobufCMessage *sample(enum frame_type type, struct arena *a)
         m->add = list_of(a, holding(a, true));
         m->gone = list_of(a, holding(a, false));
         m->file = files(a);
+        m->n_has = 1;
+        m->has = runs(a);
+        return &m->base;
+    }
+    case FRAME_COPY: {
+        Dray__Copy *m = NEW(a, copy, Dray__Copy);
+        Dray__Assign *like = assign(a);
+
+        m->n_location = m->n_peer = 1;
+        m->location = like->location;
+        m->peer = like->peer;
+        return &m->base;
+    }
+    case FRAME_RETIRE: {
+        Dray__Retire *m = NEW(a, retire, Dray__Retire);
+
+        m->n_name = 1;
+        m->name = one_text(a, "ant");
         return &m->base;
     }
     case FRAME_LAYERS: {

@@ -27,7 +27,7 @@ class Handshake(cluster.ClusterTest):
             peer = wire.Peer(broker.endpoint, **fields)
             self.assertIsNone(peer.welcome)
             text = peer.refusal["why"]["text"]
-            self.assertIn("protocol 2", text)
+            self.assertIn(f"protocol {wire.PROTOCOL}", text)
             self.assertIn("Dray 9.9.9", text)
             self.assertIn("same version", text)
             peer.close()

@@ -248,6 +248,8 @@ int dispatch_attach(struct broker *broker, struct peer *peer, const ProtobufCMes
             }
             event->u.attach.client = peer->number;
             event->u.attach.job = job.job;
+            event->u.attach.again = attach->again;
+            event->u.attach.detach = attach->detach;
             return turn_answer(broker_turn(broker), peer->number, job.job, attached) != 0
                        ? error_no_memory(err)
                        : 0;

@@ -249,9 +249,18 @@ int on_attach(struct sched *sched, const struct sched_event *event)
     struct client *client = client_find(sched, event->u.attach.client);
     struct job *job = client_job(sched, event->u.attach.job);
 
-    if (client != NULL && job != NULL) {
-        take_over(job, client);
+    if (client == NULL || job == NULL) {
+        return 0;
     }
+    if (event->u.attach.again && job->client != NULL && job->client != client) {
+        if (!outbox_reserve(sched, 1)) {
+            return -ENOMEM;
+        }
+        reject(sched, client->peer, job->number, EBUSY, "another client has taken over this job");
+        return 0;
+    }
+    job->detached = job->detached || event->u.attach.detach;
+    take_over(job, client);
     return 0;
 }
 

@@ -153,8 +153,10 @@ struct sched_event {
         } extend;
         struct {
             uint32_t client, job;
-            bool keep; // KEEP: false takes it back.  As often as it was kept
-        } attach;      // attach and keep
+            bool again;  // ATTACH: not when another client has it
+            bool detach; // ATTACH: from now on it goes on without a client
+            bool keep;   // KEEP: false takes it back.  As often as it was kept
+        } attach;        // attach and keep
         struct {
             uint32_t client;
             uint32_t job;

@@ -141,7 +141,9 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         print_extend(event, out);
         break;
     case EVENT_ATTACH:
-        fprintf(out, "c%u takes over j%u", event->u.attach.client, event->u.attach.job);
+        fprintf(out, "c%u %s j%u%s", event->u.attach.client,
+                event->u.attach.again ? "returns to" : "takes over", event->u.attach.job,
+                event->u.attach.detach ? ", which goes on without it" : "");
         break;
     case EVENT_KEEP:
         fprintf(out, "c%u %s j%u", event->u.attach.client, event->u.attach.keep ? "keeps" : "no longer keeps",

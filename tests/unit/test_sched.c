@@ -545,6 +545,53 @@ static void test_bits(void **state)
     }
 }
 
+static void return_to(struct play *play, uint32_t client, uint32_t job, bool detach)
+{
+    struct sched_event event = event_of(play, EVENT_ATTACH);
+
+    event.u.attach.client = client;
+    event.u.attach.job = job;
+    event.u.attach.again = !detach;
+    event.u.attach.detach = detach;
+    assert_int_equal(step(play, &event), 0);
+}
+
+// Who had the job before its connection was lost does not take it from somebody else.
+static void test_a_client_returns(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    play_begin(&play, 16);
+    join(&play, 1, 1, true);
+    flat(&build, 2);
+    submit(&play, &build);
+    build_fini(&build);
+    done(&play, 1, 1, 0, 0, 2);
+    client_event(&play, EVENT_CLIENT_JOINED, 1001);
+    return_to(&play, 1001, 1, false);
+    assert_true(said(&play, "c1001: rejected: another client has taken over this job"));
+    assert_null(find(&play, ACTION_RESULT, 1001));
+    assert_null(find(&play, ACTION_REJECTED, CLIENT));
+    return_to(&play, CLIENT, 1, false);
+    assert_true(said(&play, "c1000: result j1:t0.0-1 at w1"));
+    // Who takes it over so that it goes on may leave.
+    return_to(&play, 1001, 1, true);
+    assert_true(said(&play, "c1000: rejected: another client has taken over this job"));
+    client_event(&play, EVENT_CLIENT_LEFT, 1001);
+    assert_int_equal(counts(&play).jobs, 1);
+    return_to(&play, CLIENT, 1, false);
+    assert_true(said(&play, "c1000: result j1:t0.0-1 at w1"));
+    assert_true(said(&play, "c1000: j1 is done"));
+    event = event_of(&play, EVENT_FREE);
+    event.u.job.client = CLIENT;
+    event.u.job.job = 1;
+    assert_int_equal(step(&play, &event), 0);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -564,6 +611,7 @@ int main(void)
         cmocka_unit_test(test_limits_and_progress),
         cmocka_unit_test(test_limit_of_bytes),
         cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_a_client_returns),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

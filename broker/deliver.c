@@ -357,6 +357,8 @@ void deliver_actions(struct broker *broker, struct turn *turn)
         case ACTION_JOB_ENDED: // after its results
             ended = true;
             break;
+        case ACTION_RECORD:
+            break;
         default:
             to_client(broker, action);
             break;

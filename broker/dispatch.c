@@ -68,6 +68,7 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     event->u.joined.label = peer->label;
     event->u.joined.resources = peer->resources;
     event->u.joined.resource = peer->resource;
+    event->u.joined.incarnation = peer->incarnation;
     return 0;
 }
 
@@ -90,6 +91,7 @@ void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const c
     }
     if (peer->role == FROM_CLIENT) {
         event->u.client.client = peer->number;
+        event->u.client.on_purpose = alive;
     } else {
         event->u.left.worker = peer->number;
         event->u.left.why = arena_strdup(&turn->arena, why);

@@ -100,7 +100,6 @@ static void check_demand(const struct worker *worker, const struct layer *layer,
         tally->taken[worker->number] += demand->resource[k].amount;
     }
     MUST(demand == NULL || demand_is_met(demand, worker), layer, i);
-    MUST(demand == NULL || demand->resources == 0 || (layer->state[i] & TASK_AHEAD) == 0, layer, i);
 }
 
 static void check_owner(const struct sched *sched, const struct layer *layer, uint32_t i, struct tally *tally)
@@ -204,7 +203,8 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     MUST(job->backlog == backlog && job->share->backlog >= backlog, NULL, 0);
     MUST(job->open == open && job->assigned == assigned, NULL, 0);
     MUST(!job->has_tasks || job->failed == failed, NULL, 0);
-    MUST(job->is_runnable == (job->has_tasks && job->runnable > 0), NULL, 0);
+    MUST(job->is_runnable == (job->has_tasks && job->runnable > 0 && !job->dormant), NULL, 0);
+    MUST(!job->dormant || (job->state == JOB_DONE && job->client == NULL), NULL, 0);
     // A job that runs has something left to do, or it would have ended with this step.
     MUST(job->is_dirty || job->state > JOB_RUNNING || open > 0 || job->grows, NULL, 0);
 }

@@ -9,6 +9,7 @@
 
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
+#include "broker/core/records.h"
 
 enum {
     REASONS_KEPT = 1000, // different texts of a job
@@ -167,6 +168,7 @@ void task_fail_cancelled(struct layer *layer, uint32_t i)
 
     job_forgive(job, layer->number, i);
     failure_note(job, layer, i, reason, NULL);
+    record_failed(layer, i, ECANCELED, reason_text(reason_at(job, reason)), NULL);
     task_fail(layer, i, cause_of(reason, layer->number, i));
 }
 
@@ -178,6 +180,7 @@ void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *t
 
     job_forgive(job, layer->number, i);
     failure_note(job, layer, i, reason, worker);
+    record_failed(layer, i, code, reason_text(reason_at(job, reason)), worker);
     task_fail(layer, i, cause);
     if (job->failures++ < job->failures_max) {
         return;

@@ -16,7 +16,27 @@ struct growth {
     struct arena *arena;
     size_t arena_before; // bytes of the job's
     uint64_t bytes, tasks;
+    bool any_wanted;
 };
+
+// Large arrays.
+struct slab {
+    struct slab *next;
+    _Alignas(16) unsigned char data[];
+};
+
+static inline void growth_charge(struct job *job, uint64_t bytes)
+{
+    job->bytes += bytes;
+    if (job->number != 0) {
+        job->sched->bytes += bytes;
+    }
+}
+// The layer is one of those that come.
+static inline bool growth_adds(const struct growth *growth, const struct layer *layer)
+{
+    return layer >= growth->layer && layer < growth->layer + growth->count;
+}
 
 // Checks what only the scheduler can (inputs from other jobs, limits), lays out all arrays.  The
 // graph has been checked by graph_check or graph_check_more.  It is copied; or it lives in `arena`

@@ -8,6 +8,7 @@
 
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
+#include "broker/core/recovery.h"
 
 static struct job *find(const struct sched *sched, uint32_t number)
 {
@@ -98,6 +99,10 @@ bool job_why_waiting(const struct job *job, char *out, size_t size)
 
     out[0] = '\0';
     if (job->assigned > 0 || job->state > JOB_RUNNING) {
+        return false;
+    }
+    if (recovery_holds(sched)) {
+        recovery_why(sched, out, size);
         return false;
     }
     if (sched->worker_count == 0 || !say_demand(sched, job, out, size)) {

@@ -7,7 +7,9 @@
 #include "broker/core/demand.h"
 #include "broker/core/failure.h"
 #include "broker/core/growth.h"
+#include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
+#include "broker/core/recovery.h"
 #include "broker/core/share.h"
 #include "broker/core/worker.h"
 
@@ -83,11 +85,12 @@ static uint64_t key_hash(uint64_t key_hi, uint64_t key_lo)
     return hash_mix(key_hi ^ hash_mix(key_lo));
 }
 
-void job_commit(struct job *job)
+void job_commit(struct job *job, uint32_t number)
 {
     struct sched *sched = job->sched;
 
-    job->number = ++sched->job_last;
+    job->number = number != 0 ? number : sched->job_last + 1;
+    sched->job_last = job->number > sched->job_last ? job->number : sched->job_last;
     hash_add(&sched->jobs, &job->by_number, hash_mix(job->number));
     hash_add(&sched->keys, &job->by_key, key_hash(job->key_hi, job->key_lo));
     sched->job_count++;
@@ -129,6 +132,8 @@ void job_attach(struct job *job, struct client *client)
         client->jobs->client_prev = job;
     }
     client->jobs = job;
+    lapse_follow(job);
+    job_rouse(job);
 }
 
 void job_detach(struct job *job)
@@ -198,6 +203,24 @@ static void job_drop_tasks(struct job *job)
     job_mark_dirty(job);
 }
 
+void job_rest(struct job *job)
+{
+    job->dormant = true;
+    if (job->is_runnable) {
+        job_run_remove(job);
+    }
+}
+
+void job_rouse(struct job *job)
+{
+    if (job->dormant) {
+        job->dormant = false;
+        if (job->runnable > 0) {
+            job_run_insert(job);
+        }
+    }
+}
+
 static void job_set_why(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
                         const char *worker_name)
 {
@@ -217,12 +240,15 @@ static bool is_retired(const struct job *job)
 }
 
 // Its tasks go, but for what other jobs need: that stays until they have done with it.  What is not
-// done fails when the job has; otherwise, what others need is still made.
+// done fails when the job has; otherwise, what others need is still made.  After a restart, what is done
+// is not known before the workers are back.
 static void job_retire(struct job *job)
 {
     bool ended = job->state == JOB_FAILED || job->state == JOB_CANCELLED;
 
     job->grows = false;
+    job->stops_late = ended && recovery_holds(job->sched);
+    ended = ended && !job->stops_late;
     job_mark_dirty(job); // with nothing open it is done
     for (uint32_t l = 0; l < job->layers; l++) {
         struct layer *layer = job->layer[l];
@@ -233,6 +259,13 @@ static void job_retire(struct job *job)
                 task_stop(layer, i, job->code, job->text != NULL ? job->text : "the job has ended");
             }
         }
+    }
+}
+
+void job_stop_late(struct job *job)
+{
+    if (job->stops_late && job->has_tasks) {
+        job_retire(job);
     }
 }
 
@@ -249,6 +282,8 @@ static void job_end_as(struct job *job, enum job_state state)
 {
     job->state = state;
     job->told_end = false;
+    job->is_end_due = true;
+    lapse_follow(job);
     job_mark_dirty(job);
     if (job->users > 0) {
         job_retire(job);
@@ -353,10 +388,12 @@ void job_forget(struct job *job)
 {
     struct sched *sched = job->sched;
 
+    lapse_stop(job);
     if (!job->hidden) {
         hash_remove(&sched->keys, &job->by_key);
     }
     if (job->users > 0) {
+        job->is_given_up_due = !job->hidden && !sched->restoring;
         job->hidden = true;
         job_detach(job);
         job_retire(job);
@@ -368,7 +405,7 @@ void job_forget(struct job *job)
     job->bytes = job->lasting = 0;
     hash_remove(&sched->jobs, &job->by_number);
     sched->job_count--;
-    job->forgotten = true;
+    job->forgotten = job->is_forgotten_due = true;
     job_mark_dirty(job);
 }
 

@@ -7,13 +7,19 @@
 // A job without layers (growth.h brings them), not yet in the scheduler; NULL: no memory.
 struct job *job_create(struct sched *sched);
 void job_destroy(struct job *job);
-// Puts a created job into the scheduler's indexes; cannot fail.
-void job_commit(struct job *job);
+// Puts a created job into the scheduler's indexes, with this number (0: the next); cannot fail.
+void job_commit(struct job *job, uint32_t number);
 
 struct job *job_find(const struct sched *sched, uint32_t number);
 struct job *job_find_key(const struct sched *sched, uint64_t key_hi, uint64_t key_lo);
 void job_attach(struct job *job, struct client *client);
 void job_detach(struct job *job);
+
+// Done before a restart, and nobody has it: nothing is placed for it until somebody asks.
+void job_rest(struct job *job);
+void job_rouse(struct job *job);
+// The hold of recovery.h is over: what an ended job has not got back for others fails.
+void job_stop_late(struct job *job);
 
 // Ends a job that has not ended: gives up all its tasks, workers forget it.  Texts are copied
 // (cut to nothing when there is no memory).

@@ -5,6 +5,7 @@
 #include "broker/core/job.h"
 #include "broker/core/links.h"
 #include "broker/core/outbox.h"
+#include "broker/core/records.h"
 #include "broker/core/worker.h"
 
 // Local inputs that are not held.  *failed: the layer of one that has failed, with *cause.
@@ -265,6 +266,7 @@ static void task_release(struct layer *layer, uint32_t i)
     result_cancel(layer, i);
     bits_set(&layer->released, i);
     layer_mark_dirty(layer);
+    record_over(layer, i);
 }
 
 // Needed again.  A partition whose release has not been sent is simply kept.
@@ -287,6 +289,7 @@ static void task_abandon(struct layer *layer, uint32_t i)
 {
     task_take_back(layer, i);
     task_move(layer, i, (layer->state[i] & TASK_RAN) != 0 ? TASK_RELEASED : TASK_IDLE);
+    record_over(layer, i);
     inputs_count(layer, i, false);
 }
 

@@ -27,6 +27,9 @@ int on_free(struct sched *sched, const struct sched_event *event);
 int on_extend(struct sched *sched, const struct sched_event *event);
 int on_attach(struct sched *sched, const struct sched_event *event);
 int on_keep(struct sched *sched, const struct sched_event *event);
+int on_expect(struct sched *sched, const struct sched_event *event);
+int on_restore_tasks(struct sched *sched, const struct sched_event *event);
+int on_restore_job(struct sched *sched, const struct sched_event *event);
 int on_client_full(struct sched *sched, const struct sched_event *event);
 
 #endif

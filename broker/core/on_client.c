@@ -7,8 +7,10 @@
 
 #include "broker/core/growth.h"
 #include "broker/core/job.h"
+#include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
+#include "broker/core/records.h"
 #include "broker/core/share.h"
 
 static struct client *client_find(const struct sched *sched, uint32_t peer)
@@ -37,6 +39,7 @@ int on_client_joined(struct sched *sched, const struct sched_event *event)
 int on_client_left(struct sched *sched, const struct sched_event *event)
 {
     struct client *client = client_find(sched, event->u.client.client);
+    bool wait = !event->u.client.on_purpose && sched->options.orphan_us > 0;
 
     if (client == NULL) {
         return 0;
@@ -45,8 +48,10 @@ int on_client_left(struct sched *sched, const struct sched_event *event)
         struct job *job = client->jobs;
 
         job_detach(job);
-        if (!job->detached && job->kept == 0 && !job->forgotten) {
+        if (!wait && !job->detached && job->kept == 0 && !job->forgotten) {
             job_forget(job);
+        } else {
+            lapse_follow(job);
         }
     }
     hash_remove(&sched->clients, &client->node);
@@ -97,14 +102,16 @@ static void take_over(struct job *job, struct client *client)
     job_mark_dirty(job);
 }
 
-static int job_begin(struct sched *sched, const struct sched_event *event, struct job **out,
-                     struct error *err)
+static int job_begin(struct sched *sched, const struct sched_event *event, const Dray__Graph *graph,
+                     struct job **out, struct error *err)
 {
-    const Dray__Graph *graph = event->u.submit.graph;
     struct growth growth;
     struct job *job;
     int rc = 0;
 
+    if (job_find(sched, event->u.submit.number) != NULL) {
+        return error_set(err, EEXIST, "there is a job %u already", event->u.submit.number);
+    }
     if (sched->job_count >= sched->options.jobs_max) {
         return error_set(err, ENOSPC, "the broker keeps %u jobs, which is its limit", sched->job_count);
     }
@@ -112,7 +119,7 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
     if (job == NULL) {
         return error_no_memory(err);
     }
-    job->grows = event->u.submit.open;
+    job->grows = event->u.submit.open || graph == NULL;
     job->detached = event->u.submit.detached;
     job->priority = event->u.submit.priority;
     rc = job_enlist(job) ? 0 : error_no_memory(err);
@@ -147,12 +154,50 @@ static int job_begin(struct sched *sched, const struct sched_event *event, struc
         job_destroy(job);
         return rc;
     }
-    job_commit(job);
+    job_commit(job, event->u.submit.number);
     if (graph != NULL) {
         growth_commit(&growth);
     }
     *out = job;
     return 0;
+}
+
+// A number that was given out is not given again, whatever became of its job.
+static void burn_number(struct sched *sched, uint32_t number)
+{
+    sched->job_last = number > sched->job_last ? number : sched->job_last;
+}
+
+// Accepted before a restart.  What it read of other jobs may be gone since, with its end: then that is kept
+// without its tasks.
+static int submit_restored(struct sched *sched, const struct sched_event *event)
+{
+    struct job *job;
+    struct error err = {0};
+    struct error none = {0};
+    int rc = job_begin(sched, event, event->u.submit.graph, &job, &err);
+
+    if (rc < 0 && rc != -EEXIST && job_begin(sched, event, NULL, &job, &none) == 0) {
+        job_end(job, JOB_FAILED, err.code, err.text, UINT32_MAX, UINT32_MAX, NULL);
+        rc = 0;
+    }
+    if (rc == 0) {
+        lapse_restored(job);
+    }
+    return rc == -ENOMEM ? rc : 0;
+}
+
+static void reject_submit(struct sched *sched, const struct sched_event *event, const struct error *err)
+{
+    struct sched_action *action;
+
+    reject(sched, event->u.submit.client, 0, err->code, err->text);
+    action = &sched->out->action[sched->out->count - 1];
+    action->key_hi = event->u.submit.key_hi;
+    action->key_lo = event->u.submit.key_lo;
+    if (event->u.submit.number != 0) {
+        record_refused(sched, event->u.submit.number);
+    }
 }
 
 int on_submit(struct sched *sched, const struct sched_event *event)
@@ -162,25 +207,34 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     struct error err = {0};
     struct sched_action *action;
 
+    burn_number(sched, event->u.submit.number);
+    if (event->u.submit.client == 0) {
+        return job == NULL ? submit_restored(sched, event) : 0;
+    }
     if (client == NULL) {
+        // Nobody is left to be told, or to have it.
+        if (job == NULL && event->u.submit.number != 0 && outbox_reserve(sched, 1)) {
+            record_refused(sched, event->u.submit.number);
+        }
         return 0;
     }
-    if (!outbox_reserve(sched, 1)) {
+    if (!outbox_reserve(sched, 2)) {
         return -ENOMEM;
     }
     if (job == NULL) {
-        int rc = job_begin(sched, event, &job, &err);
+        int rc = job_begin(sched, event, event->u.submit.graph, &job, &err);
 
         if (rc < 0) {
-            reject(sched, client->peer, 0, err.code, err.text);
-            action = &sched->out->action[sched->out->count - 1];
-            action->key_hi = event->u.submit.key_hi;
-            action->key_lo = event->u.submit.key_lo;
+            reject_submit(sched, event, &err);
             return rc == -ENOMEM ? rc : 0;
         }
         job_attach(job, client);
     } else {
         take_over(job, client);
+        // Its number was another one.
+        if (event->u.submit.number != 0 && event->u.submit.number != job->number) {
+            record_refused(sched, event->u.submit.number);
+        }
     }
     action = outbox_push(sched, ACTION_ACCEPTED, client->peer, job->number);
     action->key_hi = job->key_hi;
@@ -191,16 +245,21 @@ int on_submit(struct sched *sched, const struct sched_event *event)
 static int extend(struct job *job, const struct sched_event *event, struct error *err)
 {
     const Dray__Graph *graph = event->u.extend.graph;
+    Dray__Graph rest = DRAY__GRAPH__INIT;
     struct growth growth;
+    uint32_t known;
     int rc;
 
-    if (graph != NULL && event->u.extend.first_layer < job->layers &&
-        graph->n_layer <= job->layers - event->u.extend.first_layer) {
-        return 0; // it came before its client's connection was cut, who did not hear of that
-    }
-    if (event->u.extend.first_layer != job->layers) {
+    if (event->u.extend.first_layer > job->layers) {
         return error_set(err, EINVAL, "layers from %u on were sent for job %u, which has %u",
                          event->u.extend.first_layer, job->number, job->layers);
+    }
+    // Sent again by a client that could not know whether they had come.
+    known = job->layers - event->u.extend.first_layer;
+    if (graph != NULL && known > 0) {
+        rest.n_layer = graph->n_layer > known ? graph->n_layer - known : 0;
+        rest.layer = graph->layer + known;
+        graph = rest.n_layer > 0 ? &rest : NULL;
     }
     if (graph != NULL) {
         rc = graph_check_more(graph, job->layers, job->layer_tasks, err);
@@ -225,12 +284,13 @@ int on_extend(struct sched *sched, const struct sched_event *event)
     int rc;
 
     // More layers may have been on their way when it ended: its client is told of that.
-    if (job == NULL || !job->grows || job->client == NULL || job->client->peer != event->u.extend.client) {
+    if (job == NULL || !job->grows ||
+        (job->client != NULL ? job->client->peer : 0) != event->u.extend.client) {
         return 0;
     }
     rc = extend(job, event, &err);
     // Without memory as well: what its client went on from would never be there.
-    if (rc < 0 && outbox_reserve(sched, 1)) {
+    if (rc < 0 && job->client != NULL && outbox_reserve(sched, 1)) {
         struct sched_action *action;
 
         reject(sched, event->u.extend.client, job->number, err.code, err.text);
@@ -268,7 +328,6 @@ int on_keep(struct sched *sched, const struct sched_event *event)
 {
     struct job *job = client_job(sched, event->u.attach.job);
 
-    (void)sched;
     if (job == NULL) {
         return 0;
     }
@@ -276,7 +335,9 @@ int on_keep(struct sched *sched, const struct sched_event *event)
         job->kept++;
     } else if (job->kept > 0 && --job->kept == 0 && job->client == NULL && !job->detached) {
         job_forget(job);
+        return 0;
     }
+    lapse_follow(job);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
+#include "broker/core/recovery.h"
 #include "broker/core/share.h"
 #include "broker/core/worker.h"
 
@@ -21,6 +22,24 @@ static bool is_unknown_job(const struct sched *sched, uint32_t number)
     return job == NULL || !job->has_tasks;
 }
 
+// Its owner goes, this one stays: who was told where it is, is told anew.
+static void change_owner(struct layer *layer, uint32_t i, struct worker *to)
+{
+    struct knows *knows = worker_knows(to, layer->job);
+
+    if (knows == NULL) {
+        return; // it stays where it is as long as that is there
+    }
+    knows_set(knows->holds, layer->number);
+    layer->job->sched->worker[layer->owner[i]]->partitions--;
+    layer->owner[i] = to->number;
+    to->partitions++;
+    if (layer->wanted && (layer->state[i] & TASK_KEEP) != 0) {
+        bits_set(&layer->results, i);
+        layer_mark_dirty(layer);
+    }
+}
+
 // A worker holds a partition: it was asked for it (before it could say that it has it from an earlier
 // session, maybe), or was not, or is no longer.
 static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64_t bytes)
@@ -29,6 +48,10 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
     enum task_state state = task_state(layer, i);
 
     if (state == TASK_HELD && layer->owner[i] == worker->number) {
+        return;
+    }
+    if (state == TASK_HELD && sched->worker[layer->owner[i]]->leaving && !worker->leaving) {
+        change_owner(layer, i, worker);
         return;
     }
     if (state == TASK_ASSIGNED && layer->owner[i] == worker->number) {
@@ -195,6 +218,40 @@ static void on_holding_full(struct sched *sched, struct worker *worker, const st
     }
 }
 
+// A task that it was given in an earlier session and has not finished.
+static void resume(struct worker *worker, struct layer *layer, uint32_t i)
+{
+    struct sched *sched = layer->job->sched;
+    enum task_state state = task_state(layer, i);
+    const struct demand *demand = layer->lane->demand;
+
+    if (worker_has(worker, layer, i)) {
+        return; // it was given it again before this was known
+    }
+    if ((state == TASK_READY || state == TASK_WAITING) && worker->assigned < SLOTS_MAX &&
+        (demand == NULL || demand_room(demand, worker) > 0) && worker_reserve(worker, 1) &&
+        worker_prepare(worker, layer)) {
+        worker_resume(worker, layer, i);
+    } else {
+        outbox_drop(sched, worker, layer, i, true);
+    }
+}
+
+static void resume_all(struct sched *sched, struct worker *worker, const struct sched_event *event)
+{
+    for (size_t k = 0; k < event->u.holding.hases; k++) {
+        const struct task_range *range = &event->u.holding.has[k];
+        struct layer *layer = range_layer(sched, range);
+
+        for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
+            resume(worker, layer, range->first + n);
+        }
+        if (layer == NULL && is_unknown_job(sched, range->job)) {
+            outbox_forget(sched, worker, range->job);
+        }
+    }
+}
+
 int on_holding(struct sched *sched, const struct sched_event *event)
 {
     struct worker *worker = worker_find(sched, event->u.holding.worker);
@@ -228,7 +285,11 @@ int on_holding(struct sched *sched, const struct sched_event *event)
             }
         }
     }
+    resume_all(sched, worker, event);
     worker_reload(sched, worker);
+    if (event->u.holding.full) {
+        recovery_heard(sched, worker);
+    }
     return 0;
 }
 

@@ -5,7 +5,9 @@
 
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
+#include "broker/core/lapse.h"
 #include "broker/core/links.h"
+#include "broker/core/records.h"
 #include "broker/core/worker.h"
 
 void sched_actions_init(struct sched_actions *actions)
@@ -275,7 +277,7 @@ static bool layers_flush(struct job *job)
     for (uint32_t l = 0; (l = bits_next(&job->dirty, l)) != BITS_NONE; l++) {
         struct layer *layer = job->layer[l];
 
-        if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer)) {
+        if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer) || !records_flush_layer(layer)) {
             return false;
         }
         bits_clear(&job->dirty, l);
@@ -330,9 +332,11 @@ static bool job_flush(struct job *job)
         if (job->open == 0 && !job->grows && (job->state == JOB_QUEUED || job->state == JOB_RUNNING)) {
             job->state = JOB_DONE;
             job->told_end = false;
+            job->is_end_due = true;
+            lapse_follow(job);
         }
     }
-    return end_flush(job) && (job->has_tasks || forget_flush(job));
+    return records_flush_job(job) && end_flush(job) && (job->has_tasks || forget_flush(job));
 }
 
 static void jobs_flush(struct sched *sched)
@@ -562,6 +566,7 @@ void outbox_flush(struct sched *sched)
 {
     size_t begin;
 
+    records_flush_failed(sched);
     jobs_flush(sched);
     begin = sched->out->count;
     workers_flush(sched);

@@ -6,10 +6,12 @@
 
 #include "broker/core/failure.h"
 #include "broker/core/job.h"
+#include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
 #include "broker/core/on.h"
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
+#include "broker/core/recovery.h"
 #include "broker/core/state.h"
 #include "broker/core/worker.h"
 
@@ -89,6 +91,7 @@ void sched_destroy(struct sched *sched)
         hash_remove(&sched->clients, node);
         free(hash_entry(node, struct client, node));
     }
+    recovery_fini(sched);
     hash_fini(&sched->jobs);
     hash_fini(&sched->keys);
     hash_fini(&sched->workers);
@@ -155,6 +158,9 @@ static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_KEEP] = on_keep,
     [EVENT_WORKER_LEAVING] = on_worker_leaving,
     [EVENT_CLIENT_FULL] = on_client_full,
+    [EVENT_EXPECT] = on_expect,
+    [EVENT_RESTORE_TASKS] = on_restore_tasks,
+    [EVENT_RESTORE_JOB] = on_restore_job,
 };
 
 int sched_step(struct sched *sched, const struct sched_event *events, size_t count,
@@ -173,15 +179,21 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 
         sched->now_us = events[k].now_us;
         delays_fire(sched);
+        lapses_fire(sched);
+        recovery_fire(sched);
+        sched->restoring = events[k].type >= EVENT_RESTORE_TASKS;
         one = handlers[events[k].type](sched, &events[k]);
         lineage_settle(sched);
+        sched->restoring = false;
         rc = one < 0 ? one : rc;
     }
-    if (sched->check_sources) {
-        placement_check_sources(sched);
-        lineage_settle(sched);
+    if (!recovery_holds(sched)) {
+        if (sched->check_sources) {
+            placement_check_sources(sched);
+            lineage_settle(sched);
+        }
+        placement_run(sched);
     }
-    placement_run(sched);
     outbox_flush(sched);
     sched->out = NULL;
     return rc;

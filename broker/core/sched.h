@@ -24,7 +24,11 @@ struct sched_options {
     uint64_t progress_us;  // interval of PROGRESS to clients
     uint64_t tasks_max;    // of all jobs that are kept; a submit beyond it is refused
     uint32_t jobs_max;
-    uint64_t bytes_max; // memory of their graphs and tasks
+    uint64_t bytes_max;  // memory of their graphs and tasks
+    uint64_t orphan_us;  // that an attached job is kept after its client was lost; 0: given up at once
+    uint64_t ttl_us;     // that a detached job is kept after its end while nobody has it; 0: for ever
+    uint64_t recover_us; // that placement waits for expected workers at most
+    bool records;        // ACTION_RECORD is said: what is worth remembering
 };
 void sched_options_default(struct sched_options *options);
 
@@ -60,6 +64,18 @@ enum sched_event_type {
     EVENT_KEEP,           // the job and its results stay, whatever becomes of clients; or no more
     EVENT_WORKER_LEAVING, // takes no more tasks; says BYE when it has none left
     EVENT_CLIENT_FULL,    // does not read fast enough: no results for it until it has room again
+    // What was before a restart.  First EXPECT for each worker; then each job's SUBMIT, EXTENDs and KEEPs with
+    // client 0, in their old order among all jobs; then what became of tasks; then of jobs; then the world.
+    EVENT_EXPECT,        // a worker that was there: nothing is placed before all of them are back
+    EVENT_RESTORE_TASKS, // these were over or had failed
+    EVENT_RESTORE_JOB,   // it had ended, or when it was submitted
+};
+
+enum job_state { JOB_QUEUED = 1, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+
+enum restore_state {
+    RESTORE_OVER = 1, // RECORD_TASKS_OVER
+    RESTORE_FAILED,   // RECORD_TASKS_FAILED
 };
 
 struct sched_event {
@@ -75,6 +91,7 @@ struct sched_event {
             size_t labels, resources;
             char *const *label;
             Dray__Resource *const *resource;
+            uint64_t incarnation; // of its process; 0: not known
         } joined;
         struct {
             uint32_t worker;
@@ -129,10 +146,12 @@ struct sched_event {
         } dropped;
         struct {
             uint32_t client;
-            bool full; // CLIENT_FULL only: false: it has room again
-        } client;      // joined, left, full
+            bool full;       // CLIENT_FULL only: false: it has room again
+            bool on_purpose; // CLIENT_LEFT only: its jobs are given up at once (but detached and kept ones)
+        } client;            // joined, left, full
         struct {
-            uint32_t client;
+            uint32_t client; // 0: restored, nobody has it
+            uint32_t number; // that the job gets, which no other one has had; 0: the next
             uint64_t key_hi, key_lo;
             const Dray__Graph *graph; // checked; NULL: open, without layers yet
             struct arena
@@ -146,8 +165,10 @@ struct sched_event {
             size_t note_size;
         } submit;
         struct {
-            uint32_t client, job, first_layer;
-            const Dray__Graph *graph; // not yet checked (graph_check_more); NULL: only `last`
+            uint32_t client; // 0: restored
+            uint32_t job, first_layer;
+            // Not yet checked (graph_check_more); NULL: only `last`.  Layers that are there already are left out.
+            const Dray__Graph *graph;
             struct arena *arena;      // as of submit
             bool last;
         } extend;
@@ -167,6 +188,20 @@ struct sched_event {
             uint32_t worker;
             struct task_range range;
         } lost;
+        struct {
+            uint64_t incarnation;
+            const char *name;
+        } expect;
+        struct {
+            struct task_range range; // tasks, or only the job
+            enum restore_state over; // of tasks
+            enum job_state state;    // of the job; QUEUED or RUNNING: only when it was submitted
+            bool given_up;           // RECORD_JOB_GIVEN_UP
+            int code;
+            const char *text, *worker_name;
+            uint32_t layer_at, index_at; // of the job's failure; UINT32_MAX: none
+            uint64_t submitted_us;       // 0: not known
+        } restore;
     } u;
 };
 
@@ -183,9 +218,16 @@ enum sched_action_type {
     ACTION_RESULT,        // wanted partitions exist, at that worker
     ACTION_RESULT_FAILED, // wanted tasks failed for good: code, text
     ACTION_JOB_ENDED,
+    ACTION_RECORD, // to nobody: for a journal.  Any of the last ones may be lost, and are done or said again
 };
 
-enum job_state { JOB_QUEUED = 1, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+enum sched_record {
+    RECORD_TASKS_OVER = 1, // nobody needs these results any more
+    RECORD_TASKS_FAILED,   // for good, by themselves or as told: code, text, worker_name
+    RECORD_JOB_ENDED,      // state, code, text, layer_at, index_at, worker_name, as in JOB_ENDED
+    RECORD_JOB_GIVEN_UP,   // nobody has it any more, but others need partitions of it
+    RECORD_JOB_FORGOTTEN,  // nothing of it matters any more; or its SUBMIT was refused
+};
 
 struct sched_location {
     struct task_range range;
@@ -223,6 +265,8 @@ struct sched_action {
     uint64_t tasks, done, failed, rows, source_bytes;
     uint32_t workers;
     bool stuck; // no worker that is there can run any of what is left
+    // RECORD
+    enum sched_record record;
 };
 
 // Grows as needed; sched_step empties it first.

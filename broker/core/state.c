@@ -10,8 +10,8 @@
 // Row: from.  A bit for each state that may follow.
 #define TO(state) (1U << TASK_##state)
 static const uint8_t legal[TASK_STATES] = {
-    // needed for the first time; cancelled
-    [TASK_IDLE] = TO(WAITING) | TO(FAILED),
+    // needed for the first time; cancelled; was over before a restart
+    [TASK_IDLE] = TO(WAITING) | TO(FAILED) | TO(RELEASED),
     // inputs held; given to the worker that makes them; a worker turns out to hold it; need has gone
     // (never ran / ran before); an input failed, or cancelled
     [TASK_WAITING] = TO(READY) | TO(ASSIGNED) | TO(HELD) | TO(IDLE) | TO(RELEASED) | TO(FAILED),
@@ -121,12 +121,12 @@ void layer_wake(struct layer *layer)
     if (runnable) {
         rank_add(&layer->lane->runnable, &layer->rank);
         job->runnable++;
-        if (!job->is_runnable) {
+        if (!job->is_runnable && !job->dormant) {
             job_run_insert(job);
         }
     } else {
         rank_remove(&layer->lane->runnable, &layer->rank);
-        if (--job->runnable == 0) {
+        if (--job->runnable == 0 && job->is_runnable) {
             job_run_remove(job);
         }
     }

@@ -145,6 +145,7 @@ struct layer {
     struct bits unsettled; // look at need again
     struct bits released;  // RELEASE not sent yet
     struct bits results;   // RESULT not sent yet; only in wanted layers
+    struct bits over;      // RECORD_TASKS_OVER not said yet; only with records, in what may be a goal
 };
 
 // Of a task, but rare, so apart from the arrays.
@@ -194,6 +195,15 @@ struct level {
     uint32_t shares; // that have jobs
     struct share nobody;
     struct level *next; // of lower priority
+};
+
+// Jobs whose time runs out (lapse.h): their clients were lost, or nobody has looked at their results.
+enum lapse_kind { LAPSE_NONE, LAPSE_ORPHAN, LAPSE_RESULT, LAPSE_KINDS };
+
+// A worker that was there before a restart and is not back.
+struct expected {
+    uint64_t incarnation;
+    char *name;
 };
 
 struct job {
@@ -258,6 +268,13 @@ struct job {
     bool is_doomed;  // fails with this event
     bool is_revisit; // in the scheduler's list
     struct job *revisit_next;
+    // What a journal has not been told of yet (records.h).
+    bool is_end_due, is_given_up_due, is_forgotten_due;
+    bool dormant;    // done before a restart: what is missing of it is made when somebody asks for it
+    bool stops_late; // ended before a restart: what others need and is not back by then fails with its hold
+    enum lapse_kind lapse;
+    uint64_t lapse_us; // when
+    struct job *lapse_prev, *lapse_next;
     bool is_in_ring, is_cut; // its edges to other jobs were taken away
     struct job *ring_next;
     struct knows *knows;
@@ -302,6 +319,7 @@ struct worker {
     struct hash_node node;
     uint32_t peer;
     uint16_t number; // slot in sched->worker, reused
+    uint64_t incarnation;
     uint32_t threads;
     uint32_t least;   // tasks that it may have however long they last
     uint64_t backlog; // of what is assigned, in CHARGE_NS, as it lasts on average
@@ -377,6 +395,14 @@ struct sched {
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning
     size_t delays, delay_capacity;
+    struct { // the soonest first
+        struct job *head, *tail;
+    } lapse[LAPSE_KINDS];
+    struct expected *expected; // while there are such, nothing is placed
+    size_t expects;
+    uint64_t expect_until_us;
+    struct sched_action failed; // the record of tasks that is still open to more (records.h); without a job: none
+    bool restoring;     // the event under way says what was before
     struct arena arena; // texts of this step
     struct sched_location *location;
     size_t locations, location_capacity;

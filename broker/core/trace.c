@@ -74,6 +74,24 @@ static void print_extend(const struct sched_event *event, FILE *out)
             event->u.extend.last ? ", the last" : "");
 }
 
+static const char *const how[] = {"", "queued", "running", "done", "failed", "cancelled"};
+
+static void print_restored(const struct sched_event *event, FILE *out)
+{
+    const char *text = event->u.restore.text;
+
+    if (event->type == EVENT_RESTORE_TASKS) {
+        print_range(&event->u.restore.range, out);
+        fputs(event->u.restore.over == RESTORE_OVER ? " was over before" : " had failed before", out);
+    } else {
+        fprintf(out, "j%u was %s before%s", event->u.restore.range.job, how[event->u.restore.state],
+                event->u.restore.given_up ? " and given up" : "");
+    }
+    if (text != NULL) {
+        fprintf(out, ": %s", text);
+    }
+}
+
 void sched_event_print(const struct sched_event *event, FILE *out)
 {
     switch (event->type) {
@@ -113,7 +131,7 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         fprintf(out, "c%u joined", event->u.client.client);
         break;
     case EVENT_CLIENT_LEFT:
-        fprintf(out, "c%u left", event->u.client.client);
+        fprintf(out, "c%u %s", event->u.client.client, event->u.client.on_purpose ? "left in peace" : "left");
         break;
     case EVENT_SUBMIT:
         print_submit(event, out);
@@ -156,6 +174,13 @@ void sched_event_print(const struct sched_event *event, FILE *out)
         fprintf(out, "c%u %s", event->u.client.client,
                 event->u.client.full ? "reads too slowly" : "has room again");
         break;
+    case EVENT_EXPECT:
+        fprintf(out, "worker %s was there before", event->u.expect.name);
+        break;
+    case EVENT_RESTORE_TASKS:
+    case EVENT_RESTORE_JOB:
+        print_restored(event, out);
+        break;
     }
 }
 
@@ -188,9 +213,10 @@ static void print_run(const struct sched_action *action, FILE *out)
 
 static void print_ended(const struct sched_action *action, FILE *out)
 {
-    static const char *const how[] = {"", "queued", "running", "done", "failed", "cancelled"};
-
-    fprintf(out, "c%u: j%u is %s", action->peer, action->range.job, how[action->state]);
+    if (action->type == ACTION_JOB_ENDED) {
+        fprintf(out, "c%u: ", action->peer);
+    }
+    fprintf(out, "j%u is %s", action->range.job, how[action->state]);
     if (action->text != NULL) {
         fprintf(out, ": %s", action->text);
     }
@@ -198,6 +224,30 @@ static void print_ended(const struct sched_action *action, FILE *out)
         fprintf(out, " (t%u.%u%s%s)", action->layer_at, action->index_at,
                 action->worker_name != NULL ? " at " : "",
                 action->worker_name != NULL ? action->worker_name : "");
+    }
+}
+
+static void print_record(const struct sched_action *action, FILE *out)
+{
+    fputs("record: ", out);
+    switch (action->record) {
+    case RECORD_TASKS_OVER:
+        print_range(&action->range, out);
+        fputs(" is over", out);
+        break;
+    case RECORD_TASKS_FAILED:
+        print_range(&action->range, out);
+        fprintf(out, " has failed: %s", action->text != NULL ? action->text : "failed");
+        break;
+    case RECORD_JOB_ENDED:
+        print_ended(action, out);
+        break;
+    case RECORD_JOB_GIVEN_UP:
+        fprintf(out, "j%u is there for others only", action->range.job);
+        break;
+    case RECORD_JOB_FORGOTTEN:
+        fprintf(out, "j%u is forgotten", action->range.job);
+        break;
     }
 }
 
@@ -251,6 +301,9 @@ void sched_action_print(const struct sched_action *action, FILE *out)
         break;
     case ACTION_JOB_ENDED:
         print_ended(action, out);
+        break;
+    case ACTION_RECORD:
+        print_record(action, out);
         break;
     }
 }

@@ -170,6 +170,7 @@ int worker_create(struct sched *sched, const struct sched_event *joined)
     worker->threads = threads == 0 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     worker->least = worker->threads * (sched->options.queue_depth > 0 ? 2 : 1);
     worker->memory = joined->u.joined.memory;
+    worker->incarnation = joined->u.joined.incarnation;
     worker->shared_files = joined->u.joined.shared_files;
     worker->queue_capacity = QUEUE_FIRST;
     hash_init(&worker->sources);
@@ -441,19 +442,11 @@ bool worker_prepare(struct worker *worker, struct layer *layer)
     return true;
 }
 
-void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
+// The task is in its queue.
+static void assign(struct worker *worker, struct layer *layer, uint32_t i, bool ahead)
 {
     uint32_t charge = layer_charge(layer);
-    bool ahead = task_state(layer, i) == TASK_WAITING;
 
-    struct slot *last =
-        worker->queue_count > worker->queue_told ? &worker->queue[worker->queue_count - 1] : NULL;
-
-    if (last != NULL && last->layer == layer && last->first + last->count == i) {
-        last->count++;
-    } else {
-        worker->queue[worker->queue_count++] = (struct slot){layer, i, 1};
-    }
     if (layer->lane->demand != NULL) {
         demand_take(layer->lane->demand, worker);
     }
@@ -466,6 +459,40 @@ void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
     task_move(layer, i, TASK_ASSIGNED);
     layer->state[i] = (uint8_t)((layer->state[i] & ~TASK_RECALL) | (ahead ? TASK_AHEAD : 0));
     touch(layer->job->sched, worker);
+}
+
+void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
+{
+    struct slot *last =
+        worker->queue_count > worker->queue_told ? &worker->queue[worker->queue_count - 1] : NULL;
+
+    if (last != NULL && last->layer == layer && last->first + last->count == i) {
+        last->count++;
+    } else {
+        worker->queue[worker->queue_count++] = (struct slot){layer, i, 1};
+    }
+    assign(worker, layer, i, task_state(layer, i) == TASK_WAITING);
+}
+
+// Behind what it was told.  Its inputs may not be where it was told they are: so it may give it back unasked, as
+// what was assigned ahead.
+void worker_resume(struct worker *worker, struct layer *layer, uint32_t i)
+{
+    uint32_t told = worker->queue_told;
+    struct slot *last = told > worker->queue_over && told > worker->queue_ahead ? &worker->queue[told - 1] : NULL;
+
+    if (last != NULL && last->layer == layer && last->first + last->count == i) {
+        last->count++;
+    } else {
+        memmove(worker->queue + told + 1, worker->queue + told,
+                (worker->queue_count - told) * sizeof(*worker->queue));
+        worker->queue[told] = (struct slot){layer, i, 1};
+        worker->queue_count++;
+        worker->queue_told++;
+        worker->queue_ahead += worker->queue_ahead > told ? 1 : 0;
+        worker->ahead_from = worker->queue_ahead == told ? 0 : worker->ahead_from;
+    }
+    assign(worker, layer, i, true);
 }
 
 void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i)

@@ -41,6 +41,8 @@ bool worker_reserve(struct worker *worker, uint32_t ranges);
 // Gives it a task that is ready, or all of whose missing inputs it was given before; there must be room
 // and places, and worker_knows(its job) must exist.
 void worker_assign(struct worker *worker, struct layer *layer, uint32_t i);
+// As given, one that it has from an earlier session already: it is not told.  There must be a place.
+void worker_resume(struct worker *worker, struct layer *layer, uint32_t i);
 // The other half of a task's move out of `assigned`; the caller makes the move.
 void worker_unassign(struct worker *worker, struct layer *layer, uint32_t i);
 // An assigned task is taken to last this long from now on.

@@ -131,23 +131,47 @@ static inline struct sched_counts counts(const struct play *play)
     return now;
 }
 
-static inline void play_begin(struct play *play, uint32_t depth)
+static inline void play_begin_with(struct play *play, const struct sched_options *options)
 {
-    struct sched_options options;
-
     memset(play, 0, sizeof(*play));
-    sched_options_default(&options);
-    options.queue_depth = depth;
-    play->sched = sched_create(&options);
+    play->sched = sched_create(options);
     assert_non_null(play->sched);
     sched_actions_init(&play->actions);
     client_event(play, EVENT_CLIENT_JOINED, CLIENT);
 }
 
+static inline void play_begin(struct play *play, uint32_t depth)
+{
+    struct sched_options options;
+
+    sched_options_default(&options);
+    options.queue_depth = depth;
+    play_begin_with(play, &options);
+}
+
+// In `us`, and what comes then.
+static inline void later(struct play *play, uint64_t us)
+{
+    struct sched_event event;
+
+    play->now += us - 1;
+    event = event_of(play, EVENT_TICK);
+    assert_int_equal(step(play, &event), 0);
+}
+
+static inline void leave_in_peace(struct play *play, uint32_t client)
+{
+    struct sched_event event = event_of(play, EVENT_CLIENT_LEFT);
+
+    event.u.client.client = client;
+    event.u.client.on_purpose = true;
+    assert_int_equal(step(play, &event), 0);
+}
+
 // Nothing may be left when the clients are gone.
 static inline void play_end(struct play *play)
 {
-    client_event(play, EVENT_CLIENT_LEFT, CLIENT);
+    leave_in_peace(play, CLIENT);
     assert_int_equal(counts(play).jobs, 0);
     assert_int_equal(counts(play).tasks, 0);
     assert_int_equal(counts(play).partitions, 0);

@@ -1,0 +1,26 @@
+// What a journal is told, with options.records: ACTION_RECORD.  Private to broker/core.
+#ifndef DRAY_BROKER_CORE_RECORDS_H
+#define DRAY_BROKER_CORE_RECORDS_H
+
+#include "broker/core/state.h"
+
+// A task of a goal layer is not needed any more, whether it was done or not.
+static inline void record_over(struct layer *layer, uint32_t i)
+{
+    if (layer->goal && layer->over.word != NULL && !layer->job->sched->restoring) {
+        bits_set(&layer->over, i);
+        layer_mark_dirty(layer);
+    }
+}
+// It failed for good, not for an input's sake.  `text` lives as long as the job.  Lost without memory: then it
+// is tried again after a restart.
+void record_failed(const struct layer *layer, uint32_t i, int code, const char *text, const char *worker);
+void records_flush_failed(struct sched *sched);
+// A submit with this number was refused.  Room was reserved.
+void record_refused(struct sched *sched, uint32_t number);
+
+// False: no memory, what is left is said with the next step.
+bool records_flush_layer(struct layer *layer);
+bool records_flush_job(struct job *job);
+
+#endif

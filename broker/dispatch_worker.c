@@ -57,6 +57,7 @@ int dispatch_heartbeat(struct broker *broker, struct peer *peer, const ProtobufC
     peer->memory_used = beat->memory_used;
     peer->rss = beat->rss;
     peer->ran = beat->ran;
+    peer->damaged = beat->damaged;
     peer->running = beat->running;
     peer->queued = beat->queued;
     event = turn_add(broker_turn(broker), EVENT_WORKER_STATUS);

@@ -44,7 +44,7 @@ struct peer {
     size_t endpoints;
     bool shared_files;
     bool leaving; // said so
-    uint64_t memory_used, rss, ran;
+    uint64_t memory_used, rss, ran, damaged;
     uint32_t running, queued;
     char **file; // below its data dirs: name, path, name, path, ...
     size_t files;

@@ -46,6 +46,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
         at->ran = peer->ran;
         at->has_leaving = peer->leaving;
         at->leaving = peer->leaving;
+        at->has_damaged = true;
+        at->damaged = peer->damaged;
         at->running = peer->running;
         at->queued = peer->queued;
         at->has_partitions = true;

@@ -1,9 +1,11 @@
+#define XXH_INLINE_ALL
 #include "proto/partition.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "proto/arena.h"
 #include "proto/schema.h"
@@ -25,6 +27,9 @@ static struct partition *create(enum partition_kind kind, struct table *table, s
     p->kind = kind;
     p->table = table;
     p->bytes = bytes;
+    p->sealed = false;
+    p->checksum = 0;
+    atomic_init(&p->intact_ms, 0);
     atomic_init(&p->refs, 1);
     return p;
 }
@@ -133,6 +138,16 @@ static uint64_t strings_size(const struct column *strings)
     return (uint64_t)(offset[strings->length] - offset[0]);
 }
 
+// What the offsets say is there: they may have been damaged since they were checked.
+static bool strings_fit(const struct column *strings)
+{
+    const int32_t *offset = offsets_of(strings);
+    int64_t end = offset[strings->length];
+
+    return offset[0] >= 0 && end >= offset[0] &&
+           (end == offset[0] || (strings->values != NULL && (uint64_t)end <= strings->values->size));
+}
+
 static int make_header(const struct table *table, struct arena *arena, Dray__TableHeader *header)
 {
     dray__table_header__init(header);
@@ -158,6 +173,9 @@ static int make_header(const struct table *table, struct arena *arena, Dray__Tab
         h->has_nulls = c->nulls > 0;
         h->nulls = (uint64_t)c->nulls;
         if (strings->type == TYPE_STRING) {
+            if (!strings_fit(strings)) {
+                return -EBADMSG;
+            }
             h->has_string_bytes = true;
             h->string_bytes = strings_size(strings);
         }
@@ -174,7 +192,18 @@ struct window {
     uint8_t *to;
     uint64_t begin, end;
     uint64_t at;
+    XXH3_state_t *hash; // all of it goes in there instead; NULL: it does not
 };
+
+static void hash_zeros(XXH3_state_t *hash, uint64_t size)
+{
+    static const uint8_t zeros[ALIGN] = {0};
+
+    for (; size > ALIGN; size -= ALIGN) {
+        XXH3_64bits_update(hash, zeros, ALIGN);
+    }
+    XXH3_64bits_update(hash, zeros, (size_t)size);
+}
 
 // `from` NULL: zeros.
 static void put(struct window *w, const void *from, uint64_t size)
@@ -182,7 +211,13 @@ static void put(struct window *w, const void *from, uint64_t size)
     uint64_t first = w->at > w->begin ? w->at : w->begin;
     uint64_t last = w->at + size < w->end ? w->at + size : w->end;
 
-    if (first < last && from == NULL) {
+    if (w->hash != NULL) {
+        if (from == NULL) {
+            hash_zeros(w->hash, size);
+        } else {
+            XXH3_64bits_update(w->hash, from, (size_t)size);
+        }
+    } else if (first < last && from == NULL) {
         memset(w->to + (first - w->begin), 0, last - first);
     } else if (first < last) {
         memcpy(w->to + (first - w->begin), (const uint8_t *)from + (first - w->at), last - first);
@@ -219,6 +254,11 @@ static void put_offsets(struct window *w, const struct column *strings)
     uint64_t i = w->begin > w->at ? (w->begin - w->at) / sizeof(int32_t) : 0; // before the window
     int32_t some[1024];
 
+    if (offset[0] == 0) {
+        put(w, offset, count * sizeof(int32_t)); // as they are
+        put_padding(w);
+        return;
+    }
     i = i < count ? i : count;
     w->at += i * sizeof(int32_t);
     while (i < count && w->at < w->end) {
@@ -297,6 +337,7 @@ static int open_window(struct window *w, uint64_t offset, uint64_t length, uint6
     w->begin = offset;
     w->end = length < total - offset ? offset + length : total;
     w->at = 0;
+    w->hash = NULL;
     *out = buffer_create((size_t)(w->end - w->begin), &w->to);
     return *out != NULL ? 0 : error_no_memory(err);
 }
@@ -344,9 +385,10 @@ static uint64_t table_encoded_bytes(const Dray__TableHeader *header, size_t head
     return total;
 }
 
-// `out` NULL: the whole goes to `to`, which has room for `length` bytes, or (to NULL) is only measured.
+// `out` NULL: the whole goes to `to`, which has room for `length` bytes, or into `hash`, or (both NULL) is
+// only measured.
 static int encode_table(const struct table *table, uint64_t offset, uint64_t length, uint8_t *to,
-                        struct buffer **out, uint64_t *total, struct error *err)
+                        XXH3_state_t *hash, struct buffer **out, uint64_t *total, struct error *err)
 {
     struct arena arena;
     Dray__TableHeader header;
@@ -354,10 +396,14 @@ static int encode_table(const struct table *table, uint64_t offset, uint64_t len
     uint8_t *packed;
     size_t header_size;
     uint64_t size;
-    int rc = -ENOMEM;
+    int rc;
 
     arena_init(&arena, 0);
-    if (make_header(table, &arena, &header) < 0) {
+    rc = make_header(table, &arena, &header);
+    if (rc < 0) {
+        rc = rc == -EBADMSG
+                 ? error_set(err, EBADMSG, "a table was damaged in memory: its offsets point outside")
+                 : rc;
         goto out;
     }
     header_size = dray__table_header__get_packed_size(&header);
@@ -366,20 +412,21 @@ static int encode_table(const struct table *table, uint64_t offset, uint64_t len
         goto out;
     }
     size = table_encoded_bytes(&header, header_size);
-    if (out == NULL && to == NULL) {
+    if (out == NULL && to == NULL && hash == NULL) {
         *total = size;
         rc = 0;
         goto out;
     }
     packed = arena_alloc(&arena, header_size);
     if (packed == NULL) {
+        rc = -ENOMEM;
         goto out;
     }
     dray__table_header__pack(&header, packed);
+    w = (struct window){.to = to, .end = size, .hash = hash};
     if (out != NULL) {
         rc = open_window(&w, offset, length, size, out, err);
-    } else {
-        w = (struct window){.to = to, .end = size};
+    } else if (hash == NULL) {
         rc = size == length ? 0
                             : error_set(err, EINVAL, "an encoding of %llu bytes does not go to %llu",
                                         (unsigned long long)size, (unsigned long long)length);
@@ -402,7 +449,7 @@ out:
 int partition_encoded_bytes(const struct partition *p, uint64_t *size, struct error *err)
 {
     if (p->kind == PARTITION_TABLE) {
-        return encode_table(p->table, 0, 0, NULL, NULL, size, err);
+        return encode_table(p->table, 0, 0, NULL, NULL, NULL, size, err);
     }
     *size = HEADER + p->bytes->size;
     return 0;
@@ -413,7 +460,7 @@ int partition_encode_to(const struct partition *p, uint8_t *to, uint64_t size, s
     if (p->kind == PARTITION_TABLE) {
         uint64_t total;
 
-        return encode_table(p->table, 0, size, to, NULL, &total, err);
+        return encode_table(p->table, 0, size, to, NULL, NULL, &total, err);
     }
     if (size != HEADER + p->bytes->size) {
         return error_set(err, EINVAL, "an encoding of %zu bytes does not go to %llu", HEADER + p->bytes->size,
@@ -431,7 +478,7 @@ int partition_encode_to(const struct partition *p, uint8_t *to, uint64_t size, s
 int partition_encode_piece(const struct partition *p, uint64_t offset, uint64_t length, struct buffer **out,
                            uint64_t *total, struct error *err)
 {
-    return p->kind == PARTITION_TABLE ? encode_table(p->table, offset, length, NULL, out, total, err)
+    return p->kind == PARTITION_TABLE ? encode_table(p->table, offset, length, NULL, NULL, out, total, err)
                                       : encode_bytes(p->bytes, offset, length, out, total, err);
 }
 
@@ -440,6 +487,47 @@ int partition_encode(const struct partition *p, struct buffer **out, struct erro
     uint64_t total;
 
     return partition_encode_piece(p, 0, UINT64_MAX, out, &total, err);
+}
+
+// ---- checksum ------------------------------------------------------------------------
+
+static int make_checksum(const struct partition *p, uint64_t *out, struct error *err)
+{
+    XXH3_state_t hash;
+    uint64_t total;
+    int rc = 0;
+
+    XXH3_64bits_reset(&hash);
+    if (p->kind == PARTITION_TABLE) {
+        rc = encode_table(p->table, 0, 0, NULL, &hash, NULL, &total, err);
+    } else {
+        struct window w = {.end = HEADER + p->bytes->size, .hash = &hash};
+
+        put_header(&w, PARTITION_BYTES, 0);
+        if (p->bytes->size > 0) {
+            put(&w, p->bytes->data, p->bytes->size);
+        }
+    }
+    if (rc == 0) {
+        *out = XXH3_64bits_digest(&hash);
+    }
+    return rc;
+}
+
+int partition_seal(struct partition *p, struct error *err)
+{
+    int rc = p->sealed ? 0 : make_checksum(p, &p->checksum, err);
+
+    p->sealed = p->sealed || rc == 0;
+    return rc;
+}
+
+bool partition_intact(const struct partition *p)
+{
+    uint64_t checksum;
+    int rc = p->sealed ? make_checksum(p, &checksum, NULL) : -ENOMEM;
+
+    return rc == -ENOMEM || (rc == 0 && checksum == p->checksum);
 }
 
 // ---- decode --------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "worker/hello.h"
 #include "worker/layer.h"
 #include "worker/link.h"
+#include "worker/neighbour.h"
 #include "worker/report.h"
 #include "worker/sources.h"
 #include "worker/store/store.h"
@@ -29,13 +30,6 @@ enum {
     SOURCES_INTERVAL_MS = 3000,
     HERE_MAX = 4096,      // instant tasks that the loop runs itself
     HANDOVER_US = 300000, // what was made last is there for so long when its worker leaves
-};
-
-// Another worker's exchange, as the broker told.
-struct neighbour {
-    uint64_t incarnation;
-    size_t endpoints;
-    char **endpoint;
 };
 
 struct daemon {
@@ -58,8 +52,9 @@ struct daemon {
     struct agent *agent;
     struct agent_actions actions;
     struct layers layers;
-    struct map neighbours; // worker number -> struct neighbour
+    struct neighbours neighbours;
     struct report *report;
+    uint64_t damaged; // partitions that were not what they were made
 
     // Events for the agent's next step, and what they point to.
     struct agent_event *event;
@@ -185,7 +180,7 @@ static void run_bundle(struct daemon *daemon, const struct agent_action *action)
 
 static void fetch_partition(struct daemon *daemon, const struct agent_action *action)
 {
-    const struct neighbour *from = map_get(&daemon->neighbours, (struct map_key){0, action->worker});
+    const struct neighbour *from = neighbours_find(&daemon->neighbours, action->worker);
     const struct task_key *key = &action->u.key;
     struct fetch *fetch;
 
@@ -270,8 +265,8 @@ static int step(struct daemon *daemon, struct error *err)
         return 0; // an action lost the broker: the step that is under way goes on with that
     }
     daemon->stepping = true;
-    // Each round ends tasks, of which there are so many.  What came of the actions is heard also when a message
-    // was of no use: a bundle that is over would be taken to run for ever.
+    // Each round ends tasks, of which there are so many.  What came of the actions is heard also when a
+    // message was of no use: a bundle that is over would be taken to run for ever.
     while (daemon->events > 0) {
         size_t events = daemon->events;
         struct agent_event *event = daemon->event;
@@ -373,60 +368,12 @@ static int on_layers(struct daemon *daemon, const ProtobufCMessage *message, str
     return 0;
 }
 
-static void neighbour_destroy(struct neighbour *neighbour)
-{
-    for (size_t i = 0; neighbour != NULL && i < neighbour->endpoints; i++) {
-        free(neighbour->endpoint[i]);
-    }
-    if (neighbour != NULL) {
-        free(neighbour->endpoint);
-        free(neighbour);
-    }
-}
-
-static int add_neighbour(struct daemon *daemon, const Dray__Peer *peer)
-{
-    struct map_key key = {0, peer->worker};
-    struct neighbour *before = map_get(&daemon->neighbours, key);
-    struct neighbour *neighbour = calloc(1, sizeof(*neighbour));
-
-    if (neighbour == NULL) {
-        return -ENOMEM;
-    }
-    neighbour->incarnation = peer->incarnation;
-    neighbour->endpoint = calloc(peer->n_endpoint + 1, sizeof(char *));
-    for (size_t i = 0; neighbour->endpoint != NULL && i < peer->n_endpoint; i++) {
-        neighbour->endpoint[i] = strdup(peer->endpoint[i]);
-        if (neighbour->endpoint[i] == NULL) {
-            break;
-        }
-        neighbour->endpoints++;
-    }
-    if (neighbour->endpoints < peer->n_endpoint || neighbour->endpoint == NULL ||
-        map_put(&daemon->neighbours, key, neighbour) != 0) {
-        neighbour_destroy(neighbour);
-        return -ENOMEM;
-    }
-    neighbour_destroy(before);
-    return 0;
-}
-
-static void forget_neighbours(struct daemon *daemon)
-{
-    struct neighbour *neighbour;
-
-    for (size_t at = 0; (neighbour = map_next(&daemon->neighbours, &at, NULL)) != NULL;) {
-        neighbour_destroy(neighbour);
-    }
-    map_fini(&daemon->neighbours);
-}
-
 static int on_assign(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
 {
     const Dray__Assign *assign = (const Dray__Assign *)message;
 
     for (size_t i = 0; i < assign->n_peer; i++) {
-        if (add_neighbour(daemon, assign->peer[i]) != 0) {
+        if (neighbours_add(&daemon->neighbours, assign->peer[i]) != 0) {
             return error_no_memory(err);
         }
     }
@@ -600,7 +547,7 @@ static void on_down(void *arg)
 {
     struct daemon *daemon = arg;
 
-    forget_neighbours(daemon);
+    neighbours_fini(&daemon->neighbours);
     report_clear(daemon->report);
     if (daemon->leaving) {
         loop_stop(daemon->loop); // nobody waits for what runs
@@ -637,6 +584,8 @@ static void on_heartbeat(void *arg, Dray__Heartbeat *message)
     message->running = counts.running;
     message->queued = counts.queued;
     message->ran = executor_ran(daemon->executor);
+    message->has_damaged = daemon->damaged > 0;
+    message->damaged = daemon->damaged;
 }
 
 static void on_over(void *arg, int code, const char *why)
@@ -676,6 +625,23 @@ static void take_outcome(struct daemon *daemon, const struct outcome *outcome)
     }
 }
 
+// What was found to have a wrong checksum, and is not in the store any more.
+static void take_damage(struct daemon *daemon)
+{
+    struct store_damage damage;
+
+    while (store_take_damage(daemon->store, &damage)) {
+        const struct agent_range range = {damage.key.job, damage.key.layer, damage.key.index, 1};
+
+        daemon->damaged++;
+        log_write(daemon->options.log, LEVEL_WARNING,
+                  "partition %" PRIu32 " of layer %" PRIu32 " of job %" PRIu32 " (%" PRIu64
+                  " bytes) was damaged in memory: its checksum is wrong; it is dropped and made again",
+                  damage.key.index, damage.key.layer, damage.key.job, damage.bytes);
+        add_range_event(daemon, AGENT_LOST, &range, 0);
+    }
+}
+
 // What threads, and bundles that were run here, have left.
 static void take_outcomes(struct daemon *daemon)
 {
@@ -684,6 +650,7 @@ static void take_outcomes(struct daemon *daemon)
     while ((outcomes = executor_take(daemon->executor)) != NULL) {
         bool current = outcomes->bundle->epoch == daemon->epoch;
 
+        take_damage(daemon); // before the tasks that were skipped for it
         for (size_t i = 0; current && i < outcomes->count; i++) {
             take_outcome(daemon, &outcomes->outcome[i]);
         }
@@ -726,6 +693,13 @@ static void take_fetched(struct daemon *daemon, struct fetch *fetch)
     if (rc == 0) {
         add_task_event(daemon, AGENT_FETCHED, key, 0, NULL, 0);
         return;
+    }
+    if (fetch->damaged) {
+        daemon->damaged++;
+        log_write(daemon->options.log, LEVEL_WARNING,
+                  "partition %" PRIu32 " of layer %" PRIu32 " of job %" PRIu32
+                  " came damaged from worker %" PRIu32 ": %s",
+                  key.index, key.layer, key.job, fetch->worker, fetch->err.text);
     }
     error_set(&err, -rc,
               "partition %" PRIu32 " of layer %" PRIu32 " could not be had from worker %" PRIu32 ": %s",
@@ -774,6 +748,7 @@ static void on_tick(void *arg)
     struct daemon *daemon = arg;
 
     link_tick(daemon->link);
+    take_damage(daemon);
     add_event(daemon, AGENT_TICK);
     step_alone(daemon);
     if (daemon->leaving && monotonic_us() > daemon->leave_us) {
@@ -965,7 +940,7 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
     }
     sources_destroy(daemon->sources);
     source_files_destroy(daemon->files);
-    forget_neighbours(daemon);
+    neighbours_fini(&daemon->neighbours);
     agent_destroy(daemon->agent);
     agent_actions_fini(&daemon->actions);
     report_destroy(daemon->report);

@@ -33,6 +33,8 @@ struct download {
     bool begun;
     struct piece piece[WINDOW];
     uint64_t total;    // 0: not known yet
+    bool has_checksum; // of the whole
+    uint64_t checksum;
     uint32_t position; // among those that were asked for with the same message
     uint64_t asked;
     uint64_t got;
@@ -290,8 +292,13 @@ static int take_bytes(struct source *source, struct download *download, const st
     uint64_t expected;
     int rc = learn_total(source, download, message->total);
 
+    if (rc == 0 && message->has_checksum) {
+        download->has_checksum = true;
+        download->checksum = message->checksum;
+    }
     if (rc == 0) {
         rc = payload_decode(payload->data, payload->size, &raw, err);
+        download->fetch->damaged = rc == -EBADMSG;
     }
     if (rc != 0) {
         return rc;
@@ -309,11 +316,33 @@ static int take_bytes(struct source *source, struct download *download, const st
     return rc;
 }
 
+// All of it is here.  What was damaged where it was kept is so in every byte that was sent well.
+static int open_whole(struct download *download)
+{
+    struct fetch *fetch = download->fetch;
+    struct partition *partition = NULL;
+    int rc = partition_decode(download->buffer, &partition, &fetch->err);
+
+    if (rc == 0) {
+        rc = partition_seal(partition, &fetch->err);
+    }
+    if (rc == 0 && download->has_checksum && partition->checksum != download->checksum) {
+        rc = error_set(&fetch->err, EBADMSG, "its checksum is wrong: it was damaged there or on the way");
+    }
+    fetch->damaged = rc == -EBADMSG;
+    if (rc == 0) {
+        fetch->partition = partition;
+    } else {
+        partition_unref(partition);
+    }
+    return rc;
+}
+
 // What came of a piece.
 static void advance(struct source *source, struct download *download, int rc)
 {
     if (rc == 0 && download->got == download->total) {
-        rc = partition_decode(download->buffer, &download->fetch->partition, &download->fetch->err);
+        rc = open_whole(download);
         finish(source, download, rc);
     } else if (rc != 0) {
         finish(source, download, rc);
@@ -386,6 +415,7 @@ static void on_whole(struct source *source, const Dray__Piece *message, const st
             take_whole(source, download, raw->data + offset[at], offset[at + 1] - offset[at]);
         } else {
             download->fetch->err = err;
+            download->fetch->damaged = rc == -EBADMSG;
             finish(source, download, rc);
         }
     }

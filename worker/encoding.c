@@ -1,13 +1,27 @@
+#define XXH_INLINE_ALL
 #include "worker/encoding.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <xxhash.h>
 
 #include "proto/payload.h"
 
-int encoding_piece(struct store *store, uint32_t job, uint32_t layer, uint32_t index, uint64_t offset,
-                   uint32_t length, struct buffer **frame, uint64_t *total, struct error *err)
+static int spoil(struct store *store, const struct store_key *key, const struct partition *partition,
+                 struct error *err)
 {
+    store_spoil(store, key, partition);
+    return error_set(err, ENOENT,
+                     "partition %" PRIu32 ".%" PRIu32 ".%" PRIu32
+                     " was damaged in memory and is not held any more",
+                     key->job, key->layer, key->index);
+}
+
+int encoding_piece(struct store *store, uint32_t job, uint32_t layer, uint32_t index, uint64_t offset,
+                   uint32_t length, struct buffer **frame, uint64_t *total, uint64_t *checksum,
+                   struct error *err)
+{
+    const struct store_key key = {job, layer, index};
     struct partition *partition;
     struct buffer *bytes = NULL;
     uint64_t whole;
@@ -21,7 +35,17 @@ int encoding_piece(struct store *store, uint32_t job, uint32_t layer, uint32_t i
         return error_set(err, ENOENT, "partition %" PRIu32 ".%" PRIu32 ".%" PRIu32 " is not held here", job,
                          layer, index);
     }
-    rc = partition_encode_piece(partition, offset, length, &bytes, &whole, err);
+    // Who reads the others compares the checksum with what it has at the end.
+    if (offset == 0 && !partition_intact(partition)) {
+        rc = spoil(store, &key, partition, err);
+    } else {
+        rc = partition_seal(partition, err);
+    }
+    if (rc == 0) {
+        *checksum = partition->checksum;
+        rc = partition_encode_piece(partition, offset, length, &bytes, &whole, err);
+        rc = rc == -EBADMSG ? spoil(store, &key, partition, err) : rc;
+    }
     partition_unref(partition);
     if (rc == 0) {
         rc = payload_encode(bytes->data, bytes->size, PAYLOAD_AUTO, frame, err);
@@ -73,8 +97,16 @@ static int encode_several(struct store *store, const Dray__Fetch *fetch, uint32_
     for (uint32_t i = 0; i < n; i++) {
         if (rc == 0) {
             rc = partition_encode_to(partition[i], to, size[i], err);
-            to += size[i];
         }
+        if (rc == -EBADMSG ||
+            (rc == 0 && partition[i]->sealed && XXH3_64bits(to, size[i]) != partition[i]->checksum)) {
+            // The first one is then looked at again, alone, and the others are asked for again.
+            const struct store_key key = {fetch->job, fetch->layer,
+                                          i == 0 ? fetch->index : fetch->also[i - 1]};
+
+            rc = spoil(store, &key, partition[i], err);
+        }
+        to += rc == 0 ? size[i] : 0;
         partition_unref(partition[i]);
     }
     if (rc == 0) {
@@ -89,6 +121,7 @@ int encoding_answer(struct store *store, const Dray__Fetch *fetch, Dray__Piece *
                     uint32_t size[FRAME_FETCH_MAX], struct buffer **frame, struct error *err)
 {
     uint32_t encoded;
+    int rc;
 
     answer->tag = fetch->tag;
     if (fetch->n_also > 0 && fetch->length <= FRAME_PAYLOAD_MAX &&
@@ -98,6 +131,8 @@ int encoding_answer(struct store *store, const Dray__Fetch *fetch, Dray__Piece *
         answer->n_size = encoded;
         return 0;
     }
-    return encoding_piece(store, fetch->job, fetch->layer, fetch->index, fetch->offset, fetch->length, frame,
-                          &answer->total, err);
+    rc = encoding_piece(store, fetch->job, fetch->layer, fetch->index, fetch->offset, fetch->length, frame,
+                        &answer->total, &answer->checksum, err);
+    answer->has_checksum = rc == 0;
+    return rc;
 }

@@ -20,6 +20,7 @@ struct fetch {
     // outcome
     int rc;
     struct error err;
+    bool damaged; // its bytes were not what they were
     struct partition *partition;
     uint64_t charged; // bytes taken from the budget for it
 };

@@ -1,8 +1,10 @@
+#define XXH_INLINE_ALL
 #include "worker/letter.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "proto/frame.h"
 #include "proto/partition.h"
@@ -37,6 +39,7 @@ struct part {
     uint32_t *index; // of those in inline_bytes
     size_t tasks;    // at most
     bool stopped;    // the visit, before its end
+    bool damaged;    // what it stopped at
     int rc;
 };
 
@@ -132,8 +135,12 @@ static void add_larger(struct part *part, uint32_t index)
     struct buffer *encoded = NULL;
     uint8_t *to;
 
+    int rc = partition_encode(part->larger, &encoded, NULL);
+
     // What cannot be encoded, or not in so many bytes, is fetched.
-    if (partition_encode(part->larger, &encoded, NULL) == 0 && encoded->size <= INLINE_BYTES_MAX) {
+    if (rc == -EBADMSG || (rc == 0 && XXH3_64bits(encoded->data, encoded->size) != part->larger->checksum)) {
+        part->damaged = true;
+    } else if (rc == 0 && encoded->size <= INLINE_BYTES_MAX) {
         to = reserve(part->letter, encoded->size);
         if (to == NULL) {
             part->rc = -ENOMEM;
@@ -187,17 +194,19 @@ static bool visit(void *arg, const struct store_item *item)
     fill_up(part, item->index);
     part->completed->bytes[part->completed->n_bytes++] = item->bytes;
     part->next++;
-    if (item->note != NULL) {
+    part->damaged = item->damaged;
+    if (item->note != NULL && !item->damaged) {
         part->larger_note = buffer_ref(item->note);
     }
-    if (part->layer != NULL && part->layer->wanted) {
+    if (part->layer != NULL && part->layer->wanted && !item->damaged) {
         if (item->partition == NULL) {
             add_small(part, item);
         } else if (item->bytes <= INLINE_BYTES_MAX) {
             part->larger = partition_ref(item->partition);
         }
     }
-    part->stopped = part->rc != 0 || part->larger != NULL || part->larger_note != NULL || is_full(part);
+    part->stopped =
+        part->rc != 0 || part->damaged || part->larger != NULL || part->larger_note != NULL || is_full(part);
     return !part->stopped;
 }
 
@@ -220,6 +229,11 @@ static uint32_t add_range(struct part *part, struct store *store, const struct a
         }
         if (part->larger != NULL) {
             add_larger(part, part->next - 1);
+        }
+        if (part->damaged) {
+            // It is told as made, and then as gone.
+            store_spoil(store, &(struct store_key){range->job, range->layer, part->next - 1}, NULL);
+            part->damaged = false;
         }
         if (!part->stopped) {
             fill_up(part, first + count); // none behind it is held

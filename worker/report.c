@@ -19,7 +19,7 @@ struct ranges {
 };
 
 struct report {
-    struct ranges done, dropped, add;
+    struct ranges done, dropped, add, gone;
     bool full;
     struct arena arena; // of the failures
     Dray__TaskFailed **failed;
@@ -48,6 +48,7 @@ void report_destroy(struct report *report)
         free(report->done.range);
         free(report->dropped.range);
         free(report->add.range);
+        free(report->gone.range);
         free(report->failed);
         arena_fini(&report->arena);
         letter_destroy(report->letter);
@@ -57,7 +58,8 @@ void report_destroy(struct report *report)
 
 void report_clear(struct report *report)
 {
-    report->done.count = report->dropped.count = report->add.count = report->failures = 0;
+    report->done.count = report->dropped.count = report->add.count = report->gone.count = report->failures =
+        0;
     report->full = false;
     arena_reset(&report->arena);
 }
@@ -97,6 +99,8 @@ int report_add(struct report *report, const struct agent_action *action)
         return push(&report->done, &action->u.range);
     case AGENT_REPORT_DROPPED:
         return push(&report->dropped, &action->u.range);
+    case AGENT_REPORT_GONE:
+        return push(&report->gone, &action->u.range);
     default:
         return push(&report->add, &action->u.range);
     }
@@ -130,8 +134,8 @@ int report_failed(struct report *report, const struct agent_action *action, cons
     message->layer = action->u.key.layer;
     message->index = action->u.key.index;
     message->why = make_failure(arena, action->code,
-                                arena_printf(arena, "%.*s, task %" PRIu32 " on worker %.*s: %.*s", SHOWN_MAX, layer,
-                                             action->u.key.index, SHOWN_MAX, worker, SHOWN_MAX, text));
+                                arena_printf(arena, "%.*s, task %" PRIu32 " on worker %.*s: %.*s", SHOWN_MAX,
+                                             layer, action->u.key.index, SHOWN_MAX, worker, SHOWN_MAX, text));
     message->has_busy_us = action->busy_ns > 0;
     message->busy_us = (action->busy_ns + 999) / 1000;
     if (action->missing_input) {
@@ -368,6 +372,39 @@ static int send_advertise(struct report *report, struct link *link, struct store
     return rc;
 }
 
+static int send_gone(struct report *report, struct link *link)
+{
+    Dray__Advertise advertise = DRAY__ADVERTISE__INIT;
+    struct ranges *list = &report->gone;
+    struct arena arena;
+    int rc = 0;
+
+    arena_init(&arena, 0);
+    tidy(list);
+    advertise.gone = arena_array(&arena, list->count, sizeof(*advertise.gone));
+    rc = advertise.gone == NULL ? -ENOMEM : 0;
+    for (size_t i = 0; rc == 0 && i < list->count;) {
+        size_t n = same_layer(&list->range[i], list->count - i);
+        Dray__Holding *holding = arena_alloc(&arena, sizeof(*holding));
+
+        rc = holding == NULL ? -ENOMEM : 0;
+        if (rc == 0) {
+            dray__holding__init(holding);
+            holding->job = list->range[i].job;
+            holding->layer = list->range[i].layer;
+            holding->n_first = holding->n_count = n;
+            rc = split(&list->range[i], n, &arena, &holding->first, &holding->count);
+            advertise.gone[advertise.n_gone++] = holding;
+        }
+        i += n;
+    }
+    if (rc == 0) {
+        link_send(link, FRAME_ADVERTISE, &advertise.base, NULL, 0);
+    }
+    arena_fini(&arena);
+    return rc;
+}
+
 void report_send(struct report *report, struct link *link, struct store *store, const struct layers *layers)
 {
     int rc = 0;
@@ -390,6 +427,9 @@ void report_send(struct report *report, struct link *link, struct store *store, 
     }
     if (rc == 0 && report->add.count > 0) {
         rc = send_advertise(report, link, store);
+    }
+    if (rc == 0 && report->gone.count > 0) {
+        rc = send_gone(report, link); // behind what says that it was made
     }
     report_clear(report);
     if (rc != 0) {
@@ -449,7 +489,8 @@ void report_notes(struct link *link, struct store *store)
             Dray__Done some = DRAY__DONE__INIT;
 
             some.completed = notes.done.completed + i;
-            some.n_completed = notes.done.n_completed - i < NOTES_MAX ? notes.done.n_completed - i : NOTES_MAX;
+            some.n_completed =
+                notes.done.n_completed - i < NOTES_MAX ? notes.done.n_completed - i : NOTES_MAX;
             link_send(link, FRAME_DONE, &some.base, NULL, 0);
         }
     }

@@ -12,7 +12,7 @@ struct report;
 
 struct report *report_create(void);
 void report_destroy(struct report *report);
-// REPORT_DONE, REPORT_DROPPED or ADVERTISE.  -ENOMEM.
+// REPORT_DONE, REPORT_DROPPED, REPORT_GONE or ADVERTISE.  -ENOMEM.
 int report_add(struct report *report, const struct agent_action *action);
 // REPORT_FAILED; the names are for people.  -ENOMEM.
 int report_failed(struct report *report, const struct agent_action *action, const char *layer,

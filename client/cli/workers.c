@@ -49,11 +49,17 @@ static const struct argp ARGP = {
 };
 
 static const struct listing_column COLUMNS[] = {
-    {"name", "name", false, true},        {"threads", "threads", true, false},
-    {"memory", "memory", true, false},    {"in use", "memory_used", true, false},
-    {"rss", "rss", true, false},          {"running", "running", true, false},
-    {"queued", "queued", true, false},    {"partitions", "partitions", true, false},
-    {"files", "own_files", false, false}, {"resources", "resources", false, true},
+    {"name", "name", false, true},
+    {"threads", "threads", true, false},
+    {"memory", "memory", true, false},
+    {"in use", "memory_used", true, false},
+    {"rss", "rss", true, false},
+    {"running", "running", true, false},
+    {"queued", "queued", true, false},
+    {"partitions", "partitions", true, false},
+    {"damaged", "damaged", true, false},
+    {"files", "own_files", false, false},
+    {"resources", "resources", false, true},
     {"labels", "labels", false, true},
 };
 
@@ -94,6 +100,7 @@ static int add_worker(struct listing *listing, const Dray__WorkerInfo *worker, s
     listing_number(listing, worker->running, NULL);
     listing_number(listing, worker->queued, NULL);
     listing_number(listing, (double)worker->partitions, NULL);
+    listing_number(listing, (double)worker->damaged, NULL);
     listing_bool(listing, worker->data_dirs, worker->data_dirs ? "its own" : "shared");
     rc = add_resources(listing, worker, arena);
     listing_texts(listing, worker->label, worker->n_label);

@@ -1,3 +1,4 @@
+#define XXH_INLINE_ALL
 #include "client/lib/transfer.h"
 
 #include <errno.h>
@@ -5,6 +6,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "proto/frame.h"
 #include "proto/payload.h"
@@ -60,7 +62,9 @@ struct transfer {
     uint32_t position; // among those that were asked for with the same message,
     uint32_t group;    // so many
     uint64_t total;    // of the encoding, 0: not known yet
-    uint64_t asked;    // offset of what was not asked for yet
+    bool has_checksum; // of the encoding
+    uint64_t checksum;
+    uint64_t asked; // offset of what was not asked for yet
     uint64_t arrived;
     struct buffer *buffer;
     uint8_t *data;
@@ -419,6 +423,7 @@ static void turn_to_source(struct transfers *transfers, struct transfer *transfe
     transfer->asked = 0;
     transfer->arrived = 0;
     transfer->total = 0;
+    transfer->has_checksum = false;
     buffer_unref(transfer->buffer);
     transfer->buffer = NULL;
     ask_later(transfers, transfer);
@@ -519,6 +524,8 @@ static int accept_piece(struct transfer *transfer, size_t at, const Dray__Piece 
         return error_set(err, EBADMSG, "the partition's size changed from %llu to %llu bytes",
                          (unsigned long long)transfer->total, (unsigned long long)answer->total);
     }
+    transfer->has_checksum = transfer->has_checksum || answer->has_checksum;
+    transfer->checksum = answer->has_checksum ? answer->checksum : transfer->checksum;
     rc = payload_decode(message->frame[1].data, message->frame[1].size, &raw, err);
     if (rc != 0) {
         return rc;
@@ -535,6 +542,11 @@ static int accept_piece(struct transfer *transfer, size_t at, const Dray__Piece 
         transfer->arrived += raw->size;
     }
     buffer_unref(raw);
+    if (rc == 0 && transfer->arrived == transfer->total && transfer->has_checksum &&
+        XXH3_64bits(transfer->data, (size_t)transfer->total) != transfer->checksum) {
+        rc = error_set(err, EBADMSG,
+                       "the partition's checksum is wrong: it was damaged where it is or on the way");
+    }
     return rc;
 }
 

@@ -605,6 +605,11 @@ static void report(struct world *world, struct host *host, const struct agent_ac
         event->u.dropped.worker = host->link->peer;
         event->u.dropped.ranges = 1;
         event->u.dropped.range = one_range(&action->u.range);
+    } else if (action->type == AGENT_REPORT_GONE) {
+        event->type = EVENT_HOLDING;
+        event->u.holding.worker = host->link->peer;
+        event->u.holding.gones = 1;
+        event->u.holding.gone = one_range(&action->u.range);
     } else {
         event->type = EVENT_TASK_FAILED;
         event->u.failed.worker = host->link->peer;
@@ -709,6 +714,7 @@ static size_t act(struct world *world, struct host *host, size_t at)
     case AGENT_REPORT_DONE:
     case AGENT_REPORT_FAILED:
     case AGENT_REPORT_DROPPED:
+    case AGENT_REPORT_GONE:
         report(world, host, action);
         break;
     case AGENT_ADVERTISE:

@@ -9,12 +9,12 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
-enum { WIDE_SEEDS = 1000000 };
+enum { WIDE_SEEDS = 1000000, ROT_SEEDS = 3000000 };
 
 static int usage(FILE *out, int code)
 {
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults, those from\n"
-          "                            1000000 on have more in them (README.md)\n"
+          "                            1000000 on have more in them, and again from 3000000 on (README.md)\n"
           "       sim --trace SEED     run one and tell what happens\n"
           "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
           "       sim --memory         every allocation in the cores fails once\n",
@@ -36,8 +36,11 @@ static void say_seed(int number)
 
 static void run(uint64_t seed, FILE *trace)
 {
-    struct world_options options = {
-        .seed = seed, .faults = seed % 4 != 0, .wide = seed >= WIDE_SEEDS, .trace = trace};
+    struct world_options options = {.seed = seed,
+                                    .faults = seed % 4 != 0,
+                                    .wide = seed >= WIDE_SEEDS,
+                                    .rot = seed >= ROT_SEEDS,
+                                    .trace = trace};
 
     running = seed;
     world_run(&options);

@@ -55,6 +55,7 @@ static void event_free(struct sched_event *event)
         break;
     case EVENT_HOLDING:
         free((void *)event->u.holding.add);
+        free((void *)event->u.holding.gone);
         free((void *)event->u.holding.bytes);
         break;
     case EVENT_SOURCES:
@@ -459,7 +460,9 @@ static void chaos(struct world *world)
     struct host *host = pick_host(world);
     uint32_t what = random_below(&world->random, 10);
 
-    if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
+    if (world->options.rot && host != NULL && random_percent(&world->random, 40)) {
+        host_rot(world, host);
+    } else if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
         host_leave(world, host);
     } else if (host != NULL && what < 3) {
         host_die(world, host);

@@ -117,6 +117,7 @@ struct world_options {
     uint64_t seed;
     bool faults;
     bool wide; // jobs that grow and read others, demands, workers that leave, jobs that are kept
+    bool rot;  // partitions are damaged where they are held
     FILE *trace;
 };
 
@@ -175,6 +176,7 @@ void host_tick(struct world *world, struct host *host);
 void host_task_over(struct world *world, struct letter *letter);
 void host_fetch_asked(struct world *world, struct letter *letter);
 void host_fetch_over(struct world *world, struct letter *letter);
+void host_rot(struct world *world, struct host *host);
 void host_free(struct host *host);
 uint64_t host_value(const struct host *host, struct task_key key); // 0: not there
 

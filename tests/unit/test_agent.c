@@ -527,6 +527,49 @@ static void test_missing_input_is_reported(void **state)
     end(&play);
 }
 
+// What was made here and is damaged is told as gone, and the tasks that wait for it go back; a copy comes
+// again.
+static void test_damaged_partitions(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    layer_one(&play, 0, 4, 0, 0, 0, 0);
+    layer_one(&play, 1, 2, 0, DRAY__PATTERN__FAN_IN, 2, 4);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 2), 0);
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    outcome(&play, AGENT_TASKS_DONE, 0, 1, 1, 2);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 1, 0, 1), 0);
+    assert_true(said(&play, "run j1:t1.0"));
+    assert_int_equal(range(&play, AGENT_LOST, 0, 1, 1), 0);
+    assert_true(said(&play, "report gone j1:t0.1"));
+    outcome(&play, AGENT_TASKS_SKIPPED, 1, 0, 1, 3);
+    assert_true(said(&play, "report failed j1:t1.0, no j1:t0.1 at w0"));
+    assert_int_equal(counts(&play).partitions, 1);
+    // A copy.
+    struct agent_event events[] = {
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 2, 2}, 7, false, 0}},
+        {.type = AGENT_ASSIGN, .u.range.range = {1, 1, 1, 1}},
+    };
+    assert_int_equal(agent_step(play.agent, events, 2, &play.actions, NULL), 0);
+    fetched(&play, AGENT_FETCHED, 0, 2);
+    assert_int_equal(range(&play, AGENT_LOST, 0, 2, 1), 0);
+    assert_true(said(&play, "fetch j1:t0.2 from w7"));
+    assert_false(said(&play, "report gone j1:t0.2"));
+    fetched(&play, AGENT_FETCHED, 0, 3);
+    fetched(&play, AGENT_FETCHED, 0, 2);
+    assert_true(said(&play, "run j1:t1.1"));
+    outcome(&play, AGENT_TASKS_DONE, 1, 1, 1, 4);
+    // Damaged before its making was heard of.
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 3, 1), 0);
+    assert_int_equal(range(&play, AGENT_LOST, 0, 3, 1), 0);
+    outcome(&play, AGENT_TASKS_DONE, 0, 3, 1, 5);
+    assert_true(said(&play, "report done j1:t0.3"));
+    assert_true(said(&play, "report gone j1:t0.3"));
+    end(&play);
+}
+
 static void test_whole_inputs_stay(void **state)
 {
     struct play play;
@@ -811,6 +854,7 @@ int main(void)
         cmocka_unit_test(test_copies_make_room),
         cmocka_unit_test(test_no_room_for_one_task),
         cmocka_unit_test(test_missing_input_is_reported),
+        cmocka_unit_test(test_damaged_partitions),
         cmocka_unit_test(test_whole_inputs_stay),
         cmocka_unit_test(test_inputs_of_other_jobs),
         cmocka_unit_test(test_drop_and_kill),

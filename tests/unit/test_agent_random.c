@@ -1,6 +1,6 @@
-// The agent against a broker that assigns whatever is allowed, ahead of time too, takes back, kills, releases,
-// loses the connection, and against threads that fail, skip and dawdle.  agent_check after every step; every
-// task that was assigned must come to a known end.
+// The agent against a broker that assigns whatever is allowed, ahead of time too, takes back, kills,
+// releases, loses the connection, and against threads that fail, skip and dawdle.  agent_check after every
+// step; every task that was assigned must come to a known end.
 #include "worker/core/agent.h"
 
 #include <errno.h>
@@ -38,6 +38,7 @@ struct play {
     // Its outcome is on its way to the agent: what is freed meanwhile was a copy of the same.
     bool pending[LAYERS][TASKS];
     bool fetching[LAYERS][TASKS];
+    bool rotten[LAYERS][TASKS]; // what was stored was damaged, and is not there any more
     struct bundle bundle[BUNDLES];
     struct agent_event later[4 * BUNDLE_KEYS];
     size_t laters;
@@ -55,8 +56,9 @@ static void add_layer(struct play *play, uint32_t number)
     uint32_t before = number > 0 ? tasks_of(play, number - 1) : 0;
     uint32_t kind = number > 0 ? random_below(random, 6) : 0;
     uint32_t width = random_between(random, 1, 3);
-    uint32_t tasks = kind == 1 || kind == 2 ? before : kind == 3 ? (before + width) / (width + 1)
-                                                                : random_between(random, 1, TASKS);
+    uint32_t tasks = kind == 1 || kind == 2 ? before
+                     : kind == 3            ? (before + width) / (width + 1)
+                                            : random_between(random, 1, TASKS);
 
     build_layer(&play->build, tasks);
     if (kind == 1) {
@@ -162,12 +164,18 @@ static void each(struct play *play, const struct agent_action *action)
     for (uint32_t i = range->first; i < range->first + range->count; i++) {
         switch (action->type) {
         case AGENT_FREE:
+            if (range->job == JOB && play->rotten[range->layer][i]) {
+                break; // it is not there any more
+            }
             assert_true(*slot(play, range->job, range->layer, i));
             *slot(play, range->job, range->layer, i) = range->job == JOB && play->pending[range->layer][i];
             break;
         case AGENT_REPORT_DONE:
-            assert_true(play->stored[range->layer][i]);
+            assert_true(play->rotten[range->layer][i] || play->stored[range->layer][i]);
             play->fate[range->layer][i] = DONE;
+            break;
+        case AGENT_REPORT_GONE:
+            play->fate[range->layer][i] = IDLE;
             break;
         case AGENT_REPORT_DROPPED:
             assert_int_not_equal(play->fate[range->layer][i], DONE);
@@ -300,6 +308,7 @@ static void run_on(struct play *play, struct bundle *bundle)
         event.u.range.range = (struct agent_range){key->job, key->layer, key->index, 1};
         event.u.range.busy_ns = 100 + random_below(&play->random, 3) * 5000;
         play->stored[key->layer][key->index] = true;
+        play->rotten[key->layer][key->index] = false;
         play->pending[key->layer][key->index] = true;
         play->ran++;
         say(play, event);
@@ -324,9 +333,26 @@ static void threads_go_on(struct play *play)
             if (random_percent(&play->random, 70)) {
                 event.type = AGENT_FETCHED;
                 play->stored[l][i] = true;
+                play->rotten[l][i] = false;
             } else if (random_percent(&play->random, 50)) {
                 event.u.task.code = ENOMEM;
             }
+            step(play, &event);
+        }
+    }
+}
+
+// Partitions are damaged, and that is found out: the agent hears of it before all else.
+static void rot(struct play *play)
+{
+    struct agent_event event = {.type = AGENT_LOST};
+    uint32_t layer = random_below(&play->random, LAYERS);
+
+    for (uint32_t i = random_below(&play->random, TASKS); i < tasks_of(play, layer); i++) {
+        if (play->stored[layer][i]) {
+            play->stored[layer][i] = false;
+            play->rotten[layer][i] = true;
+            event.u.range.range = (struct agent_range){JOB, layer, i, 1};
             step(play, &event);
         }
     }
@@ -396,7 +422,8 @@ static void one_life(uint64_t seed, unsigned *ran)
     assert_non_null(play);
     play->random.state = seed * 77777;
     play->threads = random_between(&play->random, 1, 4);
-    struct agent_options options = {.threads = play->threads, .fetches_max = random_between(&play->random, 1, 8)};
+    struct agent_options options = {.threads = play->threads,
+                                    .fetches_max = random_between(&play->random, 1, 8)};
 
     build_init(&play->build);
     for (uint32_t l = 0; l < LAYERS; l++) {
@@ -439,6 +466,8 @@ static void one_life(uint64_t seed, unsigned *ran)
             step(play, &event);
         } else if (what == 87) {
             all_are_settled(play);
+        } else if (what < 91) {
+            rot(play);
         }
         threads_go_on(play);
         agent_hears(play, false);

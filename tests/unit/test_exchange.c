@@ -233,21 +233,75 @@ static void test_pieces(void **state)
     struct side a;
     struct buffer *frame = NULL;
     struct error err = {0};
-    uint64_t total = 0;
+    uint64_t total = 0, checksum = 0;
 
     (void)state;
     open_side(&a, "a", 111, BUDGET);
     put(&a, 1, 1000);
-    assert_int_equal(encoding_piece(a.store, 1, 2, 7, 0, 100, &frame, &total, &err), -ENOENT);
-    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 0, UINT32_MAX, &frame, &total, &err), -EINVAL);
-    assert_int_equal(encoding_piece(a.store, 1, 2, 1, UINT64_MAX, 1, &frame, &total, &err), -EINVAL);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 7, 0, 100, &frame, &total, &checksum, &err), -ENOENT);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 0, UINT32_MAX, &frame, &total, &checksum, &err),
+                     -EINVAL);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 1, UINT64_MAX, 1, &frame, &total, &checksum, &err),
+                     -EINVAL);
     assert_null(frame);
-    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 0, 100, &frame, &total, &err), 0);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 0, 100, &frame, &total, &checksum, &err), 0);
     assert_true(total >= 1000);
     buffer_unref(frame);
-    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 100, 1 << 20, &frame, &total, &err), 0);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 1, 100, 1 << 20, &frame, &total, &checksum, &err), 0);
     buffer_unref(frame);
     assert_int_equal(budget_used(a.budget), store_counts(a.store).bytes);
+    close_side(&a);
+}
+
+static void turn_over(struct side *side, uint32_t index, size_t byte)
+{
+    struct partition *partition = store_get(side->store, 1, 2, index);
+
+    assert_non_null(partition);
+    ((uint8_t *)(uintptr_t)partition->bytes->data)[byte] ^= 4;
+    partition_unref(partition);
+}
+
+// What is damaged where it is kept does not arrive, whole or in pieces, and is not kept any more.
+static void test_damaged_where_it_is_kept(void **state)
+{
+    struct side a, b;
+    struct store_damage damage;
+    struct buffer *frame = NULL;
+    struct error err = {0};
+    uint64_t total = 0, checksum = 0, later;
+
+    (void)state;
+    open_side(&a, "a", 111, BUDGET);
+    open_side(&b, "b", 222, BUDGET);
+    put(&a, 1, 1000);
+    put(&a, 2, 1000);
+    put(&a, 3, 3 << 20);
+    turn_over(&a, 2, 999);
+    turn_over(&a, 3, (2 << 20) + 5);
+    for (uint32_t i = 1; i <= 3; i++) {
+        order(&b, &a, i, NULL);
+    }
+    for (uint32_t i = 1; i <= 3; i++) {
+        struct fetch *fetch = wait_for_outcome(&b);
+
+        assert_int_equal(fetch->rc, fetch->index == 1 ? 0 : -ENOENT);
+        fetch_destroy(fetch, b.budget);
+    }
+    assert_true(store_take_damage(a.store, &damage) && store_take_damage(a.store, &damage));
+    assert_false(store_take_damage(a.store, &damage));
+    assert_int_equal(store_counts(a.store).partitions, 1);
+    // Between its first piece and the others: the reader has the checksum.
+    put(&a, 4, 3 << 20);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 4, 0, 1 << 20, &frame, &total, &checksum, &err), 0);
+    buffer_unref(frame);
+    turn_over(&a, 4, (2 << 20) + 5);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 4, 2 << 20, 1 << 20, &frame, &total, &later, &err), 0);
+    buffer_unref(frame);
+    assert_true(later == checksum);
+    assert_int_equal(encoding_piece(a.store, 1, 2, 4, 0, 1 << 20, &frame, &total, &later, &err), -ENOENT);
+    assert_non_null(strstr(err.text, "damaged"));
+    close_side(&b);
     close_side(&a);
 }
 
@@ -307,6 +361,7 @@ int main(void)
         cmocka_unit_test(test_nobody_there),
         cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_damaged_where_it_is_kept),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

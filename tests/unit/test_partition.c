@@ -1,3 +1,4 @@
+#define XXH_INLINE_ALL
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -5,6 +6,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "proto/partition.h"
 #include "tests/unit/generate.h"
@@ -302,12 +304,68 @@ static void test_damage(void **state)
     assert_true(refused > 1000 && taken > 1000);
 }
 
+// The checksum is that of the encoding, on either side of the wire.
+static void test_checksum(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        uint64_t r = seed;
+        struct partition *p = seed % 7 == 0 ? partition_from_bytes(copy_of("some bytes to be kept", 21))
+                                            : random_partition(&r, seed % 5 == 0 ? 5000 : 200);
+        struct partition *there = NULL;
+        struct buffer *whole = encode(p);
+
+        assert_true(partition_intact(p)); // nothing to compare with yet
+        assert_int_equal(partition_seal(p, NULL), 0);
+        assert_true(p->checksum == XXH3_64bits(whole->data, whole->size));
+        assert_true(partition_intact(p));
+        assert_int_equal(partition_decode(whole, &there, NULL), 0);
+        assert_int_equal(partition_seal(there, NULL), 0);
+        assert_true(there->checksum == p->checksum);
+        partition_unref(there);
+        partition_unref(p);
+        buffer_unref(whole);
+    }
+}
+
+// A bit that is not what it was is noticed wherever it matters, offsets that point anywhere among them.
+static void test_rot(void **state)
+{
+    uint32_t noticed = 0;
+
+    (void)state;
+    for (uint64_t seed = 0; seed < 3000; seed++) {
+        uint64_t r = seed;
+        struct partition *made = seed % 7 == 0 ? partition_from_bytes(copy_of("some bytes to be kept", 21))
+                                               : random_partition(&r, 60);
+        struct buffer *whole = encode(made);
+        struct buffer *own = copy_of(whole->data, whole->size), *again = NULL;
+        struct partition *p = NULL;
+        uint32_t at = random_below(&r, (uint32_t)whole->size);
+
+        assert_int_equal(partition_decode(own, &p, NULL), 0);
+        assert_int_equal(partition_seal(p, NULL), 0);
+        ((uint8_t *)(uintptr_t)own->data)[at] ^= (uint8_t)(1U << random_below(&r, 8));
+        bool same = partition_encode(p, &again, NULL) == 0 && again->size == whole->size &&
+                    memcmp(again->data, whole->data, whole->size) == 0;
+
+        assert_int_equal(partition_intact(p), same); // padding is nobody's
+        noticed += !same;
+        buffer_unref(again);
+        partition_unref(p);
+        partition_unref(made);
+        buffer_unref(own);
+        buffer_unref(whole);
+    }
+    assert_true(noticed > 300);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_pieces),  cmocka_unit_test(test_canonical),
-        cmocka_unit_test(test_bytes),      cmocka_unit_test(test_cut_off), cmocka_unit_test(test_unaligned),
-        cmocka_unit_test(test_damage),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_pieces),   cmocka_unit_test(test_canonical),
+        cmocka_unit_test(test_bytes),      cmocka_unit_test(test_cut_off),  cmocka_unit_test(test_unaligned),
+        cmocka_unit_test(test_damage),     cmocka_unit_test(test_checksum), cmocka_unit_test(test_rot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

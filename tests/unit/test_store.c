@@ -67,6 +67,18 @@ static bool look_at(void *arg, const struct store_item *item)
     return true;
 }
 
+static bool turn_over(void *arg, const struct store_item *item)
+{
+    assert_false(item->damaged);
+    if (item->note != NULL) {
+        ((uint8_t *)(uintptr_t)item->note->data)[1] ^= 16;
+        ++*(unsigned *)arg;
+    } else {
+        ((uint8_t *)(uintptr_t)item->small)[11] ^= 128;
+    }
+    return true;
+}
+
 static struct store_key key_of(uint32_t k)
 {
     return (struct store_key){k % 3, k % 5, k};
@@ -201,6 +213,60 @@ static void test_rows(void **state)
     budget_destroy(budget);
 }
 
+// A bit of what is kept is turned over: nobody reads it any more, and it is told once.
+static void test_rot(void **state)
+{
+    struct budget *budget = budget_create(LIMIT);
+    struct store *store = store_create(budget);
+    const struct store_key large = {1, 2, 3}, noted = {1, 2, 5}, small = {1, 2, 70};
+    struct store_damage damage;
+    struct store_value value[2];
+    struct partition *partition;
+    uint8_t data[STORE_SMALL] = "twelve bytes", size = 12;
+
+    (void)state;
+    assert_int_equal(store_put(store, 0, &large, make_partition(5000), NULL, 0, NULL), 0);
+    assert_int_equal(store_put(store, 0, &noted, make_partition(5000), make_note(), 0, NULL), 0);
+    assert_int_equal(store_put_small(store, 0, &small, 1, &size, data, NULL), 0);
+    assert_true(store_read(store, 0, (struct store_key[]){small, large}, 2, value));
+    partition_unref(value[1].partition);
+    assert_false(store_take_damage(store, &damage));
+
+    partition = store_get(store, 1, 2, 3);
+    ((uint8_t *)(uintptr_t)partition->bytes->data)[4321] ^= 1;
+    partition->intact_ms -= STORE_TRUST_MS + 50; // as if it had been put so long ago
+    partition_unref(partition);
+    assert_false(store_read(store, 0, (struct store_key[]){small, large}, 2, value));
+    assert_true(store_take_damage(store, &damage));
+    assert_int_equal(damage.key.index, 3);
+    assert_true(damage.bytes >= 5000);
+    assert_false(store_take_damage(store, &damage));
+    assert_null(store_get(store, 1, 2, 3));
+
+    assert_true(store_read(store, 0, &small, 1, value));
+    store_visit(store, &small, 1, turn_over, NULL);
+    assert_false(store_read(store, 0, &small, 1, value));
+    assert_true(store_take_damage(store, &damage));
+    assert_int_equal(damage.key.index, 70);
+    assert_false(store_read(store, 0, &small, 1, value));
+    assert_false(store_take_damage(store, &damage));
+
+    unsigned notes = 0;
+    struct seen seen = {0};
+
+    store_visit(store, &noted, 1, turn_over, &notes);
+    assert_int_equal(notes, 1);
+    store_notes(store, count_note, &seen);
+    assert_int_equal(seen.count, 0);
+    assert_true(store_take_damage(store, &damage));
+    assert_int_equal(damage.key.index, 5);
+    assert_int_equal(store_counts(store).partitions, 0);
+    store_clear(store, 1);
+    assert_int_equal(budget_used(budget), 0);
+    store_destroy(store);
+    budget_destroy(budget);
+}
+
 static void test_refusal_names_the_numbers(void **state)
 {
     struct budget *budget = budget_create(64 << 20);
@@ -221,6 +287,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_array),
         cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rot),
         cmocka_unit_test(test_refusal_names_the_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

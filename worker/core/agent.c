@@ -375,11 +375,20 @@ static int on_fetch_failed(struct agent *agent, const struct agent_event *event,
     return 0;
 }
 
+static void lose_some(struct agent *agent, struct block *block, uint64_t lost)
+{
+    if (agent->connected) {
+        action_mask(agent, AGENT_REPORT_GONE, block, lost & block->own);
+    }
+    parts_lose(agent, block, lost);
+}
+
 static void done_some(struct agent *agent, struct block *block, uint64_t mask)
 {
     uint64_t running = block->running & mask;
     uint64_t stopped = running & block->stopping & ~block->wanted;
     uint64_t made = running & ~stopped;
+    uint64_t rotten = made & block->rotten;
 
     // A copy of what was stopped may have come meanwhile; a stranger is of a layer that was forgotten.
     action_mask(agent, AGENT_FREE, block, (stopped | (mask & ~running)) & ~block->held);
@@ -390,6 +399,34 @@ static void done_some(struct agent *agent, struct block *block, uint64_t mask)
             action_mask(agent, AGENT_REPORT_DONE, block, made);
         }
     }
+    if (rotten != 0) {
+        lose_some(agent, block, rotten);
+    }
+}
+
+// What is not here any more is fetched again where it came from; what was made here the broker has to know.
+static int on_lost(struct agent *agent, const struct agent_event *event, struct error *err)
+{
+    const struct agent_range *range = &event->u.range.range;
+    struct agent_layer *layer = layer_find(agent, range->job, range->layer);
+    struct walk walk = walk_known(layer, range);
+
+    while (walk_next(&walk)) {
+        struct block *block = layer->block[walk.number];
+        uint64_t lost = block != NULL ? walk.mask & block->held : 0;
+
+        if (block != NULL) {
+            block->rotten |= walk.mask & block->running;
+        }
+        if (lost == 0) {
+            continue;
+        }
+        if (!actions_reserve(agent, BLOCK_CELLS)) {
+            return error_no_memory(err);
+        }
+        lose_some(agent, block, lost);
+    }
+    return 0;
 }
 
 // Actions that done_some may make of a range.
@@ -403,7 +440,7 @@ static size_t done_actions(const struct agent_layer *layer, struct walk walk)
 
         // Runs that begin here, of both kinds.
         count += 2 + popcount(running & ~(running << 1)) + popcount(~running & (running << 1));
-        count += block != NULL && (block->stopping | block->held) != 0 ? BLOCK_CELLS : 0;
+        count += block != NULL && (block->stopping | block->held | block->rotten) != 0 ? 2 * BLOCK_CELLS : 0;
     }
     return count;
 }
@@ -521,6 +558,7 @@ static int (*const handlers[])(struct agent *, const struct agent_event *, struc
     [AGENT_FORGET_JOB] = on_forget_job,
     [AGENT_FETCHED] = on_fetched,
     [AGENT_FETCH_FAILED] = on_fetch_failed,
+    [AGENT_LOST] = on_lost,
     [AGENT_TASKS_DONE] = on_tasks_done,
     [AGENT_TASK_FAILED] = on_task_failed,
     [AGENT_TASKS_SKIPPED] = on_tasks_skipped,

@@ -58,6 +58,7 @@ enum agent_event_type {
     AGENT_FORGET_JOB,
     AGENT_FETCHED, // a partition arrived and is in the store
     AGENT_FETCH_FAILED,
+    AGENT_LOST,       // partitions are not in the store any more: they were damaged
     AGENT_TASKS_DONE, // their partitions are in the store
     AGENT_TASK_FAILED,
     AGENT_TASKS_SKIPPED, // they did not start: withdrawn, or an input was not there
@@ -81,7 +82,7 @@ struct agent_event {
             uint32_t worker;          // LOCATION
             bool kill;                // DROP
             uint64_t busy_ns;         // TASKS_DONE: that they ran, summed; 0: not known
-        } range; // ASSIGN, LOCATION, DROP, RELEASE, FORGET_JOB, TASKS_DONE, TASKS_SKIPPED
+        } range; // ASSIGN, LOCATION, DROP, RELEASE, FORGET_JOB, LOST, TASKS_DONE, TASKS_SKIPPED
         struct {
             struct task_key key;
             int code; // FETCH_FAILED, TASK_FAILED
@@ -103,8 +104,9 @@ enum agent_action_type {
     AGENT_REPORT_DONE,
     AGENT_REPORT_FAILED, // with missing when an input could not be had
     AGENT_REPORT_DROPPED,
-    AGENT_ADVERTISE, // all that is held, after CONNECTED: the first has full = true; none when nothing is
-                     // held
+    AGENT_REPORT_GONE, // partitions that were made here are not held any more
+    AGENT_ADVERTISE,   // all that is held, after CONNECTED: the first has full = true; none when nothing is
+                       // held
 };
 
 struct agent_action {
@@ -112,7 +114,7 @@ struct agent_action {
     uint32_t bundle; // RUN, CUT
     union {
         struct agent_range
-            range;           // WITHDRAW, CANCEL, FREE, FREE_LAYER, REPORT_DONE, REPORT_DROPPED, ADVERTISE
+            range; // WITHDRAW, CANCEL, FREE, FREE_LAYER, REPORT_DONE, REPORT_DROPPED, REPORT_GONE, ADVERTISE
         struct task_key key; // FETCH, REPORT_FAILED
         size_t ranges;       // RUN
     } u;

@@ -62,7 +62,7 @@ static void check_tasks(const struct agent *agent, const struct block *block)
     uint64_t tasks = block->queued | block->ready | block->running;
 
     MUST((block->queued & block->ready) == 0 && ((block->queued | block->ready) & block->running) == 0);
-    MUST(((block->stopping | block->wanted | block->asked) & ~block->running) == 0);
+    MUST(((block->stopping | block->wanted | block->asked | block->rotten) & ~block->running) == 0);
     MUST(block->inner == 0);
     MUST(tasks == 0 || (block->layer->told && block->assignment != NULL));
     for (; tasks != 0; tasks &= tasks - 1) {

@@ -164,6 +164,19 @@ void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
     block_check(agent, block, mask);
 }
 
+void parts_lose(struct agent *agent, struct block *block, uint64_t mask)
+{
+    block->own &= ~mask;
+    block->sticky &= ~mask;
+    block->held &= ~mask;
+    agent->held -= popcount(mask);
+    shortage_relief(agent);
+    block->lost |= mask;
+    action_mask(agent, AGENT_FREE, block, mask & ~block->running); // another may have come since
+    dependents_visit(agent, block, mask, missed, NULL);
+    block_check(agent, block, mask);
+}
+
 void parts_unmade(struct agent *agent, struct block *block, uint64_t mask)
 {
     if (block->layer->users != NULL) {

@@ -54,6 +54,7 @@ struct block {
     uint64_t stopping; // running, and asked to stop
     uint64_t wanted;   // running, and its outcome is of interest; else it is to vanish
     uint64_t asked;    // running, and to be given back if it has not started
+    uint64_t rotten;   // running, and its partition was found damaged: maybe this one, before it was told
     // partitions
     uint64_t held;
     uint64_t own;      // made here: kept until released
@@ -314,6 +315,8 @@ void parts_hold(struct agent *agent, struct block *block, uint64_t mask, bool ow
 void parts_unmade(struct agent *agent, struct block *block, uint64_t mask);
 // Out of the store: the broker does not want them here.
 void parts_drop(struct agent *agent, struct block *block, uint64_t mask);
+// They are not in the store any more, though they are held and nobody asked for that.
+void parts_lose(struct agent *agent, struct block *block, uint64_t mask);
 // Empties the check list.  False: no memory to go on.
 bool parts_settle(struct agent *agent);
 // Starts fetches while there may be more.

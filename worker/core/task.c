@@ -169,6 +169,7 @@ void tasks_over(struct agent *agent, struct block *block, uint64_t mask)
     block->stopping &= ~mask;
     block->wanted &= ~mask;
     block->asked &= ~mask;
+    block->rotten &= ~mask;
     block->layer->running -= popcount(mask);
     agent->running -= popcount(mask);
     leave_assignments(agent, block, mask, false);
@@ -315,6 +316,7 @@ int task_restart(struct agent *agent, struct block *block, uint32_t cell)
     block->stopping &= ~bit(cell);
     block->wanted &= ~bit(cell);
     block->asked &= ~bit(cell);
+    block->rotten &= ~bit(cell);
     block->layer->running--;
     agent->running--;
     agent->assignment[number].tasks--;

@@ -57,6 +57,10 @@ void agent_event_print(const struct agent_event *event, FILE *out)
         print_key(key, out);
         fprintf(out, ": %s", event->u.task.text != NULL ? event->u.task.text : "");
         break;
+    case AGENT_LOST:
+        fputs("has damaged ", out);
+        print_range(range, out);
+        break;
     case AGENT_LEAVING:
         fputs("is to leave", out);
         break;
@@ -92,6 +96,7 @@ static const char *const verbs[] = {
     [AGENT_REPORT_DONE] = "report done ",
     [AGENT_REPORT_FAILED] = "report failed ",
     [AGENT_REPORT_DROPPED] = "give back ",
+    [AGENT_REPORT_GONE] = "report gone ",
     [AGENT_ADVERTISE] = "advertise ",
 };
 

@@ -1,9 +1,13 @@
+#define XXH_INLINE_ALL
 #include "worker/store/store.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <xxhash.h>
 
 #include "proto/map.h"
 
@@ -13,6 +17,7 @@ enum { HELD_BYTES = 128, CELLS = 64, STRIDE_MIN = 8, ROOM_MIN = 4 };
 struct held {
     struct partition *partition;
     struct buffer *note;
+    uint64_t note_checksum;
     uint64_t charged;
 };
 
@@ -23,7 +28,8 @@ struct page {
     uint64_t noted;
     uint64_t charged; // for the page itself
     uint32_t room, stride;
-    uint8_t *cell; // room * stride
+    uint8_t *cell;      // room * stride
+    uint32_t *checksum; // room: of those that are small
     uint8_t size[CELLS];
 };
 
@@ -34,7 +40,9 @@ struct store {
     struct map map; // of struct page
     uint64_t partitions, bytes;
     struct map_key last_key;
-    struct page *last; // the page that was found last; NULL: none
+    struct page *last;           // the page that was found last; NULL: none
+    struct store_damage *damage; // not taken yet
+    size_t damages, damages_max;
 };
 
 struct store *store_create(struct budget *budget)
@@ -79,6 +87,7 @@ static void page_destroy(struct store *store, struct page *page)
     }
     budget_give(store->budget, page->charged);
     free(page->cell);
+    free(page->checksum);
     free(page);
 }
 
@@ -94,6 +103,7 @@ void store_clear(struct store *store, uint64_t epoch)
     store->bytes = store->partitions = 0;
     store->last = NULL;
     store->epoch = epoch;
+    store->damages = 0;
     pthread_mutex_unlock(&store->lock);
     while ((page = map_next(&map, &at, NULL)) != NULL) {
         page_destroy(store, page);
@@ -105,6 +115,7 @@ void store_destroy(struct store *store)
 {
     if (store != NULL) {
         store_clear(store, 0);
+        free(store->damage);
         pthread_mutex_destroy(&store->lock);
         free(store);
     }
@@ -190,13 +201,17 @@ static int page_reserve(struct store *store, struct page *page, uint32_t room, s
     while (new_stride < stride) {
         new_stride *= 2;
     }
-    uint64_t more = (uint64_t)new_room * new_stride - (uint64_t)page->room * page->stride;
+    uint64_t more = (uint64_t)new_room * (new_stride + sizeof(*page->checksum)) -
+                    (uint64_t)page->room * (page->stride + sizeof(*page->checksum));
+    uint32_t *checksum;
 
     rc = budget_take(store->budget, more, "a partition to be held", err);
     if (rc != 0) {
         return rc;
     }
-    cell = malloc((size_t)new_room * new_stride);
+    checksum = realloc(page->checksum, (size_t)new_room * sizeof(*checksum));
+    page->checksum = checksum != NULL ? checksum : page->checksum;
+    cell = checksum != NULL ? malloc((size_t)new_room * new_stride) : NULL;
     if (cell == NULL) {
         budget_give(store->budget, more);
         return error_no_memory(err);
@@ -211,6 +226,18 @@ static int page_reserve(struct store *store, struct page *page, uint32_t room, s
     page->charged += more;
     store->bytes += more;
     return 0;
+}
+
+static uint32_t checksum_of(const uint8_t *data, size_t size)
+{
+    return (uint32_t)XXH3_64bits(data, size);
+}
+
+// Of one that is small.
+static bool cell_is_intact(const struct page *page, uint32_t cell)
+{
+    return page->size[cell] <= page->stride && page->size[cell] <= STORE_SMALL &&
+           checksum_of(page->cell + (size_t)cell * page->stride, page->size[cell]) == page->checksum[cell];
 }
 
 // What is there goes: the large one for who destroys it, NULL if it was small or not there.
@@ -230,6 +257,33 @@ static struct held *page_remove(struct store *store, struct page *page, uint32_t
     page->noted &= ~bit(cell);
     store->partitions--;
     return held;
+}
+
+// It is told later.  Without memory for that it stays, and is found again: false.
+static bool damage_add(struct store *store, const struct store_key *key, uint64_t bytes)
+{
+    if (store->damages == store->damages_max) {
+        size_t max = store->damages_max == 0 ? 16 : store->damages_max * 2;
+        struct store_damage *grown = realloc(store->damage, max * sizeof(*grown));
+
+        if (grown == NULL) {
+            return false;
+        }
+        store->damage = grown;
+        store->damages_max = max;
+    }
+    store->damage[store->damages++] = (struct store_damage){*key, bytes};
+    return true;
+}
+
+// The large one comes back for who destroys it; the page may be empty now.
+static struct held *page_spoil(struct store *store, struct page *page, const struct store_key *key)
+{
+    uint32_t cell = key->index % CELLS;
+    bool large = (page->large & bit(cell)) != 0;
+    uint64_t bytes = large ? partition_bytes(held_at(page, cell)->partition) : page->size[cell];
+
+    return damage_add(store, key, bytes) ? page_remove(store, page, cell) : NULL;
 }
 
 // ---- in -----------------------------------------------------------------------------
@@ -260,6 +314,19 @@ static int put_large(struct store *store, const struct store_key *key, struct he
 static bool is_small(const struct partition *partition, const struct buffer *note)
 {
     return note == NULL && partition->kind == PARTITION_BYTES && partition->bytes->size <= STORE_SMALL;
+}
+
+static uint32_t now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+static uint64_t note_checksum(const struct buffer *note)
+{
+    return note != NULL ? XXH3_64bits(note->data, note->size) : 0;
 }
 
 int store_put(struct store *store, uint64_t epoch, const struct store_key *key, struct partition *partition,
@@ -296,7 +363,14 @@ int store_put(struct store *store, uint64_t epoch, const struct store_key *key, 
         budget_give(store->budget, charged - wanted);
     }
     charged = wanted;
-    *held = (struct held){partition, note, wanted};
+    if (!partition->sealed) {
+        rc = partition_seal(partition, err);
+        if (rc != 0) {
+            goto out;
+        }
+        atomic_store_explicit(&partition->intact_ms, now_ms(), memory_order_relaxed);
+    }
+    *held = (struct held){partition, note, note_checksum(note), wanted};
     pthread_mutex_lock(&store->lock);
     rc = store->epoch != epoch ? error_set(err, ECANCELED, "cancelled")
                                : put_large(store, key, held, &before, err);
@@ -350,6 +424,7 @@ static int put_in_page(struct store *store, const struct store_key *key, uint32_
             memcpy(to, data + (size_t)i * STORE_SMALL, size[i]);
         }
         page->size[from + i] = size[i];
+        page->checksum[from + i] = checksum_of(data + (size_t)i * STORE_SMALL, size[i]);
     }
     page->held |= (count == CELLS ? ~(uint64_t)0 : bit(count) - 1) << from;
     store->partitions += count;
@@ -382,7 +457,7 @@ int store_put_small(struct store *store, uint64_t epoch, const struct store_key 
 
 static bool read_one(struct store *store, const struct store_key *key, struct store_value *value)
 {
-    const struct page *page = page_find(store, key);
+    struct page *page = page_find(store, key);
     uint32_t cell = key->index % CELLS;
 
     if (page == NULL || (page->held & bit(cell)) == 0) {
@@ -392,6 +467,11 @@ static bool read_one(struct store *store, const struct store_key *key, struct st
         value->partition = partition_ref(held_at(page, cell)->partition);
         value->size = 0;
         return true;
+    }
+    if (!cell_is_intact(page, cell)) {
+        page_spoil(store, page, key);
+        page_drop_if_empty(store, page, key);
+        return false;
     }
     value->partition = NULL;
     value->size = page->size[cell];
@@ -403,17 +483,39 @@ static bool read_one(struct store *store, const struct store_key *key, struct st
     return true;
 }
 
+// Outside of the lock: it may take long.
+static bool is_intact(struct partition *partition)
+{
+    uint32_t now = now_ms();
+
+    if (now - atomic_load_explicit(&partition->intact_ms, memory_order_relaxed) <= STORE_TRUST_MS) {
+        return true;
+    }
+    if (!partition_intact(partition)) {
+        return false;
+    }
+    atomic_store_explicit(&partition->intact_ms, now, memory_order_relaxed);
+    return true;
+}
+
 bool store_read(struct store *store, uint64_t epoch, const struct store_key *key, size_t count,
                 struct store_value *value)
 {
     size_t read = 0;
+    bool intact = true;
 
     pthread_mutex_lock(&store->lock);
     while (store->epoch == epoch && read < count && read_one(store, &key[read], &value[read])) {
         read++;
     }
     pthread_mutex_unlock(&store->lock);
-    if (read == count) {
+    for (size_t i = 0; i < read; i++) {
+        if (value[i].partition != NULL && !is_intact(value[i].partition)) {
+            store_spoil(store, &key[i], value[i].partition);
+            intact = false;
+        }
+    }
+    if (read == count && intact) {
         return true;
     }
     while (read > 0) {
@@ -449,6 +551,37 @@ struct partition *store_get(struct store *store, uint32_t job, uint32_t layer, u
         return NULL;
     }
     return value.partition != NULL ? value.partition : make_partition(&value);
+}
+
+void store_spoil(struct store *store, const struct store_key *key, const struct partition *partition)
+{
+    struct held *held = NULL;
+    struct page *page;
+    uint32_t cell = key->index % CELLS;
+
+    pthread_mutex_lock(&store->lock);
+    page = page_find(store, key);
+    if (page != NULL && (page->held & bit(cell)) != 0 &&
+        (partition == NULL ||
+         ((page->large & bit(cell)) != 0 && held_at(page, cell)->partition == partition))) {
+        held = page_spoil(store, page, key);
+        page_drop_if_empty(store, page, key);
+    }
+    pthread_mutex_unlock(&store->lock);
+    held_destroy(store, held);
+}
+
+bool store_take_damage(struct store *store, struct store_damage *out)
+{
+    bool any;
+
+    pthread_mutex_lock(&store->lock);
+    any = store->damages > 0;
+    if (any) {
+        *out = store->damage[--store->damages];
+    }
+    pthread_mutex_unlock(&store->lock);
+    return any;
 }
 
 // Of one page; a list of the large ones comes back.
@@ -507,9 +640,11 @@ static void item_of(const struct page *page, uint32_t cell, struct store_item *i
         item->note = held->note;
         item->bytes = partition_bytes(held->partition);
         item->small_size = 0;
+        item->damaged = held->note_checksum != note_checksum(held->note);
     } else {
         item->small = page->cell + (size_t)cell * page->stride;
         item->small_size = item->bytes = page->size[cell];
+        item->damaged = !cell_is_intact(page, cell);
     }
 }
 
@@ -545,16 +680,22 @@ void store_notes(struct store *store,
                  void (*visit)(void *arg, uint32_t job, uint32_t layer, uint32_t index, struct buffer *note),
                  void *arg)
 {
-    struct map_key key;
-    const struct page *page;
+    struct map_key at_key;
+    struct page *page;
 
     pthread_mutex_lock(&store->lock);
-    for (size_t at = 0; (page = map_next(&store->map, &at, &key)) != NULL;) {
+    for (size_t at = 0; (page = map_next(&store->map, &at, &at_key)) != NULL;) {
         for (uint64_t noted = page->noted; noted != 0; noted &= noted - 1) {
             uint32_t cell = (uint32_t)__builtin_ctzll(noted);
+            const struct held *held = held_at(page, cell);
+            const struct store_key key = {(uint32_t)at_key.hi, (uint32_t)(at_key.lo >> 32),
+                                          (uint32_t)at_key.lo * CELLS + cell};
 
-            visit(arg, (uint32_t)key.hi, (uint32_t)(key.lo >> 32), (uint32_t)key.lo * CELLS + cell,
-                  held_at(page, cell)->note);
+            if (held->note_checksum == note_checksum(held->note)) {
+                visit(arg, key.job, key.layer, key.index, held->note);
+            } else {
+                held_destroy(store, page_spoil(store, page, &key)); // rare; its page stays
+            }
         }
     }
     pthread_mutex_unlock(&store->lock);

@@ -7,15 +7,6 @@
 
 enum { FETCH_FAULT_PERCENT = 1, NO_MEMORY_PERCENT = 40 };
 
-static void *must(void *pointer)
-{
-    if (pointer == NULL) {
-        fprintf(stderr, "no memory\n");
-        abort();
-    }
-    return pointer;
-}
-
 static struct map_key store_key(struct task_key key)
 {
     return map_key_task(key.job, key.layer, key.index);

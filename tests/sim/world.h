@@ -4,6 +4,7 @@
 #define DRAY_TESTS_SIM_WORLD_H
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "broker/core/sched.h"
 #include "proto/map.h"
@@ -157,15 +158,32 @@ void world_run(const struct world_options *options);
 // ---- between the files of the simulation ---------------------------------------------------
 void world_fail(const struct world *world, const char *format, ...)
     __attribute__((format(printf, 2, 3), noreturn));
+static inline void *must(void *pointer)
+{
+    if (pointer == NULL) {
+        fprintf(stderr, "no memory\n");
+        abort();
+    }
+    return pointer;
+}
+
 struct letter *letter_new(enum letter_type type);
+void letter_free(struct letter *letter);
+struct letter *world_next(struct world *world); // the first there is
 void world_post(struct world *world, struct letter *letter, uint64_t delay);
 uint64_t world_delay(struct world *world);
 struct link *world_link(struct world *world);
+struct link *world_link_of(struct world *world, uint32_t peer);
+// Never before what was sent earlier that way.
+void world_post_in_order(struct world *world, struct letter *letter, uint64_t *last);
 void world_send_broker(struct world *world, struct link *link, struct letter *letter);
 void world_cut(struct world *world, struct link *link);
 struct plan *world_plan(struct world *world, uint32_t job);
 struct host *world_holder(struct world *world, uint32_t peer);
 void world_check_over(struct world *world);
+
+void broker_hears(struct world *world, struct letter *letter); // read when its turn is due
+void broker_turn(struct world *world);
 
 void host_start(struct world *world, unsigned files, bool shared, bool able);
 void host_leave(struct world *world, struct host *host);

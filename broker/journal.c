@@ -1,0 +1,432 @@
+#include "broker/journal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "proto/socket.h"
+
+enum {
+    LAZY_MS = 100,
+    RETRY_MS = 1000,
+    TIDY_MS = 1000, // at most so often
+    TIDY_HURRIED_MS = 5000,
+};
+
+// What is to be written, in order; tasks that are over apart.
+struct batch {
+    struct entry *first, **last;
+    struct spans over;
+    size_t bytes;
+    uint64_t ticket; // the last one
+};
+
+struct result {
+    struct result *next;
+    struct outcome outcome;
+};
+
+struct journal {
+    struct ledger *ledger;
+    const struct log *log;
+    pthread_t thread;
+    bool has_thread;
+    int fd;
+    struct batch gathered; // the loop's own
+    bool is_urgent;
+
+    pthread_mutex_t mutex; // of the following
+    pthread_cond_t changed;
+    struct batch sent;
+    bool hurry, stop;
+    uint64_t lazy_us; // when the oldest of what nobody waits for was sent; 0: there is none
+    struct result *result, **last_result;
+    size_t waiting; // bytes: sent, and being written
+
+    // The thread's own.
+    struct batch writing; // with what could not be written so far
+    uint64_t told;        // ticket of the last outcome
+    uint64_t retry_us;    // 0: the last one went well
+    uint64_t tidied_us;
+    bool untidy;
+};
+
+// ---- batches ----------------------------------------------------------------------
+
+static void batch_begin(struct batch *batch)
+{
+    *batch = (struct batch){.ticket = batch->ticket};
+    batch->last = &batch->first;
+}
+
+static bool is_empty(const struct batch *batch)
+{
+    return batch->first == NULL && batch->over.count == 0;
+}
+
+static void put(struct batch *batch, struct entry *entry)
+{
+    entry->next = NULL;
+    *batch->last = entry;
+    batch->last = &entry->next;
+    batch->bytes += sizeof(*entry) + entry->size;
+}
+
+static size_t batch_bytes(const struct batch *batch)
+{
+    return batch->bytes + batch->over.count * sizeof(*batch->over.span);
+}
+
+// All of `from`, behind what is there.  False: no memory for the tasks that are over, which are lost.
+static bool join(struct batch *to, struct batch *from)
+{
+    bool whole = true;
+
+    if (from->first != NULL) {
+        *to->last = from->first;
+        to->last = from->last;
+        to->bytes += from->bytes;
+    }
+    if (to->over.count == 0) {
+        struct spans over = to->over;
+
+        to->over = from->over;
+        from->over = over; // its memory is of use again
+    } else {
+        for (size_t i = 0; whole && i < from->over.count; i++) {
+            whole = spans_add(&to->over, &from->over.span[i]) == 0;
+        }
+    }
+    to->ticket = from->ticket;
+
+    struct spans over = from->over;
+
+    batch_begin(from);
+    over.count = 0;
+    from->over = over;
+    return whole;
+}
+
+static void batch_fini(struct batch *batch)
+{
+    while (batch->first != NULL) {
+        struct entry *entry = batch->first;
+
+        batch->first = entry->next;
+        free(entry);
+    }
+    spans_fini(&batch->over);
+    batch_begin(batch);
+}
+
+// Who wanted them is told.
+static void drop_refusable(struct batch *batch)
+{
+    struct entry **link = &batch->first;
+
+    while (*link != NULL) {
+        struct entry *entry = *link;
+
+        if (entry->refusable) {
+            *link = entry->next;
+            batch->bytes -= sizeof(*entry) + entry->size;
+            free(entry);
+        } else {
+            link = &entry->next;
+        }
+    }
+    batch->last = link;
+}
+
+// ---- the thread -------------------------------------------------------------------
+
+static struct timespec at_time(uint64_t us)
+{
+    return (struct timespec){.tv_sec = (time_t)(us / 1000000), .tv_nsec = (long)(us % 1000000) * 1000};
+}
+
+// When there is something to do next; UINT64_MAX: nothing.  The mutex is held.
+static uint64_t due_at(const struct journal *journal)
+{
+    uint64_t due = UINT64_MAX;
+
+    if (journal->hurry || journal->stop) {
+        return 0;
+    }
+    if (journal->lazy_us != 0) {
+        due = journal->lazy_us + LAZY_MS * 1000;
+    }
+    if (!is_empty(&journal->writing)) {
+        due = journal->retry_us < due ? journal->retry_us : due;
+    }
+    if (journal->untidy) {
+        due = journal->tidied_us + TIDY_MS * 1000 < due ? journal->tidied_us + TIDY_MS * 1000 : due;
+    }
+    return due;
+}
+
+// Until something is to be done.  True: to be on the disk at once.
+static bool wait_for_work(struct journal *journal, bool *stop)
+{
+    bool hurry;
+
+    pthread_mutex_lock(&journal->mutex);
+    for (uint64_t due = due_at(journal); due > monotonic_us(); due = due_at(journal)) {
+        if (due == UINT64_MAX) {
+            pthread_cond_wait(&journal->changed, &journal->mutex);
+        } else {
+            struct timespec until = at_time(due);
+
+            pthread_cond_timedwait(&journal->changed, &journal->mutex, &until);
+        }
+    }
+    if (!join(&journal->writing, &journal->sent)) {
+        log_write(journal->log, LEVEL_WARNING,
+                  "out of memory: the journal forgets some tasks that are over (they would run again)");
+    }
+    hurry = journal->hurry || journal->stop;
+    *stop = journal->stop;
+    journal->hurry = false;
+    journal->lazy_us = 0;
+    pthread_mutex_unlock(&journal->mutex);
+    return hurry;
+}
+
+static void tell(struct journal *journal, int code, const char *text)
+{
+    struct result *result = NULL;
+    uint64_t one = 1;
+
+    if (journal->writing.ticket > journal->told) {
+        result = malloc(sizeof(*result)); // without memory: with the next one
+    }
+    pthread_mutex_lock(&journal->mutex);
+    if (result != NULL) {
+        *result = (struct result){.outcome = {.ticket = journal->writing.ticket, .code = code}};
+        snprintf(result->outcome.text, sizeof(result->outcome.text), "%s", text);
+        *journal->last_result = result;
+        journal->last_result = &result->next;
+        journal->told = journal->writing.ticket;
+    }
+    journal->waiting = batch_bytes(&journal->sent) + batch_bytes(&journal->writing);
+    pthread_mutex_unlock(&journal->mutex);
+    if (write(journal->fd, &one, sizeof(one)) < 0) {
+        return; // it is readable already
+    }
+}
+
+static void on_written(struct journal *journal)
+{
+    struct batch *writing = &journal->writing;
+    uint64_t ticket = writing->ticket;
+
+    if (journal->retry_us != 0) {
+        log_write(journal->log, LEVEL_INFO, "the journal can be written again");
+    }
+    journal->retry_us = 0;
+    journal->untidy = true;
+    batch_fini(writing);
+    writing->ticket = ticket;
+    tell(journal, 0, "");
+}
+
+static void on_failed(struct journal *journal, const struct error *err)
+{
+    if (journal->retry_us == 0) {
+        log_write(journal->log, LEVEL_ERROR,
+                  "%s: nothing new is taken before that goes again; what runs goes on", err->text);
+    }
+    journal->retry_us = monotonic_us() + RETRY_MS * 1000;
+    drop_refusable(&journal->writing);
+    tell(journal, err->code, err->text);
+}
+
+static void tidy(struct journal *journal, bool hurry)
+{
+    uint64_t now = monotonic_us();
+
+    // What hurries goes first, but not for ever.
+    if (!journal->untidy || now - journal->tidied_us < (hurry ? TIDY_HURRIED_MS : TIDY_MS) * 1000) {
+        return;
+    }
+    journal->tidied_us = now;
+    journal->untidy = ledger_tidy(journal->ledger);
+}
+
+static void *run(void *arg)
+{
+    struct journal *journal = arg;
+    bool stop = false;
+
+    while (!stop) {
+        bool hurry = wait_for_work(journal, &stop);
+        struct error err = {0};
+
+        if (is_empty(&journal->writing)) {
+            tell(journal, 0, "");
+        } else if (ledger_write(journal->ledger, journal->writing.first, &journal->writing.over, hurry,
+                                &err) == 0) {
+            on_written(journal);
+        } else {
+            on_failed(journal, &err);
+        }
+        if (!stop) {
+            tidy(journal, hurry);
+        }
+    }
+    return NULL;
+}
+
+// ---- the loop's side --------------------------------------------------------------
+
+int journal_create(struct ledger *ledger, const struct log *log, struct journal **out, struct error *err)
+{
+    struct journal *journal = calloc(1, sizeof(*journal));
+    pthread_condattr_t clock;
+    int rc;
+
+    if (journal == NULL) {
+        ledger_close(ledger);
+        return error_no_memory(err);
+    }
+    journal->ledger = ledger;
+    journal->log = log;
+    batch_begin(&journal->gathered);
+    batch_begin(&journal->sent);
+    batch_begin(&journal->writing);
+    journal->last_result = &journal->result;
+    pthread_mutex_init(&journal->mutex, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&journal->changed, &clock);
+    pthread_condattr_destroy(&clock);
+    journal->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    rc = journal->fd < 0 ? errno : pthread_create(&journal->thread, NULL, run, journal);
+    journal->has_thread = rc == 0;
+    if (rc != 0) {
+        journal_destroy(journal);
+        return error_set(err, rc, "cannot start the journal's thread: %s", strerror(rc));
+    }
+    *out = journal;
+    return 0;
+}
+
+void journal_destroy(struct journal *journal)
+{
+    if (journal == NULL) {
+        return;
+    }
+    if (journal->has_thread) {
+        journal_send(journal);
+        pthread_mutex_lock(&journal->mutex);
+        journal->stop = true;
+        pthread_cond_signal(&journal->changed);
+        pthread_mutex_unlock(&journal->mutex);
+        pthread_join(journal->thread, NULL);
+    }
+    if (journal->fd >= 0) {
+        close(journal->fd);
+    }
+    while (journal->result != NULL) {
+        struct result *result = journal->result;
+
+        journal->result = result->next;
+        free(result);
+    }
+    batch_fini(&journal->gathered);
+    batch_fini(&journal->sent);
+    batch_fini(&journal->writing);
+    pthread_cond_destroy(&journal->changed);
+    pthread_mutex_destroy(&journal->mutex);
+    ledger_close(journal->ledger);
+    free(journal);
+}
+
+uint64_t journal_append(struct journal *journal, struct entry *entry)
+{
+    put(&journal->gathered, entry);
+    journal->is_urgent = true;
+    return ++journal->gathered.ticket;
+}
+
+void journal_append_lazily(struct journal *journal, struct entry *entry)
+{
+    put(&journal->gathered, entry);
+}
+
+int journal_over(struct journal *journal, const struct task_range *range)
+{
+    return spans_add(&journal->gathered.over, range);
+}
+
+void journal_send(struct journal *journal)
+{
+    bool wake;
+
+    if (is_empty(&journal->gathered)) {
+        return;
+    }
+    pthread_mutex_lock(&journal->mutex);
+    wake = journal->is_urgent || journal->lazy_us == 0;
+    if (journal->lazy_us == 0) {
+        journal->lazy_us = monotonic_us();
+    }
+    journal->hurry = journal->hurry || journal->is_urgent;
+    journal->waiting += batch_bytes(&journal->gathered);
+    if (!join(&journal->sent, &journal->gathered)) {
+        log_write(journal->log, LEVEL_WARNING,
+                  "out of memory: the journal forgets some tasks that are over (they would run again)");
+    }
+    if (wake) {
+        pthread_cond_signal(&journal->changed);
+    }
+    pthread_mutex_unlock(&journal->mutex);
+    journal->is_urgent = false;
+}
+
+int journal_fd(const struct journal *journal)
+{
+    return journal->fd;
+}
+
+bool journal_next(struct journal *journal, struct outcome *out)
+{
+    struct result *result;
+    uint64_t count;
+
+    pthread_mutex_lock(&journal->mutex);
+    result = journal->result;
+    if (result != NULL) {
+        journal->result = result->next;
+        journal->last_result = journal->result == NULL ? &journal->result : journal->last_result;
+    } else if (read(journal->fd, &count, sizeof(count)) < 0) {
+        count = 0; // it was not readable
+    }
+    pthread_mutex_unlock(&journal->mutex);
+    if (result == NULL) {
+        return false;
+    }
+    *out = result->outcome;
+    free(result);
+    return true;
+}
+
+bool journal_is_idle(struct journal *journal)
+{
+    return is_empty(&journal->gathered) && journal_waiting(journal) == 0;
+}
+
+size_t journal_waiting(struct journal *journal)
+{
+    size_t waiting;
+
+    pthread_mutex_lock(&journal->mutex);
+    waiting = journal->waiting;
+    pthread_mutex_unlock(&journal->mutex);
+    return waiting;
+}

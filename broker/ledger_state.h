@@ -1,0 +1,74 @@
+// The ledger's inside: ledger.c (open, write, read), ledger_repair.c.
+#ifndef DRAY_BROKER_LEDGER_STATE_H
+#define DRAY_BROKER_LEDGER_STATE_H
+
+#include <sqlite3.h>
+
+#include "broker/graphfile.h"
+#include "broker/ledger.h"
+
+enum {
+    LEDGER_VERSION = 1,
+    LEDGER_APPLICATION = 0x44726179, // "Dray"
+    KIND_IN_FILE = 64,               // added to a kind: the body is size and sum of a file in graphs/
+    FILE_FROM = 1 << 20,             // bytes
+};
+
+enum ledger_statement {
+    INSERT_RECORD,
+    INSERT_KEPT,
+    INSERT_WORKER,
+    INSERT_META,
+    DELETE_JOB,
+    DELETE_JOB_KEPT,
+    DELETE_KEPT,
+    DELETE_WORKER,
+    DELETE_OVER,
+    SELECT_FILES,
+    SELECT_OVER,
+    SELECT_MANY_OVER,
+    LEDGER_STATEMENTS,
+};
+
+struct ledger_file {
+    int64_t seq;
+    bool is_new; // remove it when the transaction fails; otherwise when it is through
+};
+
+struct ledger {
+    sqlite3 *db;
+    sqlite3_stmt *statement[LEDGER_STATEMENTS];
+    const struct log *log;
+    char *dir, *path, *graphs_path;
+    int lock, folder, graphs; // file descriptors
+    uint64_t id;
+    int64_t seq; // of the next record
+    struct ledger_numbers numbers;
+    uint32_t written_job,
+        writing_job; // numbers.job as it is in the database, and will be with the transaction
+    size_t damaged;
+    bool durable;     // what PRAGMA synchronous says now
+    unsigned overs;   // records of ENTRY_OVER since they were joined
+    uint8_t *scratch; // for encoding
+    size_t scratch_bytes;
+    struct ledger_file *file; // of this transaction
+    size_t files, files_max;
+};
+
+enum { KIND_META = 128 }; // for sums of the table meta
+
+// A checksum over all that a row says.
+int64_t ledger_sum(int kind, int64_t seq, uint32_t job, uint64_t at, const void *body, size_t size);
+// Opens and prepares the database at a path; creates its tables.
+int ledger_connect(struct ledger *ledger, const char *path, struct error *err);
+void ledger_disconnect(struct ledger *ledger);
+// Instead of all that the job's records of tasks that are over say.
+int ledger_replace_over(struct ledger *ledger, uint32_t job, struct spans *over, struct error *err);
+// -errno in words, of the last failure of the database.
+int ledger_error(const struct ledger *ledger, const char *path, const char *what, struct error *err);
+
+// ---- ledger_repair.c
+// Takes what can be read of a damaged database into a new one, which takes its place.
+int ledger_repair(struct ledger *ledger, const char *why, struct error *err);
+
+#endif

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -119,6 +120,14 @@ static void on_readable(void *arg)
     }
 }
 
+static void on_watch(void *arg, short revents)
+{
+    struct broker *broker = arg;
+
+    (void)revents;
+    sessions_watch(broker->sessions);
+}
+
 static void on_tick(void *arg)
 {
     struct broker *broker = arg;
@@ -170,10 +179,12 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
         .receive_messages_max = READ_AHEAD,
         .unfinished_bytes_max = STRANGER_BYTES_MAX,
         .unfinished_trusted_max = MESSAGE_BYTES_MAX,
+        .watch = true,
     };
     const struct session_options session_options = {
         .heartbeat_ms = broker->options.heartbeat_ms,
         .timeout_ms = broker->options.timeout_ms,
+        .worker_timeout_ms = broker->options.worker_timeout_ms,
         .backlog_mark = broker->options.backlog_mark,
         .backlog_max = broker->options.backlog_mark * BACKLOG_FACTOR,
         .stalled_ms = broker->options.stalled_ms,
@@ -198,6 +209,7 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
         return rc;
     }
     if (loop_add_socket(broker->loop, broker->socket, on_readable, broker) != 0 ||
+        loop_add_fd(broker->loop, socket_watch_fd(broker->socket), POLLIN, on_watch, broker) != 0 ||
         loop_add_timer(broker->loop, TICK_MS, on_tick, broker) != 0) {
         return error_no_memory(err);
     }
@@ -244,6 +256,7 @@ void broker_destroy(struct broker *broker, const char *why)
     }
     if (broker->socket != NULL) {
         loop_remove_socket(broker->loop, broker->socket);
+        loop_remove_fd(broker->loop, socket_watch_fd(broker->socket));
         socket_destroy(broker->socket, why != NULL ? LINGER_MS : 0);
     }
     sessions_destroy(broker->sessions);

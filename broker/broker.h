@@ -17,9 +17,10 @@ struct broker_options {
     const char *const *listen;
     size_t listens;
     unsigned heartbeat_ms;
-    unsigned timeout_ms;
-    size_t backlog_mark; // unsent bytes of a client from which on its results are held back
-    unsigned stalled_ms; // a client that then reads nothing for so long is disconnected
+    unsigned timeout_ms;        // of clients, and what others give us
+    unsigned worker_timeout_ms; // of workers
+    size_t backlog_mark;        // unsent bytes of a client from which on its results are held back
+    unsigned stalled_ms;        // a client that then reads nothing for so long is disconnected
     struct sched_options sched;
     const struct log *log;
 };

@@ -15,9 +15,11 @@
 enum {
     EXIT_USAGE = 2,
     LISTENS_MAX = 16,
+    TIMEOUT_MS = 10000,
     OPTION_LISTEN = 'l',
     OPTION_HEARTBEAT = 0x100,
     OPTION_TIMEOUT,
+    OPTION_WORKER_TIMEOUT,
     OPTION_BACKLOG,
     OPTION_STALLED,
     OPTION_TASKS_MAX,
@@ -31,7 +33,8 @@ struct arguments {
     const char *listen[LISTENS_MAX];
     size_t listens;
     unsigned heartbeat_ms;
-    unsigned timeout_ms;
+    unsigned timeout_ms;        // 0: not given
+    unsigned worker_timeout_ms; // 0: not given
     size_t backlog_mark;
     unsigned stalled_ms;
     struct sched_options sched;
@@ -45,7 +48,15 @@ static const struct argp_option OPTIONS[] = {
      "Listen at tcp://HOST:PORT or ipc://PATH (may be given several times; tcp://127.0.0.1:8786 by default)",
      0},
     {"heartbeat", OPTION_HEARTBEAT, "SECONDS", 0, "Interval of signs of life, both ways (1)", 0},
-    {"timeout", OPTION_TIMEOUT, "SECONDS", 0, "Nothing heard for so long: a peer is lost (10)", 0},
+    {"timeout", OPTION_TIMEOUT, "SECONDS", 0,
+     "Nothing heard of a client for so long: it is lost; as long do clients and workers wait for the broker "
+     "(10)",
+     0},
+    {"worker-timeout", OPTION_WORKER_TIMEOUT, "SECONDS", 0,
+     "Nothing heard of a worker for so long: it is lost (two heartbeats and a second; as --timeout when that "
+     "is "
+     "given).  A process of the same host that dies is noticed at once",
+     0},
     {"backlog", OPTION_BACKLOG, "MB", 0,
      "While a client leaves more than that unread, its results are held back; a peer that leaves four times "
      "as "
@@ -95,6 +106,18 @@ static int parse_fd(const char *text, const char *option, struct argp_state *sta
     return fd;
 }
 
+static void set_timeouts(struct arguments *arguments)
+{
+    if (arguments->worker_timeout_ms == 0) {
+        arguments->worker_timeout_ms =
+            arguments->timeout_ms != 0 ? arguments->timeout_ms : 2 * arguments->heartbeat_ms + 1000;
+    }
+    if (arguments->timeout_ms == 0) {
+        arguments->timeout_ms =
+            arguments->worker_timeout_ms > TIMEOUT_MS ? arguments->worker_timeout_ms : TIMEOUT_MS;
+    }
+}
+
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
@@ -111,6 +134,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_TIMEOUT:
         arguments->timeout_ms = (unsigned)(parse_seconds(value, "timeout", state) * 1000);
+        return 0;
+    case OPTION_WORKER_TIMEOUT:
+        arguments->worker_timeout_ms = (unsigned)(parse_seconds(value, "worker-timeout", state) * 1000);
         return 0;
     case OPTION_BACKLOG:
         arguments->backlog_mark = (size_t)parse_whole(value, "backlog", 1, 1 << 20, state) << 20;
@@ -143,6 +169,11 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         argp_error(state, "\"%s\" is one argument too many: addresses go with --listen", value);
         return 0;
     case ARGP_KEY_END:
+        set_timeouts(arguments);
+        if (arguments->worker_timeout_ms <= arguments->heartbeat_ms) {
+            argp_error(state, "--worker-timeout must be longer than --heartbeat (%.2f s)",
+                       arguments->heartbeat_ms / 1000.0);
+        }
         if (arguments->timeout_ms <= arguments->heartbeat_ms) {
             argp_error(state, "--timeout must be longer than --heartbeat (%.2f s)",
                        arguments->heartbeat_ms / 1000.0);
@@ -182,6 +213,7 @@ static int serve(const struct arguments *arguments)
         .listens = arguments->listens,
         .heartbeat_ms = arguments->heartbeat_ms,
         .timeout_ms = arguments->timeout_ms,
+        .worker_timeout_ms = arguments->worker_timeout_ms,
         .backlog_mark = arguments->backlog_mark,
         .stalled_ms = arguments->stalled_ms,
         .sched = arguments->sched,
@@ -213,7 +245,7 @@ out:
     if (rc != 0) {
         log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
-    broker_destroy(broker, stopper.cut ? NULL : "the broker stops");
+    broker_destroy(broker, "the broker stops");
     stopper_fini(&stopper);
     sockets_fini();
     free(endpoints);
@@ -225,7 +257,6 @@ int main(int argc, char **argv)
 {
     struct arguments arguments = {
         .heartbeat_ms = 1000,
-        .timeout_ms = 10000,
         .backlog_mark = (size_t)64 << 20,
         .stalled_ms = 60000,
         .ready_fd = -1,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "broker/batch.h"
 #include "broker/results.h"
@@ -53,6 +54,9 @@ static void peer_destroy(struct peer *peer)
     batch_destroy(peer->batch);
     results_destroy(peer->results);
     free(peer->told);
+    if (peer->process >= 0) {
+        close(peer->process);
+    }
     free(peer);
 }
 
@@ -112,6 +116,7 @@ struct peer *peers_add(struct peers *peers, enum frame_sender role, const void *
         return NULL;
     }
     peer->number = *next;
+    peer->process = -1;
     peer->role = role;
     peer->route_size = (uint8_t)route_size;
     memcpy(peer->route, route, route_size);

@@ -29,6 +29,8 @@ struct peer {
     uint64_t received; // seq of the next message from it
     uint64_t incarnation;
     uint64_t heard_us;
+    uint64_t cut_us; // since when its connection is no more; 0: it is there
+    int process;     // for vital_ended; -1: not of this host
     char name[PEER_NAME_MAX];
     struct backlog *backlog;
     struct peer *next;           // all that are here, in order of arrival

@@ -7,12 +7,15 @@
 #include <sys/random.h>
 
 #include "broker/stranger.h"
+#include "proto/vital.h"
 
 enum {
     HELLO_BYTES_MAX = 64 << 10,
     ENDPOINTS_MAX = 16,
     ENDPOINT_BYTES_MAX = 300,
     THREADS_MAX = 4096,
+    // A process whose connection was cut notices at once and connects anew; a dead one does not.
+    COME_BACK_US = 1000000,
 };
 
 struct sessions {
@@ -159,13 +162,58 @@ void sessions_end(struct sessions *sessions, struct peer *peer, int code, const 
     forget(sessions, peer, false, why);
 }
 
+static uint64_t timeout_us(const struct sessions *sessions, const struct peer *peer)
+{
+    return (uint64_t)(peer->role == FROM_WORKER ? sessions->options.worker_timeout_ms
+                                                : sessions->options.timeout_ms) *
+           1000;
+}
+
+// A peer whose connection has ended is lost when its process is dead, or has not connected anew by now.
+static void check_cut(struct sessions *sessions, struct peer *peer, uint64_t now)
+{
+    uint64_t patience = timeout_us(sessions, peer) < COME_BACK_US ? timeout_us(sessions, peer) : COME_BACK_US;
+    bool dead = vital_ended(peer->process);
+    const char *why = dead ? "its process has ended" : "the connection is gone";
+
+    if (dead || now - peer->cut_us >= patience) {
+        log_write(sessions->options.log, LEVEL_WARNING, "%s %s: %s", role_name(peer), peer->name, why);
+        forget(sessions, peer, false, why);
+    }
+}
+
+static void cut(struct sessions *sessions, struct peer *peer)
+{
+    if (!peer->gone && peer->cut_us == 0) {
+        peer->cut_us = monotonic_us();
+        log_write(sessions->options.log, LEVEL_DEBUG, "%s %s: its connection has ended", role_name(peer),
+                  peer->name);
+        check_cut(sessions, peer, peer->cut_us);
+    }
+}
+
+void sessions_watch(struct sessions *sessions)
+{
+    uint8_t route[SOCKET_ROUTING_ID_MAX];
+    size_t size;
+
+    while (socket_ended(sessions->socket, route, &size) == 1) {
+        struct peer *peer = peers_by_route(sessions->peers, route, size);
+
+        if (peer != NULL) {
+            cut(sessions, peer);
+        }
+    }
+}
+
 void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type type,
                    const ProtobufCMessage *message, struct buffer *const *buffers, size_t count)
 {
     struct error why = {0};
     int rc;
 
-    if (peer->gone) {
+    // A session does not outlive its connection: what it says is for nobody.
+    if (peer->gone || peer->cut_us != 0) {
         return;
     }
     rc = post(sessions, peer, type, message, buffers, count);
@@ -176,9 +224,7 @@ void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type
         }
         return;
     case -EHOSTUNREACH:
-        log_write(sessions->options.log, LEVEL_INFO, "%s %s: the connection is gone", role_name(peer),
-                  peer->name);
-        forget(sessions, peer, false, "the connection is gone");
+        cut(sessions, peer);
         return;
     case -ENOBUFS:
         error_set(&why, ENOBUFS,
@@ -284,6 +330,7 @@ static void set_name(struct peer *peer, const char *name)
 static int fill_peer(struct peer *peer, const Dray__Hello *hello)
 {
     peer->incarnation = hello->incarnation;
+    peer->process = vital_watch(hello->host, hello->has_pid ? hello->pid : 0);
     peer->heard_us = monotonic_us();
     peer->sent = 0;
     peer->received = 1; // HELLO was number 0
@@ -324,7 +371,8 @@ static void welcome(struct sessions *sessions, const void *route, size_t route_s
     }
     // The same process on a new connection: its old session is over, whatever we believed.
     if (before != NULL) {
-        forget(sessions, before, true, "it connected anew");
+        // (A client has not gone on purpose: its jobs wait for it to attach to them.)
+        forget(sessions, before, before->role == FROM_WORKER, "it connected anew");
     }
     peer = peers_add(sessions->peers, role, route, route_size, sessions->options.backlog_max);
     if (peer == NULL || fill_peer(peer, hello) != 0) {
@@ -479,22 +527,39 @@ bool sessions_receive(struct sessions *sessions, struct arena *arena)
 
 // ---- time -----------------------------------------------------------------------
 
+// A large message takes its time on a slow link: that its bytes come is a sign of life.
+static bool is_heard(struct sessions *sessions, struct peer *peer, uint64_t now, uint64_t timeout)
+{
+    struct socket_signs signs;
+
+    if (socket_signs(sessions->socket, peer->route, peer->route_size, &signs) != 0 ||
+        signs.received_us > timeout) {
+        return false;
+    }
+    peer->heard_us = now - signs.received_us;
+    return true;
+}
+
 static void check_silence(struct sessions *sessions, uint64_t now)
 {
-    uint64_t timeout = (uint64_t)sessions->options.timeout_ms * 1000;
-    // Were we stopped ourselves, then nobody could be heard: everybody gets half the time again.
-    bool slept = now - sessions->tick_us > timeout / 2;
-
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
         struct error why = {0};
+        uint64_t timeout = timeout_us(sessions, peer);
+        // Were we stopped ourselves, then nobody could be heard: everybody gets half the time again.
+        bool slept = now - sessions->tick_us > timeout / 2;
 
         if (peer->gone) {
+            continue;
+        }
+        if (peer->cut_us != 0) {
+            check_cut(sessions, peer, now);
             continue;
         }
         if (slept && now - peer->heard_us > timeout / 2) {
             peer->heard_us = now - timeout / 2;
         }
-        if (now > peer->heard_us && now - peer->heard_us > timeout) {
+        if (now > peer->heard_us && now - peer->heard_us > timeout &&
+            !is_heard(sessions, peer, now, timeout)) {
             error_set(&why, ETIMEDOUT, "not heard of for %.1f s", (double)(now - peer->heard_us) / 1e6);
             sessions_end(sessions, peer, ETIMEDOUT, why.text);
         }
@@ -508,15 +573,23 @@ void sessions_flush(struct sessions *sessions)
     }
     sessions->waiting = false;
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
-        if (!peer->gone &&
+        if (!peer->gone && peer->cut_us == 0 &&
             backlog_flush(peer->backlog, sessions->socket, peer->route, peer->route_size) == -EHOSTUNREACH) {
-            forget(sessions, peer, false, "the connection is gone");
+            cut(sessions, peer);
         } else if (peer->full && !peer->gone) {
             look_at_backlog(sessions, peer);
         }
-        sessions->waiting =
-            sessions->waiting || (!peer->gone && (peer->full || backlog_bytes(peer->backlog) > 0));
+        sessions->waiting = sessions->waiting || (!peer->gone && peer->cut_us == 0 &&
+                                                  (peer->full || backlog_bytes(peer->backlog) > 0));
     }
+}
+
+// Bytes that have arrived at its host.  What of a large message has gone out is not seen otherwise.
+static uint64_t delivered(struct sessions *sessions, const struct peer *peer)
+{
+    struct socket_signs signs;
+
+    return socket_signs(sessions->socket, peer->route, peer->route_size, &signs) == 0 ? signs.delivered : 0;
 }
 
 static void check_stalled(struct sessions *sessions, uint64_t now)
@@ -527,10 +600,10 @@ static void check_stalled(struct sessions *sessions, uint64_t now)
         struct error why = {0};
         uint64_t passed;
 
-        if (!peer->full || peer->gone) {
+        if (!peer->full || peer->gone || peer->cut_us != 0) {
             continue;
         }
-        passed = backlog_passed(peer->backlog);
+        passed = backlog_passed(peer->backlog) + delivered(sessions, peer);
         if (passed != peer->full_passed) {
             peer->full_passed = passed;
             peer->full_us = now;
@@ -559,6 +632,7 @@ void sessions_tick(struct sessions *sessions)
     Dray__Heartbeat message = DRAY__HEARTBEAT__INIT;
 
     cut_endless(sessions);
+    sessions_watch(sessions);
     check_silence(sessions, now);
     check_stalled(sessions, now);
     sessions->tick_us = now;

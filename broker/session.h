@@ -16,11 +16,12 @@ struct sessions;
 
 struct session_options {
     unsigned heartbeat_ms;
-    unsigned timeout_ms;  // nothing heard for so long: lost
-    size_t backlog_mark;  // a client with more than that unsent is full, until half of it is gone
-    size_t backlog_max;   // more than that unsent: the peer is too slow
-    unsigned stalled_ms;  // ... as is a client that is full and reads nothing for so long
-    uint64_t incarnation; // that WELCOME says; 0: a random one
+    unsigned timeout_ms;        // nothing heard of a client for so long: lost; as long do others wait for us
+    unsigned worker_timeout_ms; // ... of a worker
+    size_t backlog_mark;        // a client with more than that unsent is full, until half of it is gone
+    size_t backlog_max;         // more than that unsent: the peer is too slow
+    unsigned stalled_ms;        // ... as is a client that is full and reads nothing for so long
+    uint64_t incarnation;       // that WELCOME says; 0: a random one
     const struct log *log;
 };
 
@@ -32,7 +33,7 @@ struct session_handler {
     // Negative: the peer broke the rules, its session ends in these words.
     int (*received)(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
                     struct error *err);
-    // Once for each that joined.  `alive`: it said goodbye, or connected anew.
+    // Once for each that joined.  `alive`: it said goodbye, or is a worker that connected anew.
     void (*left)(void *arg, struct peer *peer, bool alive, const char *why);
     // A client does not read as fast as it is sent to; or it has caught up.
     void (*full)(void *arg, struct peer *peer, bool full);
@@ -46,6 +47,8 @@ void sessions_destroy(struct sessions *sessions);
 // Handles one message that has arrived; decoded frames live in the arena.  False:
 // there is none.
 bool sessions_receive(struct sessions *sessions, struct arena *arena);
+// Connections that have ended: when the socket's watch fd says so.
+void sessions_watch(struct sessions *sessions);
 // Heartbeats, silence, what is still unsent.  Call a few times a heartbeat.
 void sessions_tick(struct sessions *sessions);
 // Sends what could not be sent before.

@@ -14,6 +14,7 @@
 #include <czmq.h>
 
 #include "proto/guard.h"
+#include "proto/monitor.h"
 #include "proto/number.h"
 
 enum {
@@ -48,7 +49,7 @@ struct socket {
     int fd;
     char endpoint[ENDPOINT_MAX];
     struct bound_path *paths;
-    struct guard *guard; // or NULL
+    struct monitor *monitor; // or NULL
     struct guard_limits limits;
 };
 
@@ -136,8 +137,10 @@ struct socket *socket_create(enum socket_kind kind, const struct socket_options 
         socket->limits.trusted_bytes = options->unfinished_trusted_max > options->unfinished_bytes_max
                                            ? options->unfinished_trusted_max
                                            : options->unfinished_bytes_max;
-        socket->guard = guard_create(socket->handle);
-        if (socket->guard == NULL) {
+    }
+    if (options->watch || socket->limits.stranger_bytes > 0) {
+        socket->monitor = monitor_create(socket->handle, kind == SOCKET_ROUTER, options->watch);
+        if (socket->monitor == NULL) {
             error_set(err, errno, "cannot watch a network socket: %s", zmq_strerror(errno));
             socket_destroy(socket, 0);
             return NULL;
@@ -166,7 +169,7 @@ void socket_destroy(struct socket *socket, int linger_ms)
     if (socket != NULL) {
         remove_paths(socket);
         zsock_set_linger(socket->zsock, linger_ms);
-        guard_destroy(socket->guard);
+        monitor_destroy(socket->monitor);
         zsock_destroy(&socket->zsock);
         free(socket);
     }
@@ -424,7 +427,7 @@ int socket_receive(struct socket *socket, struct message *message)
         message->frame[message->frames].size = zmq_msg_size(frame);
         message->bytes += zmq_msg_size(frame);
         message->frames++;
-        if (message->frames == 2 && socket->guard != NULL) {
+        if (message->frames == 2 && socket->monitor != NULL) {
             message->connection = zmq_msg_get(frame, ZMQ_SRCFD);
         }
         wire += message->frames > 1 ? wire_bytes(frame) : 0;
@@ -434,9 +437,9 @@ int socket_receive(struct socket *socket, struct message *message)
             break;
         }
     }
-    if (socket->guard != NULL && message->frames > 1) {
-        guard_delivered(socket->guard, message->connection, message->frame[0].data, message->frame[0].size,
-                        wire);
+    if (socket->monitor != NULL && socket->kind == SOCKET_ROUTER && message->frames > 1) {
+        monitor_delivered(socket->monitor, message->connection, message->frame[0].data,
+                          message->frame[0].size, wire);
     }
     if (rc != 0) {
         message_fini(message);
@@ -452,16 +455,43 @@ static bool is_ready(void *arg)
 
 size_t socket_guard(struct socket *socket, char address[SOCKET_ADDRESS_MAX])
 {
-    return socket->guard == NULL
-               ? 0
-               : guard_check(socket->guard, &socket->limits, is_ready, socket, address, SOCKET_ADDRESS_MAX);
+    if (socket->limits.stranger_bytes == 0) {
+        return 0;
+    }
+    monitor_drain(socket->monitor);
+    return guard_check(socket->monitor, &socket->limits, is_ready, socket, address, SOCKET_ADDRESS_MAX);
 }
 
 void socket_trust(struct socket *socket, const struct message *message)
 {
-    if (socket->guard != NULL) {
-        guard_trust(socket->guard, message->connection);
+    if (socket->monitor != NULL) {
+        guard_trust(socket->monitor, message->connection);
     }
+}
+
+int socket_watch_fd(const struct socket *socket)
+{
+    return socket->monitor == NULL ? -1 : socket->monitor->fd;
+}
+
+int socket_ended(struct socket *socket, uint8_t route[SOCKET_ROUTING_ID_MAX], size_t *route_size)
+{
+    if (socket->monitor == NULL) {
+        return 0;
+    }
+    monitor_drain(socket->monitor);
+    return socket->monitor->endings == 0
+               ? 0
+               : monitor_ended(socket->monitor, !socket_ready(socket), route, route_size);
+}
+
+int socket_signs(struct socket *socket, const void *route, size_t route_size, struct socket_signs *out)
+{
+    if (socket->monitor == NULL) {
+        return -ENOENT;
+    }
+    monitor_drain(socket->monitor);
+    return monitor_signs(socket->monitor, route, route_size, out);
 }
 
 void message_fini(struct message *message)

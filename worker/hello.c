@@ -2,7 +2,10 @@
 
 #include <errno.h>
 
+#include <unistd.h>
+
 #include "proto/frame.h"
+#include "proto/vital.h"
 
 // Options are borrowed as they are: protobuf-c only reads them.
 static char *borrow(const char *text)
@@ -70,6 +73,8 @@ int hello_make(const struct daemon_options *options, uint64_t incarnation, const
     hello->version = borrow(DRAY_VERSION);
     hello->incarnation = incarnation;
     hello->name = borrow(options->name);
+    hello->has_pid = true;
+    hello->pid = (uint32_t)getpid();
     hello->has_threads = hello->has_memory = true;
     hello->threads = options->threads;
     hello->memory = options->memory;
@@ -79,6 +84,11 @@ int hello_make(const struct daemon_options *options, uint64_t incarnation, const
             hello->n_data_dir++;
         }
     }
+    hello->host = arena_alloc(arena, VITAL_HOST_MAX);
+    if (hello->host == NULL) {
+        return -ENOMEM;
+    }
+    vital_host(hello->host);
     if (set_endpoint(endpoint, arena, hello) != 0 || set_labels(options, arena, hello) != 0) {
         return -ENOMEM;
     }

@@ -2,13 +2,16 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    ATTEMPT_US = 2000000,   // for the handshake; then a new connection is tried
-    SAY_AFTER_US = 1000000, // without an answer
+    ATTEMPT_US = 2000000,    // for the handshake; then a new connection is tried
+    CONNECTED_US = 10000000, // ... when the other host has answered, so far away that it takes so long
+    SAY_AFTER_US = 1000000,  // without an answer
     QUEUE_MESSAGES = 10000,
+    CUT_SLACK_US = 1000000,
     LINGER_MS = 100,
     TURN_MESSAGES_MAX = 256,
 };
@@ -23,6 +26,7 @@ struct link {
     bool restart; // the socket is to be replaced, outside of its own callbacks
     uint64_t session, sent, received;
     uint64_t heartbeat_us, timeout_us;
+    uint64_t cut_us; // nothing acknowledged for so long, either: the way there is cut
     uint64_t heard_us, beat_us, tick_us;
     uint64_t attempt_us; // this connection was begun
     uint64_t wait_us;    // no new connection before that
@@ -115,6 +119,7 @@ static int on_welcome(struct link *link, const struct frame *frame, struct error
     link->received = 1;
     link->heartbeat_us = (uint64_t)welcome->heartbeat_ms * 1000;
     link->timeout_us = (uint64_t)welcome->timeout_ms * 1000;
+    link->cut_us = 2 * link->heartbeat_us + CUT_SLACK_US;
     link->beat_us = link->heard_us;
     log_write(link->options.log, LEVEL_INFO, "connected to the broker at %s as number %" PRIu32,
               link->options.broker, welcome->peer);
@@ -211,12 +216,30 @@ static void on_readable(void *arg)
     }
 }
 
+// libzmq would connect anew by itself, and what we say would go to who does not know us.
+static void look_for_end(struct link *link)
+{
+    uint8_t route[SOCKET_ROUTING_ID_MAX];
+    size_t size;
+
+    if (link->socket != NULL && socket_ended(link->socket, route, &size) == 1) {
+        link_restart(link, "the connection has ended");
+    }
+}
+
+static void on_watch(void *arg, short revents)
+{
+    (void)revents;
+    look_for_end(arg);
+}
+
 // ---- connections ------------------------------------------------------------------
 
 static void disconnect(struct link *link, int linger_ms)
 {
     if (link->socket != NULL) {
         loop_remove_socket(link->loop, link->socket);
+        loop_remove_fd(link->loop, socket_watch_fd(link->socket));
         socket_destroy(link->socket, linger_ms);
         link->socket = NULL;
     }
@@ -229,6 +252,7 @@ static int begin(struct link *link, struct error *err)
         .send_messages_max = QUEUE_MESSAGES,
         .receive_messages_max = QUEUE_MESSAGES,
         .reconnect_ms = 2,
+        .watch = true,
     };
     int rc;
 
@@ -239,6 +263,9 @@ static int begin(struct link *link, struct error *err)
     rc = socket_connect(link->socket, link->options.broker, err);
     if (rc == 0) {
         rc = loop_add_socket(link->loop, link->socket, on_readable, link);
+    }
+    if (rc == 0) {
+        rc = loop_add_fd(link->loop, socket_watch_fd(link->socket), POLLIN, on_watch, link);
     }
     link->session = link->sent = link->received = 0;
     link->attempt_us = monotonic_us();
@@ -282,11 +309,40 @@ static void beat(struct link *link, uint64_t now)
     link_send(link, FRAME_HEARTBEAT, &message.base, NULL, 0);
 }
 
+// Nothing was heard for a while.  What comes of a large message on a slow link is a sign of life; and where
+// the broker's host does not even acknowledge our heartbeats, nothing will come.
+static void look_for_signs(struct link *link, uint64_t now)
+{
+    struct socket_signs signs;
+
+    if (socket_signs(link->socket, NULL, 0, &signs) != 0) {
+        return;
+    }
+    if (signs.received_us < now - link->heard_us) {
+        link->heard_us = now - signs.received_us;
+    }
+    if (now - link->heard_us > link->cut_us && signs.acknowledged_us > link->cut_us) {
+        struct error why;
+
+        error_set(&why, ETIMEDOUT, "its host has not been heard of for %.1f s",
+                  (double)signs.acknowledged_us / 1e6);
+        link_restart(link, why.text);
+    }
+}
+
 static void tick_up(struct link *link, uint64_t now)
 {
+    look_for_end(link);
     // Were we stopped ourselves, then the broker could not be heard.
     if (now - link->tick_us > link->timeout_us / 2 && now - link->heard_us > link->timeout_us / 2) {
         link->heard_us = now - link->timeout_us / 2;
+    }
+    if (now > link->heard_us &&
+        now - link->heard_us > (link->cut_us < link->timeout_us ? link->cut_us : link->timeout_us)) {
+        look_for_signs(link, now);
+    }
+    if (link->restart) {
+        return;
     }
     if (now > link->heard_us && now - link->heard_us > link->timeout_us) {
         struct error why;
@@ -298,8 +354,16 @@ static void tick_up(struct link *link, uint64_t now)
     }
 }
 
+static uint64_t attempt_us(const struct link *link)
+{
+    struct socket_signs signs;
+
+    return socket_signs(link->socket, NULL, 0, &signs) == 0 ? CONNECTED_US : ATTEMPT_US;
+}
+
 static void tick_down(struct link *link, uint64_t now)
 {
+    look_for_end(link);
     uint64_t alone = now - link->alone_us;
     struct error why;
 
@@ -316,7 +380,7 @@ static void tick_down(struct link *link, uint64_t now)
         log_write(link->options.log, LEVEL_WARNING, "no answer from a broker at %s yet: trying for %.0f s",
                   link->options.broker, link->options.reconnect_ms / 1000.0);
     }
-    if (!link->restart && now - link->attempt_us > ATTEMPT_US) {
+    if (!link->restart && now - link->attempt_us > attempt_us(link)) {
         link->restart = true;
     }
     if (link->restart && now >= link->wait_us) {

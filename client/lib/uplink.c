@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "proto/payload.h"
+#include "proto/vital.h"
 
 enum {
     QUEUE_MESSAGES = 10000,
@@ -46,8 +47,8 @@ static int send_frame(struct uplink *uplink, enum frame_type type, const Protobu
     int rc;
 
     if (size > FRAME_HEADER + FRAME_BODY_MAX) { // the broker would drop the connection
-        return error_set(err, EMSGSIZE, "%zu MB for the broker at once (%s): at most %zu MB can be", size >> 20,
-                         frame_info(type)->name, FRAME_BODY_MAX >> 20);
+        return error_set(err, EMSGSIZE, "%zu MB for the broker at once (%s): at most %zu MB can be",
+                         size >> 20, frame_info(type)->name, FRAME_BODY_MAX >> 20);
     }
     bytes = malloc(size);
     if (bytes == NULL) {
@@ -70,6 +71,7 @@ static int say_hello(struct uplink *uplink, const char *name, struct error *err)
     Dray__Hello hello = DRAY__HELLO__INIT;
     char own_name[NAME_MAX_BYTES];
     char host[256] = "client";
+    char vital[VITAL_HOST_MAX];
 
     if (getrandom(&hello.incarnation, sizeof(hello.incarnation), 0) != (ssize_t)sizeof(hello.incarnation)) {
         return error_set(err, errno, "cannot get random bytes: %s", strerror(errno));
@@ -84,6 +86,10 @@ static int say_hello(struct uplink *uplink, const char *name, struct error *err)
     hello.protocol = FRAME_PROTOCOL;
     hello.version = (char *)DRAY_VERSION;
     hello.name = own_name;
+    hello.has_pid = true;
+    hello.pid = (uint32_t)getpid();
+    vital_host(vital);
+    hello.host = vital;
     return send_frame(uplink, FRAME_HELLO, &hello.base, err);
 }
 
@@ -94,6 +100,7 @@ int uplink_create(const char *endpoint, const char *name, struct uplink **out, s
         .send_messages_max = QUEUE_MESSAGES,
         .receive_messages_max = QUEUE_MESSAGES,
         .reconnect_ms = 2,
+        .watch = true,
     };
     struct uplink *uplink = calloc(1, sizeof(*uplink));
     struct error unused;
@@ -301,8 +308,20 @@ void uplink_excuse(struct uplink *uplink)
     uplink->heard_us = monotonic_us();
 }
 
+// Whether the broker's bytes come, if no whole message does: a large one takes its time on a slow link.
+static void look_for_signs(struct uplink *uplink, uint64_t now)
+{
+    struct socket_signs signs;
+
+    if (socket_signs(uplink->socket, NULL, 0, &signs) == 0 && signs.received_us < now - uplink->heard_us) {
+        uplink->heard_us = now - signs.received_us;
+    }
+}
+
 int uplink_tick(struct uplink *uplink, struct error *err)
 {
+    uint8_t route[SOCKET_ROUTING_ID_MAX];
+    size_t route_size;
     uint64_t now = monotonic_us();
     uint64_t timeout = (uint64_t)uplink->timeout_ms * 1000;
     uint64_t since_tick = now - uplink->tick_us;
@@ -314,10 +333,18 @@ int uplink_tick(struct uplink *uplink, struct error *err)
     if (!uplink->welcomed) {
         return 0;
     }
+    if (socket_ended(uplink->socket, route, &route_size) == 1) {
+        error_set(&uplink->end, ENOTCONN, "the broker at %s is gone: the connection has ended",
+                  uplink->endpoint);
+        return end_session(uplink, err);
+    }
     // A process that was itself stopped (Ctrl-Z, a laptop asleep) has heard nothing
     // and should look into its mailbox before it blames the broker.
     if (since_tick > timeout / 2) {
         uplink->heard_us = now - timeout / 2;
+    }
+    if (now - uplink->heard_us > timeout) {
+        look_for_signs(uplink, now);
     }
     if (now - uplink->heard_us > timeout) {
         error_set(&uplink->end, ENOTCONN, "the broker at %s has not been heard of for %.1f s",

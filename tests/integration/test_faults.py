@@ -83,7 +83,7 @@ class Workers(TestCase):
             cluster.broker.kill()
             out, err = client.communicate(timeout=10 * SLOW)
             self.assertEqual((client.returncode, out), (3, b""), err)
-            self.assertIn(b"not been heard of", err)
+            self.assertIn(b"is gone: the connection has ended", err)
 
 
 class LocalCluster(TestCase):

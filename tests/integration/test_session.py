@@ -118,8 +118,8 @@ class Liveness(cluster.ClusterTest):
         self.assertEqual(self.workers(client), ["victim"])
         begin = time.monotonic()
         worker.signal(signal.SIGKILL)
-        broker.wait_text("victim: the connection is gone")
-        self.assertLess(time.monotonic() - begin, 3)
+        broker.wait_text("victim: its process has ended")
+        self.assertLess(time.monotonic() - begin, 0.5 * cluster.SLOW)
         self.assertEqual(self.workers(client), [])
 
     def workers(self, client):

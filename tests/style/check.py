@@ -26,7 +26,7 @@ CORE_BANNED_HEADERS = {
     "zmq.h", "czmq.h", "pthread.h", "unistd.h", "fcntl.h", "poll.h", "time.h", "sys/socket.h", "sys/time.h", "sys/epoll.h",
     "stdatomic.h", "proto/socket.h", "proto/loop.h",
 }
-ZMQ_ONLY_IN = {"proto/socket.c", "proto/guard.c", "proto/loop.c"}
+ZMQ_ONLY_IN = {"proto/socket.c", "proto/monitor.c", "proto/loop.c"}
 BANNED_CALLS = {
     "strcpy": "use memcpy or snprintf", "strcat": "use snprintf", "sprintf": "use snprintf", "vsprintf": "use vsnprintf",
     "gets": "use fgets", "strtok": "use strcspn", "alloca": "use an arena", "atoi": "use strtol with a check",

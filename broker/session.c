@@ -169,15 +169,16 @@ static uint64_t timeout_us(const struct sessions *sessions, const struct peer *p
            1000;
 }
 
-// A peer whose connection has ended is lost when its process is dead, or has not connected anew by now.
+// A worker whose connection has ended is lost when its process is dead, or has not connected anew by now.
+// A client is at once: the scheduler's patience with its jobs is longer than ours.
 static void check_cut(struct sessions *sessions, struct peer *peer, uint64_t now)
 {
     uint64_t patience = timeout_us(sessions, peer) < COME_BACK_US ? timeout_us(sessions, peer) : COME_BACK_US;
     bool dead = vital_ended(peer->process);
     const char *why = dead ? "its process has ended" : "the connection is gone";
 
-    if (dead || now - peer->cut_us >= patience) {
-        log_write(sessions->options.log, LEVEL_WARNING, "%s %s: %s", role_name(peer), peer->name, why);
+    if (dead || peer->role == FROM_CLIENT || now - peer->cut_us >= patience) {
+        log_write(sessions->options.log, LEVEL_INFO, "%s %s: %s", role_name(peer), peer->name, why);
         forget(sessions, peer, false, why);
     }
 }

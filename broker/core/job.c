@@ -283,6 +283,7 @@ static void job_end_as(struct job *job, enum job_state state)
     job->state = state;
     job->told_end = false;
     job->is_end_due = true;
+    job->dormant = false;
     lapse_follow(job);
     job_mark_dirty(job);
     if (job->users > 0) {

@@ -53,7 +53,10 @@ static enum lapse_kind kind_of(const struct job *job)
     if (!job->detached) {
         return LAPSE_ORPHAN;
     }
-    return job->state > JOB_RUNNING && job->sched->options.ttl_us > 0 ? LAPSE_RESULT : LAPSE_NONE;
+    // One that more was to come to, of which nobody knows what, and that has done all it has.
+    return (job->state > JOB_RUNNING || (job->grows && job->open == 0)) && job->sched->options.ttl_us > 0
+               ? LAPSE_RESULT
+               : LAPSE_NONE;
 }
 
 void lapse_follow(struct job *job)

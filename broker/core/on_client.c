@@ -309,7 +309,19 @@ int on_attach(struct sched *sched, const struct sched_event *event)
     struct client *client = client_find(sched, event->u.attach.client);
     struct job *job = client_job(sched, event->u.attach.job);
 
-    if (client == NULL || job == NULL) {
+    if (client == NULL) {
+        return 0;
+    }
+    if (job == NULL) {
+        char text[80];
+
+        // It was there when its client was told so, or is none that anybody knows.
+        snprintf(text, sizeof(text), "there is no job %u (it may have ended and been forgotten)",
+                 event->u.attach.job);
+        if (!outbox_reserve(sched, 1)) {
+            return -ENOMEM;
+        }
+        reject(sched, client->peer, event->u.attach.job, ENOENT, text);
         return 0;
     }
     if (event->u.attach.again && job->client != NULL && job->client != client) {
@@ -333,6 +345,10 @@ int on_keep(struct sched *sched, const struct sched_event *event)
     }
     if (event->u.attach.keep) {
         job->kept++;
+    } else if (event->u.attach.client == 0) {
+        job->kept -= job->kept > 0 ? 1 : 0; // restored: its client may come back
+        lapse_restored(job);
+        return 0;
     } else if (job->kept > 0 && --job->kept == 0 && job->client == NULL && !job->detached) {
         job_forget(job);
         return 0;

@@ -333,6 +333,8 @@ static bool job_flush(struct job *job)
             job->state = JOB_DONE;
             job->told_end = false;
             job->is_end_due = true;
+        }
+        if (job->open == 0 && job->client == NULL) {
             lapse_follow(job);
         }
     }

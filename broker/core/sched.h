@@ -26,7 +26,7 @@ struct sched_options {
     uint32_t jobs_max;
     uint64_t bytes_max;  // memory of their graphs and tasks
     uint64_t orphan_us;  // that an attached job is kept after its client was lost; 0: given up at once
-    uint64_t ttl_us;     // that a detached job is kept after its end while nobody has it; 0: for ever
+    uint64_t ttl_us; // that a detached job with nothing left to do is kept while nobody has it; 0: for ever
     uint64_t recover_us; // that placement waits for expected workers at most
     bool records;        // ACTION_RECORD is said: what is worth remembering
 };

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void trace_events(struct world *world, const struct sched_event *events, size_t count)
+void world_trace(struct world *world, const struct sched_event *events, size_t count)
 {
     for (size_t k = 0; k < count; k++) {
         fprintf(world->options.trace, "[%7" PRIu64 "] ", world->now);
@@ -143,8 +143,12 @@ static void deliver(struct world *world)
     }
     for (size_t k = 0; k < world->actions.count; k++) {
         const struct sched_action *action = &world->actions.action[k];
-        struct link *link = world_link_of(world, action->peer);
+        struct link *link = action->type != ACTION_RECORD ? world_link_of(world, action->peer) : NULL;
         bool first = true;
+
+        if (link == NULL) {
+            continue; // it is in the ledger
+        }
 
         if (link->customer != NULL) {
             struct letter *letter = letter_new(LETTER_TO_CUSTOMER);
@@ -153,6 +157,10 @@ static void deliver(struct world *world)
             letter->action = *action;
             letter->action.text = NULL; // what it points to does not live so long
             letter->action.worker_name = NULL;
+            if (world->options.mortal && action->type == ACTION_REJECTED && action->range.job == 0) {
+                mortal_hold(world, letter);
+                continue;
+            }
             world_post_in_order(world, letter, &link->from_broker);
             continue;
         }
@@ -171,12 +179,20 @@ void broker_turn(struct world *world)
     size_t count = 0;
 
     world->turn_due = false;
+    if (world->down) {
+        free(events);
+        return;
+    }
     for (size_t k = 0; k < world->inbox_count; k++) {
         struct letter *letter = world->inbox[k];
 
-        if (letter->link == NULL || letter->link->up) {
+        if (letter->link == NULL || letter->link->up || letter->read) {
             handshake(world, letter);
-            customer_arrives(world, letter);
+            if (world->options.mortal) {
+                mortal_reads(world, letter);
+            } else {
+                customer_arrives(world, letter);
+            }
             letter->event.now_us = world->now;
             events[count++] = letter->event;
         }
@@ -185,10 +201,13 @@ void broker_turn(struct world *world)
         world_fail(world, "the scheduler is out of memory");
     }
     if (world->options.trace != NULL) {
-        trace_events(world, events, count);
+        world_trace(world, events, count);
     }
     sched_check(world->sched);
     world->steps++;
+    if (world->options.mortal) {
+        mortal_step_over(world, events, count);
+    }
     deliver(world);
     for (size_t k = 0; k < world->inbox_count; k++) {
         letter_free(world->inbox[k]);
@@ -199,6 +218,18 @@ void broker_turn(struct world *world)
 
 // The broker reads all that has come when its turn is due.
 void broker_hears(struct world *world, struct letter *letter)
+{
+    if (world->down) {
+        letter_free(letter);
+        return;
+    }
+    if (world->options.mortal && mortal_gate(world, letter)) {
+        return;
+    }
+    broker_reads(world, letter);
+}
+
+void broker_reads(struct world *world, struct letter *letter)
 {
     if (world->inbox_count == world->inbox_capacity) {
         world->inbox_capacity = world->inbox_capacity * 2 + 16;

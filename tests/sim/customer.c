@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static void send(struct world *world, struct customer *customer, enum sched_event_type type, uint32_t job)
+void customer_say(struct world *world, struct customer *customer, enum sched_event_type type, uint32_t job)
 {
     struct letter *letter = letter_new(LETTER_TO_BROKER);
 
@@ -17,7 +17,7 @@ static void send(struct world *world, struct customer *customer, enum sched_even
 struct customer *customer_join(struct world *world)
 {
     struct customer *customer = &world->customer[world->customers];
-    struct letter *letter = letter_new(LETTER_TO_BROKER);
+    struct letter *letter;
 
     if (world->customers == CUSTOMERS_MAX) {
         world_fail(world, "more than %d customers", CUSTOMERS_MAX);
@@ -27,13 +27,18 @@ struct customer *customer_join(struct world *world)
     customer->link = world_link(world);
     customer->link->customer = customer;
     customer->link->peer = FIRST_CUSTOMER + customer->number;
+    if (world->down) {
+        customer_not_heard(world, customer);
+        return customer;
+    }
+    letter = letter_new(LETTER_TO_BROKER);
     letter->event.type = EVENT_CLIENT_JOINED;
     letter->event.u.client.client = customer->link->peer;
     world_send_broker(world, customer->link, letter);
     return customer;
 }
 
-static void plan_over(struct world *world, struct plan *plan)
+void customer_plan_over(struct world *world, struct plan *plan)
 {
     plan->over = true;
     world_check_over(world);
@@ -46,6 +51,8 @@ void customer_leave(struct world *world, struct customer *customer)
         return;
     }
     customer->here = false;
+    // In peace, or as one who is lost.
+    customer->link->bye = !world->options.mortal || world->closing || random_percent(&world->random, 50);
     world_cut(world, customer->link);
     for (uint32_t p = 0; p < world->plans; p++) {
         struct plan *plan = &world->plan[p];
@@ -60,7 +67,7 @@ void customer_leave(struct world *world, struct customer *customer)
             letter->customer = customer_join(world);
             world_post(world, letter, random_below(&world->random, 5000) + 1);
         } else {
-            plan_over(world, plan);
+            customer_plan_over(world, plan);
         }
     }
 }
@@ -110,7 +117,7 @@ static bool set_other(struct plan *plan)
     return plan->other->job != 0;
 }
 
-static void extend_later(struct world *world, struct customer *customer, struct plan *plan)
+void customer_extend_later(struct world *world, struct customer *customer, struct plan *plan)
 {
     struct letter *letter = letter_new(LETTER_EXTEND);
 
@@ -128,7 +135,7 @@ void customer_extend(struct world *world, struct letter *order)
     struct letter *letter;
 
     if (!order->customer->here || plan->over || plan->owner != order->customer->number ||
-        plan->extender != order->customer->number + 1) {
+        plan->extender != order->customer->number + 1 || plan->extends != plan->job) {
         return;
     }
     letter = letter_new(LETTER_TO_BROKER);
@@ -140,8 +147,9 @@ void customer_extend(struct world *world, struct letter *order)
     letter->event.u.extend.last = last;
     world_send_broker(world, order->customer->link, letter);
     plan->sent += count;
+    plan->last_sent = plan->last_sent || last;
     if (!last) {
-        extend_later(world, order->customer, plan);
+        customer_extend_later(world, order->customer, plan);
     }
 }
 
@@ -150,22 +158,25 @@ static void extend_begin(struct world *world, struct customer *customer, struct 
 {
     struct sched_job info;
 
-    if (plan->piece == 0 || plan->extender == customer->number + 1) {
+    if (plan->piece == 0 || (plan->extender == customer->number + 1 && plan->extends == plan->job)) {
         return;
     }
+    plan->extends = plan->job;
     plan->extender = customer->number + 1;
-    plan->sent = sched_job_info(world->sched, plan->job, &info) == 0 && info.layers > 0 ? info.layers
-                                                                                        : layers_of(plan);
-    extend_later(world, customer, plan);
+    plan->sent = layers_of(plan);
+    if (world->sched != NULL && sched_job_info(world->sched, plan->job, &info) == 0 && info.layers > 0) {
+        plan->sent = info.layers;
+    }
+    plan->safe = plan->sent;
+    customer_extend_later(world, customer, plan);
 }
 
 void customer_submit(struct world *world, struct letter *order)
 {
     struct plan *plan = &world->plan[order->number];
-    struct letter *letter;
 
     if (!order->customer->here && !plan->submitted) {
-        plan_over(world, plan); // left before it came to that
+        customer_plan_over(world, plan); // left before it came to that
     }
     if (!order->customer->here || plan->over) {
         return;
@@ -175,7 +186,7 @@ void customer_submit(struct world *world, struct letter *order)
 
         if (plan->other->over) {
             plan->rejected = true; // it never came to that
-            plan_over(world, plan);
+            customer_plan_over(world, plan);
             free(later);
             return;
         }
@@ -187,17 +198,23 @@ void customer_submit(struct world *world, struct letter *order)
     plan->submitted = true;
     plan->ended = false;
     plan->owner = order->customer->number;
-    letter = letter_new(LETTER_TO_BROKER);
+    customer_say_submit(world, order->customer, plan);
+    whim_later(world, order->customer);
+}
+
+void customer_say_submit(struct world *world, struct customer *customer, struct plan *plan)
+{
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+
     letter->event.type = EVENT_SUBMIT;
-    letter->event.u.submit.client = order->customer->link->peer;
+    letter->event.u.submit.client = customer->link->peer;
     letter->event.u.submit.key_lo = plan->key;
     letter->event.u.submit.graph = slice_of(plan, 0, plan->piece > 0 ? plan->piece : layers_of(plan));
     letter->event.u.submit.open = plan->piece > 0;
     letter->event.u.submit.detached = plan->detached;
     letter->event.u.submit.priority = plan->priority;
     letter->event.u.submit.failures_max = plan->failures_max;
-    world_send_broker(world, order->customer->link, letter);
-    whim_later(world, order->customer);
+    world_send_broker(world, customer->link, letter);
 }
 
 static struct plan *plan_of(struct world *world, const struct customer *customer)
@@ -331,7 +348,7 @@ void customer_whim(struct world *world, struct customer *customer)
         customer_leave(world, customer);
     } else if (what < 3 && plan->job != 0) {
         plan->cancelled = true;
-        send(world, customer, EVENT_CANCEL, plan->job);
+        customer_say(world, customer, EVENT_CANCEL, plan->job);
     } else if (what < 5 && plan->job != 0) {
         cancel_some(world, customer, plan);
         whim_later(world, customer);
@@ -363,9 +380,9 @@ static void finish(struct world *world, struct customer *customer, struct plan *
 {
     // Without this the job goes when the customer leaves, unless it is detached.
     if (plan->detached || random_percent(&world->random, 70)) {
-        send(world, customer, EVENT_FREE, plan->job);
+        customer_say(world, customer, EVENT_FREE, plan->job);
     }
-    plan_over(world, plan);
+    customer_plan_over(world, plan);
 }
 
 static void hears_rejected(struct world *world, struct customer *customer, const struct sched_action *action)
@@ -382,7 +399,7 @@ static void hears_rejected(struct world *world, struct customer *customer, const
         plan->rejected = true;
         // A job that was refused more layers ends, and says so.
         if (action->range.job == 0) {
-            plan_over(world, plan);
+            customer_plan_over(world, plan);
         }
     }
 }
@@ -406,6 +423,10 @@ static bool may_fail(const struct world *world, const struct plan *plan, const s
 {
     if (action->state == JOB_CANCELLED) {
         return plan->cancelled;
+    }
+    // A refusal that was not written down is an end after a restart.
+    if (world->options.mortal && plan->other != NULL && action->code == ENOENT) {
+        return true;
     }
     // It was refused more layers, whether or not that was heard.
     if (plan->rejected || (plan->other != NULL && plan->piece > 0 && action->code == ENOENT)) {
@@ -475,6 +496,11 @@ void customer_hears(struct world *world, struct customer *customer, const struct
         plan->owner != customer->number) {
         return; // taken over
     }
+    if (plan != NULL && action->type == ACTION_REJECTED && action->code == ENOENT && action->key_lo == 0 &&
+        customer->here) {
+        customer_gone(world, customer, plan);
+        return;
+    }
     if (customer->here && action->type == ACTION_REJECTED) {
         hears_rejected(world, customer, action);
         return;
@@ -507,6 +533,7 @@ void customer_hears(struct world *world, struct customer *customer, const struct
     } else if (action->type == ACTION_JOB_ENDED) {
         hears_end(world, customer, plan, action);
     } else if (action->type == ACTION_ACCEPTED) {
+        plan->accepted = customer->number + 1;
         extend_begin(world, customer, plan);
     }
 }
@@ -552,7 +579,7 @@ void customer_result_over(struct world *world, struct letter *letter)
         world_fail(world, "t%u.%u has the wrong value", l, i);
     }
     plan->got[l][i] = true;
-    if (random_percent(&world->random, 20)) {
+    if ((!world->options.mortal || world->frees) && random_percent(&world->random, 20)) {
         struct task_range *range = malloc(sizeof(*range));
         struct letter *release = letter_new(LETTER_TO_BROKER);
 
@@ -565,6 +592,7 @@ void customer_result_over(struct world *world, struct letter *letter)
         release->event.u.job.job = plan->job;
         release->event.u.job.ranges = 1;
         release->event.u.job.range = range;
+        plan->freed[l][i] = true;
         world_send_broker(world, customer->link, release);
     }
     if (plan->ended && has_all(plan, plan->got)) {

@@ -135,8 +135,15 @@ static void set_offer(const struct host *host, struct sched_event *event)
 void host_connect(struct world *world, struct host *host)
 {
     static const char *const name[] = {"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen"};
-    struct letter *letter = letter_new(LETTER_TO_BROKER);
+    struct letter *letter;
 
+    if (world->down) {
+        letter = letter_new(LETTER_HOST_CONNECT);
+        letter->host = host;
+        world_post(world, letter, random_below(&world->random, 2000) + 1);
+        return;
+    }
+    letter = letter_new(LETTER_TO_BROKER);
     host->link = world_link(world);
     host->link->host = host;
     host->link->peer = world->next_peer++;
@@ -145,6 +152,7 @@ void host_connect(struct world *world, struct host *host)
     letter->event.u.joined.threads = host->threads;
     letter->event.u.joined.shared_files = host->shared;
     letter->event.u.joined.name = name[host->number % 8];
+    letter->event.u.joined.incarnation = host->number + 1;
     set_offer(host, &letter->event);
     world_send_broker(world, host->link, letter);
     if (host->leaving) {
@@ -298,7 +306,8 @@ static void run_next(struct world *world, struct host *host, struct run *run)
             say_range(run, AGENT_TASKS_SKIPPED, &task->key);
             continue;
         }
-        plan->runs[task->key.layer][task->key.index]++;
+        // In a mortal world, what is over may be done once more before that is known.
+        plan->runs[task->key.layer][task->key.index] += world->options.mortal && plan->over ? 0 : 1;
         task->begun = true;
         uint8_t fails = plan->fails[task->key.layer][task->key.index];
 
@@ -725,8 +734,16 @@ static void step(struct world *world, struct host *host, const struct agent_even
     if (world->options.trace != NULL) {
         trace(world, host, events, count);
     }
+    bool full = false;
     for (size_t at = 0; at < host->actions.count;) {
+        full = full || host->actions.action[at].full;
         at += act(world, host, at);
+    }
+    for (size_t k = 0; k < count && !full && world->options.mortal; k++) {
+        if (events[k].type == AGENT_CONNECTED) { // there is nothing here
+            host->actions.count = 0;
+            advertise(world, host, 0);
+        }
     }
 }
 

@@ -9,7 +9,7 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
-enum { WIDE_SEEDS = 1000000, ROT_SEEDS = 3000000 };
+enum { WIDE_SEEDS = 1000000, MORTAL_SEEDS = 2000000, ROT_SEEDS = 3000000 };
 
 static int usage(FILE *out, int code)
 {
@@ -23,6 +23,7 @@ static int usage(FILE *out, int code)
 }
 
 static uint64_t running; // the seed
+static struct world_counts counts;
 
 // The checks of the cores abort without knowing in which world they are.
 static void say_seed(int number)
@@ -39,8 +40,10 @@ static void run(uint64_t seed, FILE *trace)
     struct world_options options = {.seed = seed,
                                     .faults = seed % 4 != 0,
                                     .wide = seed >= WIDE_SEEDS,
+                                    .mortal = seed >= MORTAL_SEEDS && seed < ROT_SEEDS,
                                     .rot = seed >= ROT_SEEDS,
-                                    .trace = trace};
+                                    .trace = trace,
+                                    .counts = &counts};
 
     running = seed;
     world_run(&options);
@@ -63,6 +66,11 @@ int main(int argc, char **argv)
             run(seed, NULL);
         }
         printf("%" PRIu64 " worlds, all well\n", last - first + 1);
+        if (counts.deaths > 0) {
+            printf("%" PRIu64 " deaths of brokers, which lost %" PRIu64 " entries of their ledgers; of %" PRIu64
+                   " tasks that were begun, %" PRIu64 " had been before\n",
+                   counts.deaths, counts.lost, counts.runs, counts.more);
+        }
         return 0;
     }
     if (argc == 2 && strcmp(argv[1], "--golden") == 0) {

@@ -242,6 +242,7 @@ void plan_finish(struct plan *plan)
     plan->runs = zeros(plan, layers, sizeof(uint32_t *));
     plan->said = zeros(plan, layers, sizeof(bool *));
     plan->got = zeros(plan, layers, sizeof(bool *));
+    plan->freed = zeros(plan, layers, sizeof(bool *));
     plan->fails = zeros(plan, layers, sizeof(uint8_t *));
     plan->failed = zeros(plan, layers, sizeof(uint8_t *));
     plan->doomed = zeros(plan, layers, sizeof(bool *));
@@ -253,6 +254,7 @@ void plan_finish(struct plan *plan)
         plan->runs[l] = zeros(plan, tasks, sizeof(uint32_t));
         plan->said[l] = zeros(plan, tasks, sizeof(bool));
         plan->got[l] = zeros(plan, tasks, sizeof(bool));
+        plan->freed[l] = zeros(plan, tasks, sizeof(bool));
         plan->fails[l] = zeros(plan, tasks, sizeof(uint8_t));
         plan->failed[l] = zeros(plan, tasks, sizeof(uint8_t));
         plan->doomed[l] = zeros(plan, tasks, sizeof(bool));

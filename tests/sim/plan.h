@@ -24,6 +24,7 @@ struct plan {
     uint32_t failures_max;
     uint8_t **fails;  // how many attempts of a task fail; FAILS_ALWAYS
     uint8_t **failed; // how many have
+    bool **freed;     // by who has it
     bool **doomed;    // fails always, or needs one that does
     bool has_poison;  // a needed task fails always
     // One task that always takes its worker along; layer UINT32_MAX: none.
@@ -37,7 +38,12 @@ struct plan {
     const struct plan *other; // whose partitions it needs; NULL: it needs none
     uint32_t piece;           // layers that it is submitted with; more come later.  0: all
     uint32_t sent;            // layers that were sent
+    uint32_t safe;            // and will not get lost any more
+    bool last_sent;           // that no more come
+    uint32_t accepted;        // by whom that was heard, plus one
+    uint64_t had_at;          // when the broker last knew that
     uint32_t extender;        // the customer that sends them, plus one
+    uint32_t extends;         // the job that they are for
     bool rejected;
     uint32_t keeps; // that were asked for
 };

@@ -120,6 +120,8 @@ struct link *world_link(struct world *world)
     struct link *link = must(calloc(1, sizeof(*link)));
 
     link->up = true;
+    link->life = world->life;
+    link->gate_last = &link->gate;
     link->to_broker = link->from_broker = world->now;
     world->link[world->links++] = link;
     return link;
@@ -147,7 +149,7 @@ void world_cut(struct world *world, struct link *link)
         return;
     }
     link->up = false;
-    if (!link->broker_knows) {
+    if (!link->broker_knows && !link->heard) {
         return;
     }
     letter = letter_new(LETTER_TO_BROKER);
@@ -159,7 +161,9 @@ void world_cut(struct world *world, struct link *link)
     } else {
         letter->event.type = EVENT_CLIENT_LEFT;
         letter->event.u.client.client = link->peer;
+        letter->event.u.client.on_purpose = link->bye;
     }
+    letter->about = world->options.mortal ? link : NULL;
     letter->event.now_us = 0;
     world_post(world, letter, world_delay(world) * (random_percent(&world->random, 20) ? 20 : 1));
 }

@@ -53,7 +53,9 @@ static void chaos(struct world *world)
     struct host *host = pick_host(world);
     uint32_t what = random_below(&world->random, 10);
 
-    if (world->options.rot && host != NULL && random_percent(&world->random, 40)) {
+    if (world->options.mortal && mortal_chaos(world)) {
+        // That is enough.
+    } else if (world->options.rot && host != NULL && random_percent(&world->random, 40)) {
         host_rot(world, host);
     } else if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
         host_leave(world, host);
@@ -92,8 +94,31 @@ static void rescue(struct world *world)
     for (uint32_t h = 0; h < world->hosts; h++) {
         fine = fine || (world->host[h]->alive && world->host[h]->shared && is_able(world->host[h]));
     }
-    if (!fine && world->hosts < HOSTS_MAX && !world->closing) {
+    // What was over may be done once more by a broker that was not told.
+    if (!fine && world->hosts < HOSTS_MAX && (world->options.mortal || !world->closing)) {
         host_start(world, (1 << PLAN_FILES) - 1, true, true);
+    }
+}
+
+// What there is to say of those that are not over.
+static void say_jobs(const struct world *world)
+{
+    for (uint32_t p = 0; p < world->plans; p++) {
+        const struct plan *plan = &world->plan[p];
+        struct sched_job info;
+
+        if (plan->over) {
+            continue;
+        }
+        fprintf(stderr, "plan %u of customer %u%s%s%s%s: ", p, plan->owner, plan->submitted ? "" : ", not submitted",
+                plan->detached ? ", detached" : "", plan->piece > 0 ? ", growing" : "", plan->ended ? ", done" : "");
+        if (sched_job_info(world->sched, plan->job, &info) == 0) {
+            fprintf(stderr, "j%u in state %d, client %u, %u layers, %" PRIu64 " of %" PRIu64 " tasks done%s%s\n",
+                    plan->job, (int)info.state, info.client, info.layers, info.done, info.tasks,
+                    info.waiting[0] != '\0' ? ": " : "", info.waiting);
+        } else {
+            fprintf(stderr, "no job %u\n", plan->job);
+        }
     }
 }
 
@@ -101,17 +126,18 @@ static void tick(struct world *world)
 {
     struct letter *letter;
 
-    if (world->closing) {
+    if (world->closing && (!world->options.mortal || mortal_is_over(world))) {
         return;
     }
     if (world->now > END_OF_TIME) {
+        say_jobs(world);
         world_fail(world, "a job neither ends nor goes on");
     }
     if (world->now >= world->chaos_until) {
         rescue(world);
     }
     for (uint32_t h = 0; h < world->hosts; h++) {
-        if (world->host[h]->alive) {
+        if (world->host[h]->alive && !world->host[h]->paused) {
             host_tick(world, world->host[h]);
         }
     }
@@ -133,6 +159,7 @@ void world_check_over(struct world *world)
     if (!world->closing) {
         // What they have still sent arrives before they go.
         world->closing = true;
+        world->closing_at = world->now;
         for (uint32_t c = 0; c < world->customers; c++) {
             struct letter *letter = letter_new(LETTER_LEAVE);
 
@@ -140,14 +167,21 @@ void world_check_over(struct world *world)
             world_post(world, letter, LEAVE_AFTER_US);
         }
         // A detached job whose client left before its last word got through waits for anybody.
-        for (uint32_t job = 1; job < JOBS_MAX && world->job_plan[job] != 0; job++) {
+        for (uint32_t job = 1; job < JOBS_MAX; job++) {
             struct letter *letter;
 
+            if (world->job_plan[job] == 0) {
+                continue;
+            }
             for (uint32_t n = world->plan[world->job_plan[job] - 1].keeps; n > 0; n--) {
                 letter = letter_new(LETTER_TO_BROKER);
                 letter->event.type = EVENT_KEEP;
+                letter->event.u.attach.client = FIRST_CUSTOMER;
                 letter->event.u.attach.job = job;
                 world_post(world, letter, 2 * LEAVE_AFTER_US);
+            }
+            if (world->options.mortal) {
+                continue; // there it has an end by itself
             }
             letter = letter_new(LETTER_TO_BROKER);
 
@@ -158,10 +192,13 @@ void world_check_over(struct world *world)
     }
 }
 
-static void handle(struct world *world, struct letter *letter)
+void world_handle(struct world *world, struct letter *letter)
 {
     bool arrives = letter->link == NULL || letter->link->up;
 
+    if (host_misses(world, letter)) {
+        return;
+    }
     switch (letter->type) {
     case LETTER_TO_BROKER:
         // What the broker finds out by itself has no link.
@@ -238,6 +275,9 @@ static void handle(struct world *world, struct letter *letter)
     case LETTER_TICK:
         tick(world);
         break;
+    default:
+        mortal_handle(world, letter);
+        break;
     }
     letter_free(letter);
 }
@@ -283,7 +323,7 @@ static void check_left_overs(struct world *world)
                        mine.queued, mine.running, mine.partitions, host->store.count);
         }
     }
-    for (uint32_t p = 0; p < world->plans && !world->options.faults; p++) {
+    for (uint32_t p = 0; p < world->plans && !world->options.faults && !world->options.mortal; p++) {
         const struct plan *plan = &world->plan[p];
         bool again = runs_again(world, plan);
 
@@ -349,6 +389,11 @@ static void begin(struct world *world)
     options.queue_depth = world->depth;
     options.attempts_max = world->killers ? 3 : 1000;
     options.progress_us = 2000;
+    if (world->options.mortal) {
+        world->sched_options = options;
+        mortal_begin(world);
+        options = world->sched_options;
+    }
     world->sched = must(sched_create(&options));
     sched_actions_init(&world->actions);
     for (uint32_t h = random_between(random, faults ? 0 : 1, 5); h > 0; h--) {
@@ -363,6 +408,7 @@ static void begin(struct world *world)
 
 static void end(struct world *world)
 {
+    mortal_end(world);
     sched_destroy(world->sched);
     sched_actions_fini(&world->actions);
     for (uint32_t h = 0; h < world->hosts; h++) {
@@ -390,11 +436,14 @@ void world_run(const struct world_options *options)
         struct letter *letter = world_next(world);
 
         world->now = letter->at;
-        handle(world, letter);
+        world_handle(world, letter);
     }
     if (!world->closing) {
         world_fail(world, "nothing happens any more");
     }
     check_left_overs(world);
+    if (world->options.mortal) {
+        mortal_check(world);
+    }
     end(world);
 }

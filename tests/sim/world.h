@@ -8,6 +8,7 @@
 
 #include "broker/core/sched.h"
 #include "proto/map.h"
+#include "tests/sim/ledger.h"
 #include "tests/sim/plan.h"
 #include "worker/core/agent.h"
 
@@ -15,9 +16,10 @@ enum {
     HOSTS_MAX = 256,
     PLANS_MAX = 16,
     CUSTOMERS_MAX = 32,
-    LINKS_MAX = 1024,
-    JOBS_MAX = 256,
-    FIRST_CUSTOMER = 1000
+    LINKS_MAX = 4096,
+    JOBS_MAX = 1024,
+    FIRST_CUSTOMER = 1000,
+    FIRST_RETURN = 100000, // peer numbers of customers that come back
 };
 
 // A session: in order both ways, all that is under way is lost with it.
@@ -29,6 +31,10 @@ struct link {
     uint64_t to_broker, from_broker; // when the last letter arrives
     struct host *host;
     struct customer *customer;
+    // In mortal worlds.
+    uint32_t life;                     // of the broker
+    bool heard, left;                  // the broker has read that it joined; that it is gone
+    struct letter *gate, **gate_last; // read, and waiting for what was written before to be durable
 };
 
 struct step { // a task of a bundle
@@ -67,6 +73,8 @@ struct host {
     struct agent_actions actions;
     struct agent_event *later; // for the agent's next step
     size_t later_count;
+    bool paused;
+    struct letter *missed, **missed_last; // meanwhile
 };
 
 struct customer {
@@ -95,6 +103,14 @@ enum letter_type {
     LETTER_LEAVE,
     LETTER_CHAOS,
     LETTER_TICK,
+    // In mortal worlds.
+    LETTER_BROKER_DIES,
+    LETTER_BROKER_STARTS,
+    LETTER_COMMIT,
+    LETTER_EXTENDED, // to a customer: so many layers are safe
+    LETTER_CUSTOMER_CUT_OFF,
+    LETTER_CUSTOMER_CONNECT,
+    LETTER_HOST_GOES_ON,
 };
 
 struct letter {
@@ -112,6 +128,10 @@ struct letter {
     uint32_t number;
     bool good;
     uint64_t value;
+    struct letter *next;
+    struct link *about; // what the broker finds out by itself
+    bool read;          // by the broker, which heeds it even though its link has been cut since
+    size_t waits_for;   // entries of the ledger
 };
 
 struct world_options {
@@ -119,7 +139,16 @@ struct world_options {
     bool faults;
     bool wide; // jobs that grow and read others, demands, workers that leave, jobs that are kept
     bool rot;  // partitions are damaged where they are held
+    bool mortal; // the broker dies and comes back
     FILE *trace;
+    struct world_counts *counts; // NULL: not asked for
+};
+
+// Of all worlds that were run.
+struct world_counts {
+    uint64_t deaths;     // of brokers
+    uint64_t lost;       // entries of their ledgers that were cut off
+    uint64_t runs, more; // tasks that were begun; those that were begun again, without having failed
 };
 
 struct world {
@@ -149,6 +178,18 @@ struct world {
     bool killers;
     bool closing; // all jobs are over
     uint64_t steps;
+    // In mortal worlds.
+    struct sched_options sched_options;
+    struct ledger ledger;
+    bool down;
+    bool frees; // single results
+    uint32_t life;
+    uint32_t next_client;
+    uint32_t commit; // number of the commit that is under way or due
+    bool committing; // somebody waits for it
+    size_t writing;
+    uint64_t closing_at;
+    struct letter *held;
 };
 
 // Makes a world from its seed, lets it run to its end, checks all.  Aborts when something
@@ -171,6 +212,7 @@ struct letter *letter_new(enum letter_type type);
 void letter_free(struct letter *letter);
 struct letter *world_next(struct world *world); // the first there is
 void world_post(struct world *world, struct letter *letter, uint64_t delay);
+void world_trace(struct world *world, const struct sched_event *events, size_t count);
 uint64_t world_delay(struct world *world);
 struct link *world_link(struct world *world);
 struct link *world_link_of(struct world *world, uint32_t peer);
@@ -181,8 +223,10 @@ void world_cut(struct world *world, struct link *link);
 struct plan *world_plan(struct world *world, uint32_t job);
 struct host *world_holder(struct world *world, uint32_t peer);
 void world_check_over(struct world *world);
+void world_handle(struct world *world, struct letter *letter);
 
 void broker_hears(struct world *world, struct letter *letter); // read when its turn is due
+void broker_reads(struct world *world, struct letter *letter); // the same, past the gate
 void broker_turn(struct world *world);
 
 void host_start(struct world *world, unsigned files, bool shared, bool able);
@@ -197,6 +241,29 @@ void host_fetch_over(struct world *world, struct letter *letter);
 void host_rot(struct world *world, struct host *host);
 void host_free(struct host *host);
 uint64_t host_value(const struct host *host, struct task_key key); // 0: not there
+
+bool host_misses(struct world *world, struct letter *letter); // it is paused: will read that later
+
+// Mortal worlds.
+void mortal_begin(struct world *world);
+void mortal_check(const struct world *world);
+void mortal_end(struct world *world);
+bool mortal_chaos(struct world *world); // true: something happened
+bool mortal_is_over(const struct world *world);
+void mortal_handle(struct world *world, struct letter *letter);
+bool mortal_gate(struct world *world, struct letter *letter); // it waits for the disk, or for one that does
+void mortal_reads(struct world *world, const struct letter *letter);
+void mortal_hold(struct world *world, struct letter *letter); // sent when what was written is durable
+void mortal_step_over(struct world *world, const struct sched_event *events, size_t count);
+void customer_extended(struct world *world, const struct letter *letter);
+void customer_gone(struct world *world, struct customer *customer, struct plan *plan);
+void customer_not_heard(struct world *world, struct customer *customer); // the broker is not there
+void customer_cut_off(struct world *world, struct letter *letter);
+void customer_connect(struct world *world, struct customer *customer);
+void customer_say(struct world *world, struct customer *customer, enum sched_event_type type, uint32_t job);
+void customer_say_submit(struct world *world, struct customer *customer, struct plan *plan);
+void customer_extend_later(struct world *world, struct customer *customer, struct plan *plan);
+void customer_plan_over(struct world *world, struct plan *plan);
 
 struct customer *customer_join(struct world *world);
 void customer_leave(struct world *world, struct customer *customer);

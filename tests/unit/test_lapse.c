@@ -167,6 +167,35 @@ static void test_kept_jobs_do_not_lapse(void **state)
     play_end(&play);
 }
 
+// Detached, and more was to come, but nobody is left who would bring it.
+static void test_growing_job_that_nobody_has(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    join(&play, 1, 1, true);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.client = CLIENT;
+    event.u.submit.detached = event.u.submit.open = true;
+    event.u.submit.graph = build_graph(&build);
+    assert_int_equal(step(&play, &event), 0);
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
+    later(&play, 2 * TTL_US); // there is something left to do
+    assert_int_equal(counts(&play).jobs, 1);
+    done(&play, 1, 1, 0, 0, 4);
+    later(&play, TTL_US - 1);
+    assert_int_equal(counts(&play).jobs, 1);
+    later(&play, 1);
+    assert_int_equal(counts(&play).jobs, 0);
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT);
+    build_fini(&build);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -174,6 +203,7 @@ int main(void)
         cmocka_unit_test(test_goodbye_gives_up_at_once),
         cmocka_unit_test(test_results_lapse_after_the_last_look),
         cmocka_unit_test(test_kept_jobs_do_not_lapse),
+        cmocka_unit_test(test_growing_job_that_nobody_has),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -519,6 +519,53 @@ static void test_layers_that_are_sent_again(void **state)
     play_end(&play);
 }
 
+// Kept and given back before: its client was there then, and may come back.
+static void test_names_that_were_given_back(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    restore_submit(&play, &build, 1, false);
+    for (int keep = 1; keep >= 0; keep--) {
+        struct sched_event event = event_of(&play, EVENT_KEEP);
+
+        event.u.attach.job = 1;
+        event.u.attach.keep = keep == 1;
+        assert_int_equal(step(&play, &event), 0);
+    }
+    assert_int_equal(counts(&play).jobs, 1);
+    attach(&play, 1);
+    later(&play, 2 * RECOVER_US);
+    assert_int_equal(counts(&play).jobs, 1);
+    free_job(&play, 1);
+    attach(&play, 1);
+    assert_true(said(&play, "c1000: rejected: there is no job 1 (it may have ended and been forgotten)"));
+    build_fini(&build);
+    play_end(&play);
+}
+
+// A result of it was lost, and could not be made again: it has two ends, of which the last one counts.
+static void test_job_that_failed_after_it_was_done(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    restore_submit(&play, &build, 1, true);
+    restore_job(&play, 1, JOB_DONE, false);
+    restore_job(&play, 1, JOB_FAILED, false);
+    attach(&play, 1);
+    assert_true(said(&play, "c1000: j1 is failed: no such column (t0.3 at ant)"));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_owner_that_leaves_hands_over(void **state)
 {
     struct play play;
@@ -563,6 +610,8 @@ int main(void)
         cmocka_unit_test(test_ended_job_without_what_it_read),
         cmocka_unit_test(test_orphans_have_as_long_as_workers),
         cmocka_unit_test(test_layers_that_are_sent_again),
+        cmocka_unit_test(test_names_that_were_given_back),
+        cmocka_unit_test(test_job_that_failed_after_it_was_done),
         cmocka_unit_test(test_owner_that_leaves_hands_over),
     };
 

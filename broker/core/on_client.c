@@ -242,6 +242,25 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
+static bool is_same_layer(const Dray__Layer *a, const Dray__Layer *b)
+{
+    return a->tasks == b->tasks && a->n_input == b->n_input && a->op.len == b->op.len &&
+           (a->op.len == 0 || memcmp(a->op.data, b->op.data, a->op.len) == 0);
+}
+
+// Layers that come again are those that are there: another client may have had the job meanwhile.
+static int check_known(const struct job *job, uint32_t first, const Dray__Graph *graph, struct error *err)
+{
+    for (uint32_t l = first; l < job->layers && l - first < graph->n_layer; l++) {
+        if (!is_same_layer(graph->layer[l - first], job->layer[l]->graph)) {
+            return error_set(err, EINVAL,
+                             "layer %u of job %u is there already, and another one; has another client extended it?",
+                             l, job->number);
+        }
+    }
+    return 0;
+}
+
 static int extend(struct job *job, const struct sched_event *event, struct error *err)
 {
     const Dray__Graph *graph = event->u.extend.graph;
@@ -257,6 +276,10 @@ static int extend(struct job *job, const struct sched_event *event, struct error
     // Sent again by a client that could not know whether they had come.
     known = job->layers - event->u.extend.first_layer;
     if (graph != NULL && known > 0) {
+        rc = check_known(job, event->u.extend.first_layer, graph, err);
+        if (rc < 0) {
+            return rc;
+        }
         rest.n_layer = graph->n_layer > known ? graph->n_layer - known : 0;
         rest.layer = graph->layer + known;
         graph = rest.n_layer > 0 ? &rest : NULL;
@@ -309,6 +332,10 @@ int on_attach(struct sched *sched, const struct sched_event *event)
     struct client *client = client_find(sched, event->u.attach.client);
     struct job *job = client_job(sched, event->u.attach.job);
 
+    if (event->u.attach.client == 0 && job != NULL) { // restored
+        job->detached = job->detached || event->u.attach.detach;
+        lapse_restored(job);
+    }
     if (client == NULL) {
         return 0;
     }

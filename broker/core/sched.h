@@ -175,7 +175,7 @@ struct sched_event {
         struct {
             uint32_t client, job;
             bool again;  // ATTACH: not when another client has it
-            bool detach; // ATTACH: from now on it goes on without a client
+            bool detach; // ATTACH: from now on it goes on without a client (with client 0: restored)
             bool keep;   // KEEP: false takes it back.  As often as it was kept
         } attach;        // attach and keep
         struct {

@@ -509,11 +509,64 @@ static void test_layers_that_are_sent_again(void **state)
     assert_int_equal(info.layers, 4);
     extend(&play, CLIENT, &all, 1, true); // has got its last one
     assert_null(find(&play, ACTION_REJECTED, CLIENT));
+    assert_null(find(&play, ACTION_REJECTED, CLIENT));
     join(&play, 1, 4, true);
     for (uint32_t l = 0; l < 4; l++) {
         done(&play, 1, 1, l, 0, 1);
     }
     assert_true(said(&play, "c1000: j1 is done"));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
+static void test_layers_of_another_client(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    Dray__Graph first, more, other;
+
+    (void)state;
+    begin(&play);
+    build_init(&build);
+    build_wanted(&build, build_layer(&build, 1));
+    build_wanted(&build, build_layer(&build, 1));
+    build_wanted(&build, build_layer(&build, 2));
+    first = slice(&build, 0, 1);
+    more = slice(&build, 1, 1);
+    other = slice(&build, 2, 1);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.number = 1;
+    event.u.submit.open = true;
+    event.u.submit.graph = &first;
+    assert_int_equal(step(&play, &event), 0);
+    attach(&play, 1);
+    extend(&play, CLIENT, &more, 1, false);
+    extend(&play, CLIENT, &other, 1, false);
+    assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "another client"));
+    assert_non_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
+static void test_job_that_was_detached(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    restore_submit(&play, &build, 1, false);
+    event = event_of(&play, EVENT_ATTACH);
+    event.u.attach.job = 1;
+    event.u.attach.detach = true;
+    assert_int_equal(step(&play, &event), 0);
+    later(&play, 2 * RECOVER_US);
+    assert_int_equal(counts(&play).jobs, 1);
     free_job(&play, 1);
     build_fini(&build);
     play_end(&play);
@@ -610,6 +663,8 @@ int main(void)
         cmocka_unit_test(test_ended_job_without_what_it_read),
         cmocka_unit_test(test_orphans_have_as_long_as_workers),
         cmocka_unit_test(test_layers_that_are_sent_again),
+        cmocka_unit_test(test_layers_of_another_client),
+        cmocka_unit_test(test_job_that_was_detached),
         cmocka_unit_test(test_names_that_were_given_back),
         cmocka_unit_test(test_job_that_failed_after_it_was_done),
         cmocka_unit_test(test_owner_that_leaves_hands_over),

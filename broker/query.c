@@ -68,6 +68,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
     cluster.has_cpu_us = cluster.has_core_us = true;
     cluster.cpu_us = cpu_us();
     cluster.core_us = broker->core_ns / 1000;
+    cluster.has_recomputed = true;
+    cluster.recomputed = counts.recomputed;
     sessions_send(broker->sessions, client, FRAME_CLUSTER, &cluster.base, NULL, 0);
     return 0;
 }

@@ -64,6 +64,7 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
 
         if (knows != NULL) {
             knows_set(knows->holds, layer->number);
+            layer->state[i] &= (uint8_t)~TASK_RAN; // what comes back has not been run again
             task_hold(layer, i, worker, bytes);
             return;
         }

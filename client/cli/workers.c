@@ -122,9 +122,14 @@ static int print_cluster(const Dray__Cluster *cluster, enum listing_format forma
     if (rc == 0 && format == LISTING_JSON) {
         putchar('\n');
     } else if (rc == 0) {
-        printf("%zu worker%s, %u job%s, %u client%s\n", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
+        printf("%zu worker%s, %u job%s, %u client%s", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
                cluster->jobs, cluster->jobs == 1 ? "" : "s", cluster->clients,
                cluster->clients == 1 ? "" : "s");
+        if (cluster->recomputed > 0) {
+            printf(", %" PRIu64 " task%s run again for what was lost", cluster->recomputed,
+                   cluster->recomputed == 1 ? "" : "s");
+        }
+        putchar('\n');
     }
     return rc;
 }

@@ -64,7 +64,6 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
 
         if (knows != NULL) {
             knows_set(knows->holds, layer->number);
-            layer->state[i] &= (uint8_t)~TASK_RAN; // what comes back has not been run again
             task_hold(layer, i, worker, bytes);
             return;
         }
@@ -257,6 +256,7 @@ int on_holding(struct sched *sched, const struct sched_event *event)
 {
     struct worker *worker = worker_find(sched, event->u.holding.worker);
     const uint64_t *bytes = event->u.holding.bytes;
+    uint64_t recomputed = sched->recomputed;
 
     if (worker == NULL) {
         return 0;
@@ -276,6 +276,7 @@ int on_holding(struct sched *sched, const struct sched_event *event)
         }
         bytes += range->count;
     }
+    sched->recomputed = recomputed; // what comes back has not been run again
     for (size_t k = 0; k < event->u.holding.gones; k++) {
         const struct task_range *range = &event->u.holding.gone[k];
         struct layer *layer = range_layer(sched, range);

@@ -9,70 +9,20 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "proto/frame.h"
-#include "proto/map.h"
 #include "worker/address.h"
-#include "worker/core/agent.h"
-#include "worker/encoding.h"
-#include "worker/exchange.h"
-#include "worker/executor.h"
+#include "worker/daemon_state.h"
 #include "worker/hello.h"
-#include "worker/layer.h"
-#include "worker/link.h"
-#include "worker/neighbour.h"
-#include "worker/report.h"
-#include "worker/sources.h"
-#include "worker/store/store.h"
 
 enum {
     TICK_MS = 50,
     FETCHES_MAX = 256,
     SOURCES_INTERVAL_MS = 3000,
-    HERE_MAX = 4096,      // instant tasks that the loop runs itself
-    HANDOVER_US = 300000, // what was made last is there for so long when its worker leaves
-};
-
-struct daemon {
-    struct daemon_options options;
-    struct loop *loop;
-    uint64_t incarnation;
-    uint64_t broker_incarnation; // of the last broker; 0: none yet
-    uint64_t epoch;              // counts brokers: work for an earlier one is of no interest
-    Dray__Hello hello;
-    struct arena hello_arena;
-
-    struct budget *budget;
-    struct store *store;
-    struct exchange *exchange;
-    struct executor *executor;
-    struct sources *sources;
-    struct source_files *files;
-    struct link *link;
-
-    struct agent *agent;
-    struct agent_actions actions;
-    struct layers layers;
-    struct neighbours neighbours;
-    struct report *report;
-    uint64_t damaged; // partitions that were not what they were made
-
-    // Events for the agent's next step, and what they point to.
-    struct agent_event *event;
-    size_t events, events_max;
-    struct arena arena;
-    bool stepping;
-
-    bool leaving;
-    uint64_t leave_us; // no longer than that
-    uint64_t idle_us;  // since when nothing runs; 0: something does
-
-    int outcome;
-    struct error why;
+    HERE_MAX = 4096, // instant tasks that the loop runs itself
 };
 
 // ---- events -----------------------------------------------------------------------
 
-static void give_up(struct daemon *daemon, int code, const char *why)
+void daemon_give_up(struct daemon *daemon, int code, const char *why)
 {
     if (daemon->outcome == 0) {
         daemon->outcome = error_set(&daemon->why, code, "%s", why);
@@ -80,7 +30,7 @@ static void give_up(struct daemon *daemon, int code, const char *why)
     loop_stop(daemon->loop);
 }
 
-static struct agent_event *add_event(struct daemon *daemon, enum agent_event_type type)
+struct agent_event *daemon_event(struct daemon *daemon, enum agent_event_type type)
 {
     struct agent_event *event;
 
@@ -89,7 +39,7 @@ static struct agent_event *add_event(struct daemon *daemon, enum agent_event_typ
 
         event = realloc(daemon->event, max * sizeof(*event));
         if (event == NULL) {
-            give_up(daemon, ENOMEM, "out of memory");
+            daemon_give_up(daemon, ENOMEM, "out of memory");
             return NULL;
         }
         daemon->event = event;
@@ -103,7 +53,7 @@ static struct agent_event *add_event(struct daemon *daemon, enum agent_event_typ
 static void add_task_event(struct daemon *daemon, enum agent_event_type type, struct task_key key, int code,
                            const char *text, uint64_t busy_ns)
 {
-    struct agent_event *event = add_event(daemon, type);
+    struct agent_event *event = daemon_event(daemon, type);
 
     if (event != NULL) {
         event->u.task.key = key;
@@ -118,7 +68,7 @@ static void add_task_event(struct daemon *daemon, enum agent_event_type type, st
 static void add_range_event(struct daemon *daemon, enum agent_event_type type,
                             const struct agent_range *range, uint64_t busy_ns)
 {
-    struct agent_event *event = add_event(daemon, type);
+    struct agent_event *event = daemon_event(daemon, type);
 
     if (event != NULL) {
         event->u.range.range = *range;
@@ -139,7 +89,7 @@ static void fail_bundle(struct daemon *daemon, const struct agent_action *action
                            text, 0);
         }
     }
-    event = add_event(daemon, AGENT_BUNDLE_OVER);
+    event = daemon_event(daemon, AGENT_BUNDLE_OVER);
     if (event != NULL) {
         event->u.bundle = action->bundle;
     }
@@ -209,7 +159,22 @@ static void report_failure(struct daemon *daemon, const struct agent_action *act
     const struct layer *layer = layers_get(&daemon->layers, action->u.key.job, action->u.key.layer);
 
     if (report_failed(daemon->report, action, layer == NULL ? "?" : layer->name, daemon->options.name) != 0) {
-        give_up(daemon, ENOMEM, "out of memory");
+        daemon_give_up(daemon, ENOMEM, "out of memory");
+    }
+}
+
+void daemon_drop(struct daemon *daemon, const struct agent_range *range)
+{
+    store_drop(daemon->store, &(struct store_key){range->job, range->layer, range->first}, range->count);
+}
+
+// Nobody asks for its partitions any more: what waits for those who do goes as well.
+static void drop_layer(struct daemon *daemon, const struct agent_range *layer)
+{
+    struct agent_range range;
+
+    while (leave_take(&daemon->leave, layer->job, layer->layer, &range)) {
+        daemon_drop(daemon, &range);
     }
 }
 
@@ -233,9 +198,12 @@ static void act(struct daemon *daemon, const struct agent_action *action)
         fetch_partition(daemon, action);
         break;
     case AGENT_FREE:
-        store_drop(daemon->store, &(struct store_key){range->job, range->layer, range->first}, range->count);
+        if (!leave_later(&daemon->leave, monotonic_us(), range)) {
+            daemon_drop(daemon, range);
+        }
         break;
     case AGENT_FREE_LAYER:
+        drop_layer(daemon, range);
         layers_drop(&daemon->layers, range->job, range->layer);
         break;
     case AGENT_REPORT_FAILED:
@@ -248,7 +216,7 @@ static void act(struct daemon *daemon, const struct agent_action *action)
         // fall through
     default:
         if (report_add(daemon->report, action) != 0) {
-            give_up(daemon, ENOMEM, "out of memory");
+            daemon_give_up(daemon, ENOMEM, "out of memory");
         }
         break;
     }
@@ -257,7 +225,7 @@ static void act(struct daemon *daemon, const struct agent_action *action)
 static void take_outcomes(struct daemon *daemon);
 
 // Steps the agent through the gathered events, and those that its actions make at once.
-static int step(struct daemon *daemon, struct error *err)
+int daemon_step(struct daemon *daemon, struct error *err)
 {
     int rc = 0;
 
@@ -300,176 +268,16 @@ static int step(struct daemon *daemon, struct error *err)
 }
 
 // Where there is no message to blame.
-static void step_alone(struct daemon *daemon)
+void daemon_step_alone(struct daemon *daemon)
 {
     struct error err = {0};
-    int rc = step(daemon, &err);
+    int rc = daemon_step(daemon, &err);
 
     if (rc == -EPROTO) {
         link_restart(daemon->link, err.text);
     } else if (rc != 0) {
-        give_up(daemon, -rc, err.text);
+        daemon_give_up(daemon, -rc, err.text);
     }
-}
-
-// ---- messages ---------------------------------------------------------------------
-
-static bool range_is_valid(uint32_t first, uint32_t count)
-{
-    return count > 0 && first <= GRAPH_TASKS_MAX && count <= GRAPH_TASKS_MAX - first;
-}
-
-static int add_ranges(struct daemon *daemon, enum agent_event_type type, size_t n, Dray__Run *const *run,
-                      bool kill, struct error *err)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (run[i]->n_first != run[i]->n_count) {
-            return error_set(err, EBADMSG, "ranges without a length");
-        }
-        for (size_t j = 0; j < run[i]->n_first; j++) {
-            struct agent_event *event = add_event(daemon, type);
-
-            if (event == NULL || !range_is_valid(run[i]->first[j], run[i]->count[j])) {
-                return error_set(err, EBADMSG, "a range that cannot be");
-            }
-            event->u.range.range =
-                (struct agent_range){run[i]->job, run[i]->layer, run[i]->first[j], run[i]->count[j]};
-            event->u.range.kill = kill;
-        }
-    }
-    return 0;
-}
-
-static int on_layers(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
-{
-    const Dray__Layers *layers = (const Dray__Layers *)message;
-
-    for (size_t i = 0; i < layers->n_layer; i++) {
-        const Dray__LayerOp *op = layers->layer[i];
-        struct agent_event *event;
-
-        if (op->n_input_tasks != op->n_input) {
-            return error_set(err, EBADMSG, "a layer with %zu inputs and %zu sizes of inputs", op->n_input,
-                             op->n_input_tasks);
-        }
-        if (layers_add(&daemon->layers, op) != 0 || (event = add_event(daemon, AGENT_LAYER)) == NULL) {
-            return error_no_memory(err);
-        }
-        event->u.layer.job = op->job;
-        event->u.layer.layer = op->layer;
-        event->u.layer.tasks = op->tasks;
-        event->u.layer.inputs = op->n_input;
-        event->u.layer.input = op->input;
-        event->u.layer.input_tasks = op->input_tasks;
-        event->u.layer.resources = op->n_resource;
-        event->u.layer.resource = op->resource;
-        event->u.layer.instant = layers_get(&daemon->layers, op->job, op->layer)->size == KERNEL_INSTANT;
-    }
-    return 0;
-}
-
-static int on_assign(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
-{
-    const Dray__Assign *assign = (const Dray__Assign *)message;
-
-    for (size_t i = 0; i < assign->n_peer; i++) {
-        if (neighbours_add(&daemon->neighbours, assign->peer[i]) != 0) {
-            return error_no_memory(err);
-        }
-    }
-    for (size_t i = 0; i < assign->n_location; i++) {
-        const Dray__Location *location = assign->location[i];
-
-        if (location->n_first != location->n_count || location->n_first != location->n_worker) {
-            return error_set(err, EBADMSG, "locations without a worker");
-        }
-        for (size_t j = 0; j < location->n_first; j++) {
-            struct agent_event *event = add_event(daemon, AGENT_LOCATION);
-
-            if (event == NULL || !range_is_valid(location->first[j], location->count[j])) {
-                return error_set(err, EBADMSG, "a location that cannot be");
-            }
-            event->u.range.range =
-                (struct agent_range){location->job, location->layer, location->first[j], location->count[j]};
-            event->u.range.worker = location->worker[j];
-        }
-    }
-    return add_ranges(daemon, AGENT_ASSIGN, assign->n_run, assign->run, false, err);
-}
-
-static int on_drop(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
-{
-    const Dray__Drop *drop = (const Dray__Drop *)message;
-
-    return add_ranges(daemon, AGENT_DROP, drop->n_run, drop->run, drop->kill, err);
-}
-
-static int on_release(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
-{
-    const Dray__Release *release = (const Dray__Release *)message;
-    int rc = add_ranges(daemon, AGENT_RELEASE, release->n_run, release->run, false, err);
-
-    for (size_t i = 0; rc == 0 && i < release->n_job; i++) {
-        struct agent_event *event = add_event(daemon, AGENT_FORGET_JOB);
-
-        if (event == NULL) {
-            return error_no_memory(err);
-        }
-        event->u.range.range.job = release->job[i];
-    }
-    return rc;
-}
-
-// For a client that cannot reach the exchange.
-static int on_fetch(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
-{
-    const Dray__Fetch *fetch = (const Dray__Fetch *)message;
-    Dray__Piece piece = DRAY__PIECE__INIT;
-    Dray__Failure failure = DRAY__FAILURE__INIT;
-    struct error why = {0};
-    struct buffer *payload = NULL;
-    uint32_t size[FRAME_FETCH_MAX];
-
-    (void)err;
-    piece.has_client = fetch->has_client;
-    piece.client = fetch->client;
-    if (encoding_answer(daemon->store, fetch, &piece, size, &payload, &why) != 0) {
-        failure.code = why.code;
-        failure.text = why.text;
-        piece.why = &failure;
-    }
-    link_send(daemon->link, FRAME_PIECE, &piece.base, &payload, payload == NULL ? 0 : 1);
-    buffer_unref(payload);
-    return 0;
-}
-
-static const struct handler {
-    enum frame_type type;
-    int (*handle)(struct daemon *daemon, const ProtobufCMessage *message, struct error *err);
-} HANDLERS[] = {
-    {FRAME_LAYERS, on_layers}, {FRAME_ASSIGN, on_assign},   {FRAME_DROP, on_drop},
-    {FRAME_FETCH, on_fetch},   {FRAME_RELEASE, on_release},
-};
-
-static int on_message(void *arg, const struct frame *frame, struct message *frames, struct error *err)
-{
-    struct daemon *daemon = arg;
-
-    if (frames->frames != 1) {
-        return error_set(err, EBADMSG, "%s with a payload", frame->info->name);
-    }
-    for (size_t i = 0; i < sizeof(HANDLERS) / sizeof(HANDLERS[0]); i++) {
-        if (HANDLERS[i].type == frame->info->type) {
-            int rc = HANDLERS[i].handle(daemon, frame->message, err);
-
-            if (rc != 0) {
-                daemon->events = 0;
-                return rc;
-            }
-            return step(daemon, err);
-        }
-    }
-    return error_set(err, EBADMSG, "%s is not for a worker", frame->info->name);
 }
 
 // ---- the session ------------------------------------------------------------------
@@ -482,7 +290,7 @@ static void send_files(struct daemon *daemon)
     Dray__SourceFile **list = calloc(n + 1, sizeof(*list));
 
     if (file == NULL || list == NULL) {
-        give_up(daemon, ENOMEM, "out of memory");
+        daemon_give_up(daemon, ENOMEM, "out of memory");
     } else {
         for (size_t i = 0; i < n; i++) {
             dray__source_file__init(&file[i]);
@@ -527,34 +335,33 @@ static void on_up(void *arg, const Dray__Welcome *welcome)
 
     if (daemon->broker_incarnation != 0 && daemon->broker_incarnation != welcome->incarnation) {
         log_write(daemon->options.log, LEVEL_INFO, "it is another broker: starting over");
+        neighbours_fini(&daemon->neighbours);
         if (start_over(daemon, &err) != 0) {
-            give_up(daemon, ENOMEM, err.text);
+            daemon_give_up(daemon, ENOMEM, err.text);
             return;
         }
     }
     daemon->broker_incarnation = welcome->incarnation;
     report_clear(daemon->report);
     report_full(daemon->report);
+    if (daemon->leave.under_way) {
+        report_leaving(daemon->report);
+    }
     if (daemon->files != NULL) {
         send_files(daemon);
     }
     report_notes(daemon->link, daemon->store);
-    add_event(daemon, AGENT_CONNECTED);
-    step_alone(daemon);
+    daemon_event(daemon, AGENT_CONNECTED);
+    daemon_step_alone(daemon);
 }
 
 static void on_down(void *arg)
 {
     struct daemon *daemon = arg;
 
-    neighbours_fini(&daemon->neighbours);
     report_clear(daemon->report);
-    if (daemon->leaving) {
-        loop_stop(daemon->loop); // nobody waits for what runs
-        return;
-    }
-    add_event(daemon, AGENT_DISCONNECTED);
-    step_alone(daemon);
+    daemon_event(daemon, AGENT_DISCONNECTED);
+    daemon_step_alone(daemon);
 }
 
 static uint64_t resident_bytes(void)
@@ -597,7 +404,7 @@ static void on_over(void *arg, int code, const char *why)
                   daemon->options.broker, why);
         loop_stop(daemon->loop);
     } else {
-        give_up(daemon, code, why);
+        daemon_give_up(daemon, code, why);
     }
 }
 
@@ -655,10 +462,10 @@ static void take_outcomes(struct daemon *daemon)
             take_outcome(daemon, &outcomes->outcome[i]);
         }
         if (current && outcomes->lost) {
-            give_up(daemon, ENOMEM, "out of memory");
+            daemon_give_up(daemon, ENOMEM, "out of memory");
         }
         if (current && outcomes->over) {
-            struct agent_event *event = add_event(daemon, AGENT_BUNDLE_OVER);
+            struct agent_event *event = daemon_event(daemon, AGENT_BUNDLE_OVER);
 
             if (event != NULL) {
                 event->u.bundle = outcomes->bundle->number;
@@ -674,7 +481,7 @@ static void on_executor(void *arg, short revents)
 
     (void)revents;
     take_outcomes(daemon);
-    step_alone(daemon);
+    daemon_step_alone(daemon);
 }
 
 static void take_fetched(struct daemon *daemon, struct fetch *fetch)
@@ -719,7 +526,7 @@ static void on_exchange(void *arg, short revents)
         }
         fetch_destroy(fetch, daemon->budget);
     }
-    step_alone(daemon);
+    daemon_step_alone(daemon);
 }
 
 static void take_files(struct daemon *daemon)
@@ -743,34 +550,21 @@ static void on_sources(void *arg, short revents)
     }
 }
 
+// ---- time ------------------------------------------------------------------------
+
 static void on_tick(void *arg)
 {
     struct daemon *daemon = arg;
 
     link_tick(daemon->link);
     take_damage(daemon);
-    add_event(daemon, AGENT_TICK);
-    step_alone(daemon);
-    if (daemon->leaving && monotonic_us() > daemon->leave_us) {
-        log_write(daemon->options.log, LEVEL_WARNING, "%.3g s are over: ending what still runs",
-                  daemon->options.grace_ms / 1000.0);
-        loop_stop(daemon->loop);
+    daemon_event(daemon, AGENT_TICK);
+    daemon_step_alone(daemon);
+    // Without a broker nobody takes over what it has: it waits for one.
+    if (daemon->retire_us != 0 && monotonic_us() > daemon->retire_us && link_is_up(daemon->link)) {
+        daemon->retire_us = 0;
+        daemon_retire(daemon, "its lifetime is over");
     }
-}
-
-// Leaving: nothing runs, and what was made has gone to those who want it, or they had their time.
-static bool has_left(struct daemon *daemon)
-{
-    struct agent_counts counts;
-
-    agent_counts(daemon->agent, &counts);
-    if (counts.running > 0) {
-        return false;
-    }
-    if (daemon->idle_us == 0) {
-        daemon->idle_us = monotonic_us();
-    }
-    return counts.partitions == 0 || monotonic_us() - daemon->idle_us > HANDOVER_US;
 }
 
 static void on_turn(void *arg)
@@ -780,24 +574,9 @@ static void on_turn(void *arg)
     if (link_is_up(daemon->link)) {
         report_send(daemon->report, daemon->link, daemon->store, &daemon->layers);
     }
-    if (daemon->leaving && has_left(daemon)) {
-        loop_stop(daemon->loop);
+    if (daemon->leave.under_way) {
+        daemon_look_at_leaving(daemon);
     }
-}
-
-bool daemon_leave(struct daemon *daemon)
-{
-    Dray__Leaving message = DRAY__LEAVING__INIT;
-
-    if (daemon->options.grace_ms == 0 || has_left(daemon) ||
-        !link_send(daemon->link, FRAME_LEAVING, &message.base, NULL, 0)) {
-        return false;
-    }
-    daemon->leaving = true;
-    daemon->leave_us = monotonic_us() + (uint64_t)daemon->options.grace_ms * 1000;
-    add_event(daemon, AGENT_LEAVING);
-    step_alone(daemon);
-    return true;
 }
 
 // ---- start and end ----------------------------------------------------------------
@@ -842,7 +621,7 @@ static int open_link(struct daemon *daemon, struct error *err)
         .reconnect_ms = daemon->options.reconnect_ms,
         .log = daemon->options.log,
     };
-    const struct link_handler handler = {daemon, on_up, on_message, on_down, on_heartbeat, on_over};
+    const struct link_handler handler = {daemon, on_up, daemon_message, on_down, on_heartbeat, on_over};
 
     if (hello_make(&daemon->options, daemon->incarnation, exchange_endpoint(daemon->exchange),
                    &daemon->hello_arena, &daemon->hello) != 0) {
@@ -903,6 +682,9 @@ int daemon_create(const struct daemon_options *options, struct loop *loop, struc
     }
     daemon->options = *options;
     daemon->loop = loop;
+    if (options->lifetime_ms > 0) {
+        daemon->retire_us = monotonic_us() + options->lifetime_ms * 1000;
+    }
     arena_init(&daemon->arena, 0);
     arena_init(&daemon->hello_arena, 0);
     agent_actions_init(&daemon->actions);
@@ -933,7 +715,7 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
     if (daemon == NULL) {
         return true;
     }
-    link_destroy(daemon->link, goodbye);
+    link_destroy(daemon->link, goodbye, daemon->farewell);
     exchange_destroy(daemon->exchange);
     if (!executor_destroy(daemon->executor)) {
         return false;
@@ -949,6 +731,8 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
     budget_destroy(daemon->budget);
     arena_fini(&daemon->arena);
     arena_fini(&daemon->hello_arena);
+    leave_fini(&daemon->leave);
+    free(daemon->farewell);
     free(daemon->event);
     free(daemon);
     return true;

@@ -25,7 +25,8 @@ struct daemon_options {
     const struct plugins *plugins; // NULL: none
     const char *scratch;           // folder below which commands get theirs; NULL: /tmp
     unsigned reconnect_ms;
-    unsigned grace_ms; // daemon_leave waits so long for what runs
+    unsigned grace_ms;    // daemon_leave waits so long for what runs, and for others to take what is here
+    uint64_t lifetime_ms; // leaves by itself after that; 0: never
     // What tasks may ask for.
     const char *const *label;
     size_t labels;
@@ -39,8 +40,8 @@ int daemon_create(const struct daemon_options *options, struct loop *loop, struc
 // Says goodbye (if it shall) and stops its threads.  False: one of them is stuck; nothing can be freed, end
 // the process.
 bool daemon_destroy(struct daemon *daemon, bool goodbye);
-// Gives back what has not started, lets what runs come to its end, then stops the loop.  False: there is
-// nothing to wait for.
+// Gives back what has not started, lets what runs come to its end, hands over what is here alone, then stops the
+// loop.  False: there is nothing to wait for.
 bool daemon_leave(struct daemon *daemon);
 // After the loop has stopped: 0, or why the worker cannot go on.
 int daemon_outcome(const struct daemon *daemon, struct error *err);

@@ -419,19 +419,25 @@ int link_create(struct loop *loop, const struct link_options *options, const str
     arena_init(&link->arena, (size_t)1 << 30);
     rc = begin(link, err);
     if (rc != 0) {
-        link_destroy(link, false);
+        link_destroy(link, false, NULL);
         return rc;
     }
     *out = link;
     return 0;
 }
 
-void link_destroy(struct link *link, bool goodbye)
+void link_destroy(struct link *link, bool goodbye, const char *why)
 {
     Dray__Bye bye = DRAY__BYE__INIT;
+    Dray__Failure failure = DRAY__FAILURE__INIT;
 
     if (link == NULL) {
         return;
+    }
+    if (why != NULL) {
+        failure.code = EIO;
+        failure.text = (char *)(uintptr_t)why; // only read
+        bye.why = &failure;
     }
     if (goodbye && link->up && !link->over) {
         post(link, FRAME_BYE, &bye.base, NULL, 0);

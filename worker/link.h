@@ -35,8 +35,8 @@ struct link_handler {
 
 int link_create(struct loop *loop, const struct link_options *options, const struct link_handler *handler,
                 struct link **out, struct error *err);
-// Says BYE if it shall.
-void link_destroy(struct link *link, bool goodbye);
+// Says BYE if it shall, and why (NULL: that goes without saying).
+void link_destroy(struct link *link, bool goodbye, const char *why);
 
 bool link_is_up(const struct link *link);
 // False: the session is (now) down, and the message is lost with it.

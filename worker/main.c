@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "proto/number.h"
@@ -36,6 +37,8 @@ enum {
     OPTION_LABEL,
     OPTION_RESOURCES,
     OPTION_GRACE,
+    OPTION_LIFETIME,
+    OPTION_STAGGER,
 };
 
 struct arguments {
@@ -56,6 +59,7 @@ struct arguments {
     size_t resources;
     unsigned reconnect_ms;
     unsigned grace_ms;
+    uint64_t lifetime_ms, stagger_ms;
     int lifeline;
     struct log log;
 };
@@ -90,7 +94,15 @@ static const struct argp_option OPTIONS[] = {
     {"resources", OPTION_RESOURCES, "NAME=N,...", 0,
      "What tasks may ask for that there is only so much of, as gpu=2,licence=1 (may be given several times)",
      0},
-    {"grace", OPTION_GRACE, "SECONDS", 0, "Asked to stop: wait so long for tasks that run (10)", 0},
+    {"grace", OPTION_GRACE, "SECONDS", 0,
+     "Asked to stop: wait so long for tasks that run, and for other workers to take what is here alone; each "
+     "partition that "
+     "goes over begins the time anew (10)",
+     0},
+    {"lifetime", OPTION_LIFETIME, "TIME", 0,
+     "Leave by itself after that, as if asked to stop: 90 (seconds), 15m, 12h, 2d (never)", 0},
+    {"lifetime-stagger", OPTION_STAGGER, "TIME", 0,
+     "Up to so much earlier or later, at random, so that not all workers leave at once (0)", 0},
     {"reconnect", OPTION_RECONNECT, "SECONDS", 0, "Without a broker for so long: give up (60)", 0},
     {"wait", OPTION_WAIT, "SECONDS", OPTION_HIDDEN, "The same", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
@@ -153,6 +165,29 @@ static unsigned parse_seconds(const char *text, const char *option, struct argp_
         argp_error(state, "--%s is a time in seconds, not \"%s\"", option, text);
     }
     return (unsigned)(seconds * 1000);
+}
+
+// 90, 90s, 15m, 12h, 2d: in milliseconds.
+static uint64_t parse_time(const char *text, const char *option, struct argp_state *state)
+{
+    static const struct {
+        char unit;
+        double ms;
+    } UNITS[] = {{'s', 1e3}, {'m', 60e3}, {'h', 3600e3}, {'d', 86400e3}};
+    size_t size = strlen(text);
+    double value = 0, scale = 1e3;
+
+    for (size_t i = 0; i < sizeof(UNITS) / sizeof(UNITS[0]); i++) {
+        if (size > 1 && text[size - 1] == UNITS[i].unit) {
+            scale = UNITS[i].ms;
+            size--;
+            break;
+        }
+    }
+    if (!number_parse_float64(text, size, &value) || !(value >= 0 && value * scale <= 1e14)) {
+        argp_error(state, "--%s is a time as 90, 15m, 12h or 2d, not \"%s\"", option, text);
+    }
+    return (uint64_t)(value * scale);
 }
 
 static void add_label(struct arguments *arguments, const char *value, struct argp_state *state)
@@ -260,6 +295,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_GRACE:
         arguments->grace_ms = parse_seconds(value, "grace", state);
         return 0;
+    case OPTION_LIFETIME:
+        arguments->lifetime_ms = parse_time(value, "lifetime", state);
+        return 0;
+    case OPTION_STAGGER:
+        arguments->stagger_ms = parse_time(value, "lifetime-stagger", state);
+        return 0;
     case OPTION_LIFELINE:
         arguments->lifeline = (int)parse_whole(value, "lifeline", 0, 1 << 20, state);
         if (fcntl(arguments->lifeline, F_GETFD) < 0) {
@@ -291,9 +332,9 @@ static const struct argp ARGP = {
     .parser = parse_option,
     .args_doc = "BROKER",
     .doc = "Dray's worker: runs tasks for the broker at BROKER, tcp://HOST:PORT or ipc://PATH.\v"
-           "SIGTERM and SIGINT: gives back what has not started, finishes what runs (for --grace), says "
-           "goodbye and "
-           "exits; at the second one at once.\n"
+           "SIGTERM and SIGINT: gives back what has not started, finishes what runs, hands over to other workers "
+           "what it alone holds (for --grace), says goodbye and exits; at the second one at once. `dray workers "
+           "retire` and --lifetime have the same effect.\n"
            "Exit codes: 0 asked to stop, by a signal or the broker; 1 could not start or go on; 2 wrong "
            "options; "
            "3 the broker was away for too long or refused.",
@@ -331,6 +372,21 @@ static uint64_t choose_memory(void)
     return total / 2 < MEMORY_MIN ? MEMORY_MIN : total / 2;
 }
 
+// With the stagger: never 0 when there is a lifetime.
+static uint64_t choose_lifetime(const struct arguments *arguments)
+{
+    uint64_t lifetime = arguments->lifetime_ms;
+    uint64_t random = 0;
+
+    if (lifetime == 0 || arguments->stagger_ms == 0 ||
+        getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+        return lifetime;
+    }
+    lifetime += arguments->stagger_ms;
+    random %= 2 * arguments->stagger_ms + 1;
+    return lifetime > random ? lifetime - random : 1;
+}
+
 // ---- run --------------------------------------------------------------------------
 
 static bool leave(void *arg)
@@ -352,6 +408,7 @@ static int work_until_stopped(const struct arguments *arguments, const struct pl
         .scratch = arguments->scratch,
         .reconnect_ms = arguments->reconnect_ms,
         .grace_ms = arguments->grace_ms,
+        .lifetime_ms = choose_lifetime(arguments),
         .label = arguments->label,
         .labels = arguments->labels,
         .resource = arguments->resource,

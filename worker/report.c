@@ -19,8 +19,8 @@ struct ranges {
 };
 
 struct report {
-    struct ranges done, dropped, add, gone;
-    bool full;
+    struct ranges done, dropped, add, has, gone;
+    bool full, leaving;
     struct arena arena; // of the failures
     Dray__TaskFailed **failed;
     size_t failures, failures_max;
@@ -48,6 +48,7 @@ void report_destroy(struct report *report)
         free(report->done.range);
         free(report->dropped.range);
         free(report->add.range);
+        free(report->has.range);
         free(report->gone.range);
         free(report->failed);
         arena_fini(&report->arena);
@@ -58,15 +59,20 @@ void report_destroy(struct report *report)
 
 void report_clear(struct report *report)
 {
-    report->done.count = report->dropped.count = report->add.count = report->gone.count = report->failures =
-        0;
-    report->full = false;
+    report->done.count = report->dropped.count = report->add.count = report->failures = 0;
+    report->has.count = report->gone.count = 0;
+    report->full = report->leaving = false;
     arena_reset(&report->arena);
 }
 
 void report_full(struct report *report)
 {
     report->full = true;
+}
+
+void report_leaving(struct report *report)
+{
+    report->leaving = true;
 }
 
 static int push(struct ranges *list, const struct agent_range *range)
@@ -99,7 +105,10 @@ int report_add(struct report *report, const struct agent_action *action)
         return push(&report->done, &action->u.range);
     case AGENT_REPORT_DROPPED:
         return push(&report->dropped, &action->u.range);
+    case AGENT_HAS:
+        return push(&report->has, &action->u.range);
     case AGENT_REPORT_GONE:
+    case AGENT_DECLINE:
         return push(&report->gone, &action->u.range);
     default:
         return push(&report->add, &action->u.range);
@@ -267,39 +276,49 @@ static void send_failed(struct report *report, struct link *link)
     }
 }
 
-static int send_dropped(struct report *report, struct link *link)
+static int make_runs(struct ranges *list, struct arena *arena, Dray__Run ***out, size_t *count)
 {
-    Dray__Dropped dropped = DRAY__DROPPED__INIT;
-    struct ranges *list = &report->dropped;
-    struct arena arena;
-    int rc = -ENOMEM;
+    Dray__Run **runs;
+    size_t made = 0;
 
-    arena_init(&arena, 0);
     tidy(list);
-    dropped.run = arena_array(&arena, list->count, sizeof(*dropped.run));
-    if (dropped.run == NULL) {
-        goto out;
+    runs = arena_array(arena, list->count + 1, sizeof(*runs));
+    if (runs == NULL) {
+        return -ENOMEM;
     }
     for (size_t i = 0; i < list->count;) {
         size_t n = same_layer(&list->range[i], list->count - i);
-        Dray__Run *run = arena_alloc(&arena, sizeof(*run));
+        Dray__Run *run = arena_alloc(arena, sizeof(*run));
 
         if (run == NULL) {
-            goto out;
+            return -ENOMEM;
         }
         dray__run__init(run);
         run->job = list->range[i].job;
         run->layer = list->range[i].layer;
         run->n_first = run->n_count = n;
-        if (split(&list->range[i], n, &arena, &run->first, &run->count) != 0) {
-            goto out;
+        if (split(&list->range[i], n, arena, &run->first, &run->count) != 0) {
+            return -ENOMEM;
         }
-        dropped.run[dropped.n_run++] = run;
+        runs[made++] = run;
         i += n;
     }
-    link_send(link, FRAME_DROPPED, &dropped.base, NULL, 0);
-    rc = 0;
-out:
+    *out = runs;
+    *count = made;
+    return 0;
+}
+
+static int send_dropped(struct report *report, struct link *link)
+{
+    Dray__Dropped dropped = DRAY__DROPPED__INIT;
+    struct arena arena;
+    int rc;
+
+    arena_init(&arena, 0);
+    rc = make_runs(&report->dropped, &arena, &dropped.run, &dropped.n_run);
+    if (rc == 0) {
+        link_send(link, FRAME_DROPPED, &dropped.base, NULL, 0);
+    }
     arena_fini(&arena);
     return rc;
 }
@@ -313,6 +332,7 @@ static bool note_size(void *arg, const struct store_item *item)
     return true;
 }
 
+// `store` NULL: without sizes, they are not there.
 static int make_holding(const struct agent_range *range, size_t n, struct store *store, struct arena *arena,
                         Dray__Holding **out)
 {
@@ -325,84 +345,82 @@ static int make_holding(const struct agent_range *range, size_t n, struct store 
     dray__holding__init(holding);
     holding->job = range->job;
     holding->layer = range->layer;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; store != NULL && i < n; i++) {
         partitions += range[i].count;
     }
-    holding->bytes = arena_array(arena, partitions, sizeof(uint64_t));
+    holding->bytes = arena_array(arena, partitions + 1, sizeof(uint64_t));
     if (holding->bytes == NULL || split(range, n, arena, &holding->first, &holding->count) != 0) {
         return -ENOMEM;
     }
     memset(holding->bytes, 0, partitions * sizeof(uint64_t));
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; store != NULL && i < n; i++) {
         const struct store_key key = {range[i].job, range[i].layer, range[i].first};
 
         holding->n_first = holding->n_count = i + 1;
         store_visit(store, &key, range[i].count, note_size, holding);
         holding->n_bytes += range[i].count;
     }
+    holding->n_first = holding->n_count = n;
     *out = holding;
+    return 0;
+}
+
+static int make_holdings(struct ranges *list, struct store *store, struct arena *arena, Dray__Holding ***out,
+                         size_t *count)
+{
+    Dray__Holding **holding;
+    size_t made = 0;
+
+    tidy(list);
+    holding = arena_array(arena, list->count + 1, sizeof(*holding));
+    if (holding == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < list->count;) {
+        size_t n = same_layer(&list->range[i], list->count - i);
+
+        if (make_holding(&list->range[i], n, store, arena, &holding[made]) != 0) {
+            return -ENOMEM;
+        }
+        made++;
+        i += n;
+    }
+    *out = holding;
+    *count = made;
     return 0;
 }
 
 static int send_advertise(struct report *report, struct link *link, struct store *store)
 {
     Dray__Advertise advertise = DRAY__ADVERTISE__INIT;
-    struct ranges *list = &report->add;
     struct arena arena;
-    int rc = 0;
+    int rc;
 
     arena_init(&arena, 0);
-    tidy(list);
     advertise.has_full = advertise.full = report->full;
-    advertise.add = arena_array(&arena, list->count + 1, sizeof(*advertise.add));
-    if (advertise.add == NULL) {
-        rc = -ENOMEM;
+    rc = make_holdings(&report->add, store, &arena, &advertise.add, &advertise.n_add);
+    if (rc == 0 && !report->full) {
+        rc = make_holdings(&report->gone, NULL, &arena, &advertise.gone, &advertise.n_gone);
     }
-    for (size_t i = 0; rc == 0 && i < list->count;) {
-        size_t n = same_layer(&list->range[i], list->count - i);
-
-        rc = make_holding(&list->range[i], n, store, &arena, &advertise.add[advertise.n_add]);
-        advertise.n_add += rc == 0;
-        i += n;
+    if (rc == 0) {
+        rc = make_runs(&report->has, &arena, &advertise.has, &advertise.n_has);
     }
     if (rc == 0) {
         link_send(link, FRAME_ADVERTISE, &advertise.base, NULL, 0);
+        report->add.count = report->has.count = 0;
+        report->gone.count = report->full ? report->gone.count : 0;
+        report->full = false;
     }
     arena_fini(&arena);
     return rc;
 }
 
-static int send_gone(struct report *report, struct link *link)
+static void send_leaving(struct report *report, struct link *link)
 {
-    Dray__Advertise advertise = DRAY__ADVERTISE__INIT;
-    struct ranges *list = &report->gone;
-    struct arena arena;
-    int rc = 0;
+    Dray__Leaving message = DRAY__LEAVING__INIT;
 
-    arena_init(&arena, 0);
-    tidy(list);
-    advertise.gone = arena_array(&arena, list->count, sizeof(*advertise.gone));
-    rc = advertise.gone == NULL ? -ENOMEM : 0;
-    for (size_t i = 0; rc == 0 && i < list->count;) {
-        size_t n = same_layer(&list->range[i], list->count - i);
-        Dray__Holding *holding = arena_alloc(&arena, sizeof(*holding));
-
-        rc = holding == NULL ? -ENOMEM : 0;
-        if (rc == 0) {
-            dray__holding__init(holding);
-            holding->job = list->range[i].job;
-            holding->layer = list->range[i].layer;
-            holding->n_first = holding->n_count = n;
-            rc = split(&list->range[i], n, &arena, &holding->first, &holding->count);
-            advertise.gone[advertise.n_gone++] = holding;
-        }
-        i += n;
-    }
-    if (rc == 0) {
-        link_send(link, FRAME_ADVERTISE, &advertise.base, NULL, 0);
-    }
-    arena_fini(&arena);
-    return rc;
+    report->leaving = false;
+    link_send(link, FRAME_LEAVING, &message.base, NULL, 0);
 }
 
 void report_send(struct report *report, struct link *link, struct store *store, const struct layers *layers)
@@ -410,11 +428,12 @@ void report_send(struct report *report, struct link *link, struct store *store, 
     int rc = 0;
 
     // A full list is what all the rest refers to.  What was given back comes last: it may be for want
-    // of what failed.
+    // of what failed, and because of LEAVING.
     if (report->full) {
         rc = send_advertise(report, link, store);
-        report->add.count = 0;
-        report->full = false;
+    }
+    if (rc == 0 && report->leaving) {
+        send_leaving(report, link);
     }
     if (rc == 0 && report->failures > 0) {
         send_failed(report, link);
@@ -425,11 +444,8 @@ void report_send(struct report *report, struct link *link, struct store *store, 
     if (rc == 0 && report->dropped.count > 0) {
         rc = send_dropped(report, link);
     }
-    if (rc == 0 && report->add.count > 0) {
-        rc = send_advertise(report, link, store);
-    }
-    if (rc == 0 && report->gone.count > 0) {
-        rc = send_gone(report, link); // behind what says that it was made
+    if (rc == 0 && report->add.count + report->gone.count > 0) {
+        rc = send_advertise(report, link, store); // what is gone: behind what says that it was made
     }
     report_clear(report);
     if (rc != 0) {

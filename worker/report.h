@@ -12,13 +12,15 @@ struct report;
 
 struct report *report_create(void);
 void report_destroy(struct report *report);
-// REPORT_DONE, REPORT_DROPPED, REPORT_GONE or ADVERTISE.  -ENOMEM.
+// REPORT_DONE, REPORT_DROPPED, REPORT_GONE, ADVERTISE, HAS or DECLINE.  -ENOMEM.
 int report_add(struct report *report, const struct agent_action *action);
 // REPORT_FAILED; the names are for people.  -ENOMEM.
 int report_failed(struct report *report, const struct agent_action *action, const char *layer,
                   const char *worker);
 // The next ADVERTISE is a full one, even when nothing is held.
 void report_full(struct report *report);
+// LEAVING, behind the next ADVERTISE.
+void report_leaving(struct report *report);
 // What was gathered for a session that is over.
 void report_clear(struct report *report);
 // Sends all; wanted partitions that are small travel along.  Progress of the layers goes with their

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/handover.h"
 #include "broker/core/job.h"
 #include "broker/core/links.h"
 #include "broker/core/state.h"
@@ -31,7 +32,7 @@ struct tally {
     uint64_t in[TASK_STATES];
     uint64_t tasks, bytes;
     uint32_t *assigned, *recalled; // by slot
-    uint64_t *partitions, *backlog;
+    uint64_t *partitions, *backlog, *shipping;
     uint64_t *taken; // of all resources
 };
 
@@ -113,6 +114,7 @@ static void check_owner(const struct sched *sched, const struct layer *layer, ui
     MUST(knows != NULL && knows_test(knows->holds, layer->number), layer, i);
     if (state == TASK_HELD) {
         tally->partitions[owner]++;
+        tally->shipping[owner] += (layer->state[i] & TASK_RECALL) != 0 ? 1 : 0;
     } else {
         tally->assigned[owner]++;
         tally->backlog[owner] += layer->value[i];
@@ -223,6 +225,7 @@ static void check_worker(const struct worker *worker, const struct tally *tally)
     MUST(worker->recalled == tally->recalled[worker->number], NULL, 0);
     MUST(worker->backlog == tally->backlog[worker->number], NULL, 0);
     MUST(worker->partitions == tally->partitions[worker->number], NULL, 0);
+    MUST(worker->shipping == tally->shipping[worker->number] && (worker->leaving || worker->shipping == 0), NULL, 0);
     MUST(worker->assigned <= SLOTS_MAX, NULL, 0);
     MUST(worker->queue_told <= worker->queue_count && worker->queue_count <= worker->queue_capacity, NULL, 0);
     MUST(worker->queue_over <= worker->queue_told && worker->queue_ahead <= worker->queue_count, NULL, 0);
@@ -340,6 +343,33 @@ static void check_backlog(const struct sched *sched)
     MUST(backlog == sched->backlog, NULL, 0);
 }
 
+// What is on its way is on somebody's books at both ends.
+static void check_shipments(const struct sched *sched)
+{
+    uint32_t leavers = 0;
+
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        const struct worker *worker = sched->worker[s];
+        uint64_t incoming = 0, outgoing = 0, bytes = 0, ranges = 0;
+
+        for (size_t k = 0; worker != NULL && k < sched->shipments; k++) {
+            const struct shipment *shipment = &sched->shipment[k];
+
+            incoming += shipment->to == worker->peer ? shipment->bytes : 0;
+            if (shipment->from == worker->peer) {
+                outgoing += shipment->left;
+                bytes += shipment->bytes;
+                ranges++;
+            }
+        }
+        MUST(worker == NULL || (worker->incoming == incoming && worker->outgoing == outgoing &&
+                                worker->outgoing_bytes == bytes && worker->outgoing_ranges == ranges),
+             NULL, 0);
+        leavers += worker != NULL && worker->leaving ? 1 : 0;
+    }
+    MUST(leavers == sched->leavers, NULL, 0);
+}
+
 void sched_check(const struct sched *sched)
 {
     size_t slots = sched->worker_slots + 1;
@@ -347,10 +377,11 @@ void sched_check(const struct sched *sched)
                           .recalled = calloc(slots, sizeof(uint32_t)),
                           .partitions = calloc(slots, sizeof(uint64_t)),
                           .backlog = calloc(slots, sizeof(uint64_t)),
+                          .shipping = calloc(slots, sizeof(uint64_t)),
                           .taken = calloc(slots, sizeof(uint64_t))};
 
     MUST(tally.assigned != NULL && tally.recalled != NULL && tally.partitions != NULL &&
-             tally.backlog != NULL && tally.taken != NULL,
+             tally.backlog != NULL && tally.shipping != NULL && tally.taken != NULL,
          NULL, 0);
     for (size_t b = 0; b <= sched->jobs.mask; b++) {
         for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
@@ -367,6 +398,7 @@ void sched_check(const struct sched *sched)
         }
     }
     check_backlog(sched);
+    check_shipments(sched);
     check_run_list(sched);
     check_lanes(sched);
     check_delays(sched);
@@ -374,5 +406,6 @@ void sched_check(const struct sched *sched)
     free(tally.recalled);
     free(tally.partitions);
     free(tally.backlog);
+    free(tally.shipping);
     free(tally.taken);
 }

@@ -7,6 +7,7 @@
 #include "broker/core/demand.h"
 #include "broker/core/failure.h"
 #include "broker/core/growth.h"
+#include "broker/core/handover.h"
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
 #include "broker/core/recovery.h"
@@ -171,7 +172,7 @@ static void job_drop_tasks(struct job *job)
             enum task_state state = task_state(layer, i);
 
             if (state == TASK_HELD) {
-                sched->worker[layer->owner[i]]->partitions--;
+                partition_leave(layer, i);
                 here--;
             } else if (state == TASK_ASSIGNED) {
                 worker_unassign(sched->worker[layer->owner[i]], layer, i);

@@ -2,6 +2,7 @@
 
 
 #include "broker/core/failure.h"
+#include "broker/core/handover.h"
 #include "broker/core/job.h"
 #include "broker/core/links.h"
 #include "broker/core/outbox.h"
@@ -165,7 +166,7 @@ static void result_cancel(struct layer *layer, uint32_t i)
 
 void task_lose(struct layer *layer, uint32_t i)
 {
-    layer->job->sched->worker[layer->owner[i]]->partitions--;
+    partition_leave(layer, i);
     result_cancel(layer, i);
     task_move(layer, i, TASK_WAITING);
     inputs_count(layer, i, true);
@@ -262,7 +263,7 @@ static void dependents_fail(struct layer *layer, uint32_t i)
 static void task_release(struct layer *layer, uint32_t i)
 {
     task_move(layer, i, TASK_RELEASED);
-    layer->job->sched->worker[layer->owner[i]]->partitions--;
+    partition_leave(layer, i);
     result_cancel(layer, i);
     bits_set(&layer->released, i);
     layer_mark_dirty(layer);

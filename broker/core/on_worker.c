@@ -6,6 +6,7 @@
 
 #include "broker/core/estimate.h"
 #include "broker/core/failure.h"
+#include "broker/core/handover.h"
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
@@ -22,24 +23,6 @@ static bool is_unknown_job(const struct sched *sched, uint32_t number)
     return job == NULL || !job->has_tasks;
 }
 
-// Its owner goes, this one stays: who was told where it is, is told anew.
-static void change_owner(struct layer *layer, uint32_t i, struct worker *to)
-{
-    struct knows *knows = worker_knows(to, layer->job);
-
-    if (knows == NULL) {
-        return; // it stays where it is as long as that is there
-    }
-    knows_set(knows->holds, layer->number);
-    layer->job->sched->worker[layer->owner[i]]->partitions--;
-    layer->owner[i] = to->number;
-    to->partitions++;
-    if (layer->wanted && (layer->state[i] & TASK_KEEP) != 0) {
-        bits_set(&layer->results, i);
-        layer_mark_dirty(layer);
-    }
-}
-
 // A worker holds a partition: it was asked for it (before it could say that it has it from an earlier
 // session, maybe), or was not, or is no longer.
 static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64_t bytes)
@@ -47,11 +30,10 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
     struct sched *sched = layer->job->sched;
     enum task_state state = task_state(layer, i);
 
-    if (state == TASK_HELD && layer->owner[i] == worker->number) {
+    if ((sched->leavers > 0 || sched->shipments > 0) && handover_arrived(worker, layer, i)) {
         return;
     }
-    if (state == TASK_HELD && sched->worker[layer->owner[i]]->leaving && !worker->leaving) {
-        change_owner(layer, i, worker);
+    if (state == TASK_HELD && layer->owner[i] == worker->number) {
         return;
     }
     if (state == TASK_ASSIGNED && layer->owner[i] == worker->number) {
@@ -284,6 +266,8 @@ int on_holding(struct sched *sched, const struct sched_event *event)
         for (uint32_t i = range->first; layer != NULL && i < range->first + range->count; i++) {
             if (task_state(layer, i) == TASK_HELD && layer->owner[i] == worker->number) {
                 task_lose(layer, i);
+            } else if (sched->shipments > 0) {
+                handover_declined(worker, layer, i);
             }
         }
     }
@@ -412,6 +396,7 @@ int on_worker_leaving(struct sched *sched, const struct sched_event *event)
         return 0;
     }
     worker->leaving = true;
+    sched->leavers++;
     worker_reload(sched, worker);
     for (uint32_t k = worker_over(worker); k < worker->queue_count; k++) {
         const struct slot slot = worker->queue[k];

@@ -487,6 +487,21 @@ static bool layer_flush(const struct worker *worker, struct layer *layer, struct
     return true;
 }
 
+bool outbox_copy(struct worker *to, struct layer *layer, const struct task_range *range, uint32_t from)
+{
+    struct knows *knows = worker_knows(to, layer->job);
+    struct sched_action *action = knows != NULL && layer_flush(to, layer, knows)
+                                      ? outbox_push(layer->job->sched, ACTION_COPY, to->peer, range->job)
+                                      : NULL;
+
+    if (action == NULL) {
+        return false;
+    }
+    action->range = *range;
+    action->worker = from;
+    return true;
+}
+
 static bool run_flush(struct worker *worker, struct layer *layer, uint32_t first, uint32_t tasks)
 {
     struct sched *sched = layer->job->sched;

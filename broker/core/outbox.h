@@ -20,6 +20,9 @@ bool outbox_drop(struct sched *sched, const struct worker *worker, const struct 
 void outbox_release(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i);
 void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t job);
 
+// These partitions are to be copied by a worker, from one that leaves.  False: no memory.
+bool outbox_copy(struct worker *to, struct layer *layer, const struct task_range *range, uint32_t from);
+
 void outbox_progress(struct sched *sched, struct job *job);
 
 // Writes out what the dirty jobs and workers have.

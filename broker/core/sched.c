@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "broker/core/failure.h"
+#include "broker/core/handover.h"
 #include "broker/core/job.h"
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
@@ -92,6 +93,7 @@ void sched_destroy(struct sched *sched)
         free(hash_entry(node, struct client, node));
     }
     recovery_fini(sched);
+    handover_fini(sched);
     hash_fini(&sched->jobs);
     hash_fini(&sched->keys);
     hash_fini(&sched->workers);
@@ -194,6 +196,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
         }
         placement_run(sched);
     }
+    handover_run(sched);
     outbox_flush(sched);
     sched->out = NULL;
     return rc;
@@ -209,6 +212,7 @@ void sched_counts(const struct sched *sched, struct sched_counts *counts)
         .tasks_done = sched->in[TASK_HELD] + sched->in[TASK_RELEASED],
         .partitions = sched->in[TASK_HELD],
         .recomputed = sched->recomputed,
+        .handed_over = sched->handed_over,
         .transitions = sched->transitions,
         .workers = sched->worker_count,
         .clients = (uint32_t)sched->clients.count,

@@ -288,6 +288,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 struct sched_counts {
     uint64_t jobs, tasks, tasks_ready, tasks_assigned, tasks_done, partitions;
     uint64_t recomputed;  // tasks run again because their partition was lost
+    uint64_t handed_over; // partitions that another worker took from one that left
     uint64_t transitions; // moves of tasks from state to state
     uint32_t workers, clients;
 };

@@ -51,7 +51,8 @@ enum {
     TASK_STATE = 0x07,
     TASK_KEEP = 0x08,   // the client wants the partition and has not freed it
     TASK_RAN = 0x10,    // was done once: running it again is a recomputation
-    TASK_RECALL = 0x20, // assigned: asked back.  Ready: came back, so it goes to whoever starves
+    TASK_RECALL = 0x20, // assigned: asked back.  Ready: came back, so it goes to whoever starves.  Held: its owner
+                        // leaves, and another worker was asked to take it over
     TASK_SEEN = 0x40,   // scratch, clear between calls
     TASK_AHEAD = 0x80,  // assigned before all its inputs were held: its worker makes the rest
 };
@@ -328,6 +329,15 @@ struct worker {
         spent;      // of the latest tasks: what they were taken to last, and did; this is made of them
     uint32_t paced; // how many
     bool leaving;   // gets no more tasks
+    // While it leaves (handover.h): partitions that others were asked to take over, and what is on its way to them
+    uint64_t shipping;
+    uint64_t outgoing, outgoing_bytes;
+    uint32_t outgoing_ranges;
+    struct knows *pass; // where the look at all that it holds goes on; NULL: over, the next one is due at pass_us
+    uint32_t pass_layer, pass_index;
+    uint64_t pass_us;
+    uint64_t incoming;   // bytes on their way to it from those that leave
+    uint64_t refused_us; // it takes none of these before
     uint64_t memory, memory_used;
     char **label;
     struct stock *stock;
@@ -389,6 +399,10 @@ struct sched {
     uint64_t bytes; // of those jobs
     uint64_t in[TASK_STATES];
     uint64_t recomputed;
+    uint64_t handed_over;
+    struct shipment *shipment; // handover.h
+    size_t shipments, shipment_capacity;
+    uint32_t leavers; // workers that leave
     uint64_t transitions;
     uint64_t run; // number of the placement that is under way or comes next; from 1
     uint64_t ready_stamp;

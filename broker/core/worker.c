@@ -215,6 +215,7 @@ void worker_destroy(struct sched *sched, struct worker *worker)
     demands_part(sched, worker);
     sched->worker[worker->number] = NULL;
     sched->worker_count--;
+    sched->leavers -= worker->leaving ? 1 : 0;
     sched->threads -= worker->threads;
     sched->unshared -= worker->shared_files ? 0 : 1;
     worker_free(worker);
@@ -302,6 +303,10 @@ void worker_unlocate(const struct worker *worker, const struct layer *layer)
 
 void knows_destroy(struct sched *sched, struct knows *knows)
 {
+    if (knows->worker->pass == knows) {
+        knows->worker->pass = knows->worker_next;
+        knows->worker->pass_layer = knows->worker->pass_index = 0;
+    }
     if (knows->job_prev != NULL) {
         knows->job_prev->job_next = knows->job_next;
     } else {

@@ -131,6 +131,8 @@ class Leaving(ChildrenTest):
             kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=20 * cluster.SLOW)
             if kind == "JOB_ENDED":
                 break
+            if not payload:
+                continue  # handed over before FREE was heard: said again, from where it is
             got.add(wire.unwrap_payload(payload[0])[16:])
             client.say("FREE", job=client.job, run=[dict(job=client.job, layer=0, first=[message["index"]], count=[1])])
         self.assertEqual(message["state"], 3, message)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import time
 import unittest
 
@@ -124,10 +125,10 @@ tasks:
         self.wait_says(job, "train waits: no worker with resource gpu (2 asked, largest 1)")
         last = self.join("store", "--resources", "gpu=2")
         self.assertEqual(self.ok("result", job), "store\nput\n")
-        # The one that goes away takes the possibility along, and the results that it alone had.
+        # The one that is killed takes the possibility along, and the results that it alone had.
         job = self.submit(text)
         self.ok("wait", job)
-        self.stop(last)
+        self.stop(last, signal.SIGKILL, -signal.SIGKILL)
         self.wait_says(job, "train waits: no worker with resource gpu (2 asked, largest 1)")
 
     def test_all_in_use(self):

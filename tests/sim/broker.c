@@ -95,6 +95,10 @@ static size_t agent_events(struct world *world, const struct sched_action *actio
     case ACTION_RELEASE:
         set_range(out, AGENT_RELEASE, &action->range);
         return 1;
+    case ACTION_COPY:
+        set_range(out, AGENT_COPY, &action->range);
+        out->u.range.worker = action->worker;
+        return 1;
     default:
         set_range(out, AGENT_FORGET_JOB, &action->range);
         return 1;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FETCH_FAULT_PERCENT = 1, NO_MEMORY_PERCENT = 40 };
+enum { FETCH_FAULT_PERCENT = 1, NO_MEMORY_PERCENT = 40, REFUSED_PERCENT = 5, PARTITION_COSTS = 72 };
 
 static struct map_key store_key(struct task_key key)
 {
@@ -50,6 +50,9 @@ void host_start(struct world *world, unsigned files, bool shared, bool able)
     host->shared = shared;
     host->files = files;
     offer(world, host, able);
+    if (world->options.leaving && !able && random_percent(&world->random, 50)) {
+        host->memory = PARTITION_COSTS * random_between(&world->random, 1, 40);
+    }
     for (int k = 0; k < PLAN_RESOURCES; k++) {
         resource[k] = (struct agent_resource){plan_resource[k], host->amount[k]};
     }
@@ -99,6 +102,8 @@ void host_leave(struct world *world, struct host *host)
         return;
     }
     host->leaving = true;
+    // Somebody may be there to take what it has, or come, or not.
+    host->leave_by = world->options.leaving ? UINT64_MAX : world->now + random_below(&world->random, 60000);
     if (host->link != NULL) {
         say_leaving(world, host);
     }
@@ -151,6 +156,7 @@ void host_connect(struct world *world, struct host *host)
     letter->event.u.joined.worker = host->link->peer;
     letter->event.u.joined.threads = host->threads;
     letter->event.u.joined.shared_files = host->shared;
+    letter->event.u.joined.memory = host->memory;
     letter->event.u.joined.name = name[host->number % 8];
     letter->event.u.joined.incarnation = host->number + 1;
     set_offer(host, &letter->event);
@@ -506,6 +512,16 @@ static void withdraw(struct world *world, struct host *host, const struct agent_
     }
 }
 
+static void say_status(struct world *world, struct host *host)
+{
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+
+    letter->event.type = EVENT_WORKER_STATUS;
+    letter->event.u.status.worker = host->link->peer;
+    letter->event.u.status.memory_used = host->store.count * PARTITION_COSTS;
+    world_send_broker(world, host->link, letter);
+}
+
 void host_tick(struct world *world, struct host *host)
 {
     struct agent_event tick = {.type = AGENT_TICK};
@@ -515,10 +531,14 @@ void host_tick(struct world *world, struct host *host)
         struct agent_counts counts;
 
         agent_counts(host->agent, &counts);
-        if (counts.queued + counts.running == 0) {
+        if (counts.queued + counts.running == 0 &&
+            (agent_own(host->agent, NULL, NULL) == 0 || world->now > host->leave_by)) {
             host->link->bye = true;
             host_die(world, host);
         }
+    }
+    if (host->alive && host->memory > 0 && host->link != NULL && host->link->broker_knows) {
+        say_status(world, host);
     }
 }
 
@@ -557,8 +577,10 @@ void host_fetch_over(struct world *world, struct letter *letter)
     event.u.task.key = letter->key;
     event.u.task.text = "not there";
     // In some worlds: seeds that are kept in CMakeLists.txt stay what they are.
-    if (letter->value != 0 && world->options.faults && world->options.seed % 16 == 15 &&
-        random_percent(&world->random, NO_MEMORY_PERCENT)) {
+    if (letter->value != 0 &&
+        ((world->options.faults && world->options.seed % 16 == 15 &&
+          random_percent(&world->random, NO_MEMORY_PERCENT)) ||
+         (world->options.leaving && random_percent(&world->random, REFUSED_PERCENT)))) {
         event.u.task.code = ENOMEM;
         event.u.task.text = "no memory";
     } else if (letter->value != 0) {
@@ -627,33 +649,48 @@ static void report(struct world *world, struct host *host, const struct agent_ac
     world_send_broker(world, host->link, letter);
 }
 
-static size_t advertise(struct world *world, struct host *host, size_t at)
+// Ranges of the actions of one type in a row.
+static struct task_range *gather(const struct agent_actions *actions, size_t at, enum agent_action_type type,
+                                 size_t *count, uint32_t *partitions)
 {
-    const struct agent_actions *actions = &host->actions;
-    struct letter *letter = letter_new(LETTER_TO_BROKER);
-    struct sched_event *event = &letter->event;
-    size_t count = 0;
-    uint32_t partitions = 0;
+    struct task_range *range;
 
-    while (at + count < actions->count && actions->action[at + count].type == AGENT_ADVERTISE) {
-        partitions += actions->action[at + count].u.range.count;
-        count++;
+    *count = 0;
+    *partitions = 0;
+    while (at + *count < actions->count && actions->action[at + *count].type == type) {
+        *partitions += actions->action[at + (*count)++].u.range.count;
     }
-    struct task_range *range = must(calloc(count, sizeof(*range)));
-
-    for (size_t k = 0; k < count; k++) {
+    range = must(calloc(*count + 1, sizeof(*range)));
+    for (size_t k = 0; k < *count; k++) {
         const struct agent_range *one = &actions->action[at + k].u.range;
 
         range[k] = (struct task_range){one->job, one->layer, one->first, one->count};
     }
+    return range;
+}
+
+// After the handshake all that is here, in one message; otherwise what was taken over, or not.
+static size_t advertise(struct world *world, struct host *host, size_t at, bool full)
+{
+    const struct agent_actions *actions = &host->actions;
+    struct letter *letter = letter_new(LETTER_TO_BROKER);
+    struct sched_event *event = &letter->event;
+    uint32_t partitions;
+    uint32_t others;
+
     event->type = EVENT_HOLDING;
     event->u.holding.worker = host->link->peer;
-    event->u.holding.full = true;
-    event->u.holding.adds = count;
-    event->u.holding.add = range;
+    event->u.holding.full = full;
+    event->u.holding.add = gather(actions, at, AGENT_ADVERTISE, &event->u.holding.adds, &partitions);
     event->u.holding.bytes = sizes_of(partitions);
+    at += event->u.holding.adds;
+    if (full) {
+        event->u.holding.has = gather(actions, at, AGENT_HAS, &event->u.holding.hases, &others);
+    } else {
+        event->u.holding.gone = gather(actions, at, AGENT_DECLINE, &event->u.holding.gones, &others);
+    }
     world_send_broker(world, host->link, letter);
-    return count;
+    return event->u.holding.adds + event->u.holding.hases + event->u.holding.gones;
 }
 
 static void free_parts(struct world *world, struct host *host, const struct agent_range *range)
@@ -718,7 +755,9 @@ static size_t act(struct world *world, struct host *host, size_t at)
         report(world, host, action);
         break;
     case AGENT_ADVERTISE:
-        return advertise(world, host, at);
+    case AGENT_HAS:
+    case AGENT_DECLINE:
+        return advertise(world, host, at, action->full);
     }
     return 1;
 }
@@ -726,6 +765,7 @@ static size_t act(struct world *world, struct host *host, size_t at)
 static void step(struct world *world, struct host *host, const struct agent_event *events, size_t count)
 {
     struct error err = {0};
+    bool full = false;
 
     if (agent_step(host->agent, events, count, &host->actions, &err) < 0) {
         world_fail(world, "agent: %s", err.text);
@@ -734,15 +774,14 @@ static void step(struct world *world, struct host *host, const struct agent_even
     if (world->options.trace != NULL) {
         trace(world, host, events, count);
     }
-    bool full = false;
     for (size_t at = 0; at < host->actions.count;) {
         full = full || host->actions.action[at].full;
         at += act(world, host, at);
     }
-    for (size_t k = 0; k < count && !full && world->options.mortal; k++) {
+    for (size_t k = 0; k < count && !full; k++) {
         if (events[k].type == AGENT_CONNECTED) { // there is nothing here
             host->actions.count = 0;
-            advertise(world, host, 0);
+            advertise(world, host, 0, true);
         }
     }
 }

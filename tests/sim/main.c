@@ -9,7 +9,12 @@
 #include "tests/sim/memory.h"
 #include "tests/sim/world.h"
 
-enum { WIDE_SEEDS = 1000000, MORTAL_SEEDS = 2000000, ROT_SEEDS = 3000000 };
+enum {
+    WIDE_SEEDS = 1000000,
+    LEAVING_SEEDS = 1500000,
+    MORTAL_SEEDS = 2000000,
+    ROT_SEEDS = 3000000,
+};
 
 static int usage(FILE *out, int code)
 {
@@ -37,10 +42,12 @@ static void say_seed(int number)
 
 static void run(uint64_t seed, FILE *trace)
 {
+    bool leaving = seed >= LEAVING_SEEDS && seed < MORTAL_SEEDS;
     struct world_options options = {.seed = seed,
-                                    .faults = seed % 4 != 0,
+                                    .faults = seed % 4 != 0 && !leaving,
                                     .wide = seed >= WIDE_SEEDS,
                                     .mortal = seed >= MORTAL_SEEDS && seed < ROT_SEEDS,
+                                    .leaving = leaving,
                                     .rot = seed >= ROT_SEEDS,
                                     .trace = trace,
                                     .counts = &counts};

@@ -30,6 +30,7 @@ static void event_free(struct sched_event *event)
         break;
     case EVENT_HOLDING:
         free((void *)event->u.holding.add);
+        free((void *)event->u.holding.has);
         free((void *)event->u.holding.gone);
         free((void *)event->u.holding.bytes);
         break;

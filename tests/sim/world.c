@@ -55,6 +55,12 @@ static void chaos(struct world *world)
 
     if (world->options.mortal && mortal_chaos(world)) {
         // That is enough.
+    } else if (world->options.leaving) {
+        if (host != NULL && what < 4) {
+            host_leave(world, host);
+        } else if (living(world) < HOSTS_WANTED + 2) {
+            start_random(world);
+        }
     } else if (world->options.rot && host != NULL && random_percent(&world->random, 40)) {
         host_rot(world, host);
     } else if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
@@ -299,11 +305,25 @@ static bool runs_again(const struct world *world, const struct plan *plan)
     return again;
 }
 
+// Without faults nothing is lost, whoever leaves.
+static void check_recomputed(struct world *world, const struct sched_counts *counts)
+{
+    bool again = world->options.faults || world->options.mortal;
+
+    for (uint32_t p = 0; p < world->plans; p++) {
+        again = again || runs_again(world, &world->plan[p]);
+    }
+    if (counts->recomputed > 0 && !again) {
+        world_fail(world, "%" PRIu64 " tasks were done again", counts->recomputed);
+    }
+}
+
 static void check_left_overs(struct world *world)
 {
     struct sched_counts counts;
 
     sched_counts(world->sched, &counts);
+    check_recomputed(world, &counts);
     if (counts.jobs + counts.tasks + counts.partitions + counts.tasks_assigned + counts.clients > 0) {
         world_fail(world,
                    "the broker is left with %" PRIu64 " jobs, %" PRIu64 " tasks, %" PRIu64 " partitions",
@@ -383,7 +403,7 @@ static void begin(struct world *world)
     world->depth = random_between(random, 0, 4);
     world->files_mode = faults ? random_below(random, 3) : 0;
     world->killers = faults && random_percent(random, 10);
-    world->chaos_until = faults ? random_below(random, 60000) : 0;
+    world->chaos_until = faults || world->options.leaving ? random_below(random, 60000) : 0;
     sched_options_default(&options);
     options.ahead = world->options.seed % 3 != 0;
     options.queue_depth = world->depth;
@@ -400,7 +420,7 @@ static void begin(struct world *world)
         world_post(world, letter_new(LETTER_HOST_START), random_below(random, 2000));
     }
     begin_jobs(world);
-    if (faults) {
+    if (faults || world->options.leaving) {
         world_post(world, letter_new(LETTER_CHAOS), 500);
     }
     world_post(world, letter_new(LETTER_TICK), 1);

@@ -63,7 +63,9 @@ struct host {
     unsigned files;  // bit set
     unsigned labels; // bit set
     uint32_t amount[PLAN_RESOURCES];
+    uint64_t memory; // 0: it does not say
     bool leaving;
+    uint64_t leave_by; // then it goes, whatever it holds
     struct agent *agent;
     struct map store;     // value as a pointer
     struct map forgotten; // layers whose operations were
@@ -140,6 +142,7 @@ struct world_options {
     bool wide; // jobs that grow and read others, demands, workers that leave, jobs that are kept
     bool rot;  // partitions are damaged where they are held
     bool mortal; // the broker dies and comes back
+    bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they held
     FILE *trace;
     struct world_counts *counts; // NULL: not asked for
 };

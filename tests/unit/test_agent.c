@@ -10,136 +10,7 @@
 #include <cmocka.h>
 
 #include "proto/hash.h"
-
-struct play {
-    struct agent *agent;
-    struct agent_actions actions;
-    struct error err;
-    uint64_t task_ns;
-    bool instant; // the layers to come
-};
-
-static int step(struct play *play, struct agent_event event)
-{
-    int rc = agent_step(play->agent, &event, 1, &play->actions, &play->err);
-
-    agent_check(play->agent);
-    return rc;
-}
-
-static int range(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t first,
-                 uint32_t count)
-{
-    struct agent_event event = {.type = type};
-
-    event.u.range.range = (struct agent_range){1, layer, first, count};
-    return step(play, event);
-}
-
-static void locate(struct play *play, uint32_t layer, uint32_t index, uint32_t worker)
-{
-    struct agent_event event = {.type = AGENT_LOCATION};
-
-    event.u.range.range = (struct agent_range){1, layer, index, 1};
-    event.u.range.worker = worker;
-    assert_int_equal(step(play, event), 0);
-}
-
-static void fetched(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t index)
-{
-    struct agent_event event = {.type = type};
-
-    event.u.task.key = (struct task_key){1, layer, index};
-    event.u.task.code = EIO;
-    event.u.task.text = "broken";
-    assert_int_equal(step(play, event), 0);
-}
-
-// The outcome of tasks of one bundle, which is over when its number is given.
-static void outcome(struct play *play, enum agent_event_type type, uint32_t layer, uint32_t first,
-                    uint32_t count, uint32_t bundle)
-{
-    struct agent_event event[2] = {{.type = type}, {.type = AGENT_BUNDLE_OVER, .u.bundle = bundle}};
-
-    if (type == AGENT_TASK_FAILED) {
-        event[0].u.task.key = (struct task_key){1, layer, first};
-        event[0].u.task.code = EIO;
-        event[0].u.task.text = "broken";
-    } else {
-        event[0].u.range.range = (struct agent_range){1, layer, first, count};
-        event[0].u.range.busy_ns = type == AGENT_TASKS_DONE ? play->task_ns * count : 0;
-    }
-    assert_int_equal(agent_step(play->agent, event, bundle > 0 ? 2 : 1, &play->actions, &play->err), 0);
-    agent_check(play->agent);
-}
-
-static void layer_one(struct play *play, uint32_t number, uint32_t tasks, uint32_t source,
-                      Dray__Pattern pattern, uint32_t width, uint32_t source_tasks)
-{
-    struct agent_event event = {.type = AGENT_LAYER};
-    Dray__Input input = DRAY__INPUT__INIT;
-    Dray__Input *inputs = &input;
-
-    input.layer = source;
-    input.pattern = pattern;
-    input.has_width = width > 0;
-    input.width = width;
-    event.u.layer.job = 1;
-    event.u.layer.layer = number;
-    event.u.layer.tasks = tasks;
-    event.u.layer.inputs = source_tasks > 0 ? 1 : 0;
-    event.u.layer.input = &inputs;
-    event.u.layer.input_tasks = &source_tasks;
-    event.u.layer.instant = play->instant;
-    assert_int_equal(step(play, event), 0);
-}
-
-static bool said(const struct play *play, const char *what)
-{
-    bool found = false;
-
-    for (size_t k = 0; k < play->actions.count && !found; k++) {
-        char *text = NULL;
-        size_t size = 0;
-        FILE *out = open_memstream(&text, &size);
-
-        assert_non_null(out);
-        agent_action_print(&play->actions.action[k], out);
-        fclose(out);
-        found = strcmp(text, what) == 0;
-        free(text);
-    }
-    return found;
-}
-
-static struct agent_counts counts(const struct play *play)
-{
-    struct agent_counts now;
-
-    agent_counts(play->agent, &now);
-    return now;
-}
-
-static void begin(struct play *play, uint32_t threads, uint32_t fetches)
-{
-    struct agent_options options = {.threads = threads, .fetches_max = fetches};
-
-    memset(play, 0, sizeof(*play));
-    play->agent = agent_create(&options);
-    assert_non_null(play->agent);
-    agent_actions_init(&play->actions);
-    assert_int_equal(step(play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
-}
-
-// Forgetting the job must leave nothing once what is under way is over.
-static void end(struct play *play)
-{
-    range(play, AGENT_FORGET_JOB, 0, 0, 0);
-    assert_int_equal(counts(play).queued, 0);
-    assert_int_equal(counts(play).partitions, 0);
-    agent_destroy(play->agent);
-    agent_actions_fini(&play->actions);
-}
+#include "tests/unit/agent_play.h"
 
 static void test_runs_in_order_on_free_threads(void **state)
 {
@@ -209,9 +80,11 @@ static void test_no_more_is_taken_than_there_is(void **state)
     outcome(&play, AGENT_TASKS_DONE, 0, 1, 1, 2);
     assert_true(said(&play, "run j1:t0.3"));
     assert_true(said(&play, "run j1:t1.1"));
-    // Another session: what ran still runs.
+    // Another session: what ran still runs, what waits still waits.
+    assert_int_equal(range(&play, AGENT_DROP, 1, 2, 4), 0);
     assert_int_equal(step(&play, (struct agent_event){.type = AGENT_DISCONNECTED}), 0);
     assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
+    assert_true(said(&play, "go on with j1:t0.2-5"));
     assert_int_equal(range(&play, AGENT_ASSIGN, 0, 4, 2), 0);
     assert_int_equal(counts(&play).queued, 2);
     outcome(&play, AGENT_TASKS_DONE, 2, 0, 1, 3);
@@ -391,16 +264,6 @@ static void test_fetches_and_frees_copies(void **state)
     assert_true(said(&play, "free j1:t0.0-1"));
     assert_int_equal(counts(&play).partitions, 1);
     end(&play);
-}
-
-static void no_memory(struct play *play, uint32_t layer, uint32_t index)
-{
-    struct agent_event event = {.type = AGENT_FETCH_FAILED};
-
-    event.u.task.key = (struct task_key){1, layer, index};
-    event.u.task.code = ENOMEM;
-    event.u.task.text = "no room";
-    assert_int_equal(step(play, event), 0);
 }
 
 // Layer 1 over layer 0, which is with w7.
@@ -686,27 +549,6 @@ static void test_drop_from_a_bundle(void **state)
     end(&play);
 }
 
-static void test_reconnect(void **state)
-{
-    struct play play;
-
-    (void)state;
-    begin(&play, 1, 4);
-    layer_one(&play, 0, 4, 0, 0, 0, 0);
-    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 4), 0);
-    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
-    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_DISCONNECTED}), 0);
-    assert_int_equal(counts(&play).queued, 0);
-    assert_int_equal(counts(&play).running, 1);
-    outcome(&play, AGENT_TASKS_DONE, 0, 1, 1, 2);
-    assert_int_equal(play.actions.count, 0);
-    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
-    assert_int_equal(play.actions.count, 1);
-    assert_true(said(&play, "advertise j1:t0.0-1"));
-    assert_true(play.actions.action[0].full);
-    end(&play);
-}
-
 static void test_leaving(void **state)
 {
     struct play play;
@@ -859,7 +701,6 @@ int main(void)
         cmocka_unit_test(test_inputs_of_other_jobs),
         cmocka_unit_test(test_drop_and_kill),
         cmocka_unit_test(test_drop_from_a_bundle),
-        cmocka_unit_test(test_reconnect),
         cmocka_unit_test(test_leaving),
         cmocka_unit_test(test_forget_while_busy),
         cmocka_unit_test(test_impossible_requests),

@@ -37,6 +37,8 @@ struct play {
     bool stored[LAYERS][TASKS], other[TASKS];
     // Its outcome is on its way to the agent: what is freed meanwhile was a copy of the same.
     bool pending[LAYERS][TASKS];
+    bool asked[LAYERS][TASKS]; // to be taken over, not answered
+    bool welcomed;             // the step is that of CONNECTED
     bool fetching[LAYERS][TASKS];
     bool rotten[LAYERS][TASKS]; // what was stored was damaged, and is not there any more
     struct bundle bundle[BUNDLES];
@@ -181,8 +183,18 @@ static void each(struct play *play, const struct agent_action *action)
             assert_int_not_equal(play->fate[range->layer][i], DONE);
             play->fate[range->layer][i] = IDLE;
             break;
+        case AGENT_HAS:
+            assert_true(play->welcomed);
+            play->fate[range->layer][i] = ASSIGNED;
+            break;
+        case AGENT_DECLINE:
+            assert_true(play->asked[range->layer][i]);
+            play->asked[range->layer][i] = false;
+            break;
         default:
             assert_true(*slot(play, range->job, range->layer, i));
+            assert_true(play->welcomed || play->asked[range->layer][i]);
+            play->asked[range->layer][i] = false;
             break;
         }
     }
@@ -224,6 +236,7 @@ static void act(struct play *play, const struct agent_action *action)
 
 static void step(struct play *play, const struct agent_event *event)
 {
+    play->welcomed = event->type == AGENT_CONNECTED;
     assert_int_equal(agent_step(play->agent, event, 1, &play->actions, NULL), 0);
     agent_check(play->agent);
     for (size_t k = 0; k < play->actions.count; k++) {
@@ -241,7 +254,9 @@ static void range_event(struct play *play, enum agent_event_type type, bool kill
     event.u.range.range = (struct agent_range){JOB, layer, first, count};
     event.u.range.kill = kill;
     for (uint32_t i = first; i < first + count; i++) {
-        if (type == AGENT_ASSIGN) {
+        if (type == AGENT_COPY) {
+            play->asked[layer][i] = true;
+        } else if (type == AGENT_ASSIGN) {
             play->fate[layer][i] = ASSIGNED;
         } else if (kill && play->fate[layer][i] == ASSIGNED) {
             play->fate[layer][i] = IDLE;
@@ -393,6 +408,18 @@ static void tell_layers(struct play *play)
     }
 }
 
+static bool any_asked(const struct play *play)
+{
+    bool any = false;
+
+    for (uint32_t l = 0; l < LAYERS; l++) {
+        for (uint32_t i = 0; i < TASKS; i++) {
+            any = any || play->asked[l][i];
+        }
+    }
+    return any;
+}
+
 // Nothing may be left waiting: each task that the broker gave is done, given back, or failed.
 static void all_are_settled(struct play *play)
 {
@@ -400,16 +427,18 @@ static void all_are_settled(struct play *play)
 
     for (int n = 0; n < 10000; n++) {
         agent_counts(play->agent, &counts);
-        if (counts.queued + counts.running + counts.fetching == 0 && play->laters == 0) {
+        if (counts.queued + counts.running + counts.fetching == 0 && play->laters == 0 && !any_asked(play)) {
             break;
         }
         threads_go_on(play);
         agent_hears(play, true);
+        step(play, &(struct agent_event){.type = AGENT_TICK});
     }
     assert_int_equal(counts.queued + counts.running + counts.fetching, 0);
     for (uint32_t l = 0; l < LAYERS && play->connected; l++) {
         for (uint32_t i = 0; i < tasks_of(play, l); i++) {
             assert_int_not_equal(play->fate[l][i], ASSIGNED);
+            assert_false(play->asked[l][i]);
         }
     }
 }
@@ -453,13 +482,21 @@ static void one_life(uint64_t seed, unsigned *ran)
             play->connected = !play->connected;
             if (!play->connected) {
                 memset(play->fate, 0, sizeof(play->fate));
+                memset(play->asked, 0, sizeof(play->asked));
             }
             step(play, &event);
             if (!play->connected) {
-                all_are_settled(play);
+                // It goes on meanwhile, to the end or not, and what it has then it says.
+                if (random_percent(&play->random, 50)) {
+                    all_are_settled(play);
+                } else {
+                    threads_go_on(play);
+                    agent_hears(play, false);
+                }
                 event.type = AGENT_CONNECTED;
                 play->connected = true;
                 step(play, &event);
+                tell_layers(play);
             }
         } else if (what == 86 && n > 150) {
             event.type = AGENT_LEAVING;
@@ -468,6 +505,8 @@ static void one_life(uint64_t seed, unsigned *ran)
             all_are_settled(play);
         } else if (what < 91) {
             rot(play);
+        } else if (what < 95) {
+            range_event(play, AGENT_COPY, false);
         }
         threads_go_on(play);
         agent_hears(play, false);

@@ -115,45 +115,58 @@ void agent_destroy(struct agent *agent)
 
 // ---- events from the broker ----------------------------------------------------------------
 
-static int on_connected(struct agent *agent, const struct agent_event *event, struct error *err)
+// All that there is of one kind.  False: no memory.
+static bool tell_all(struct agent *agent, enum agent_action_type type)
 {
     struct blocks at = {0};
     struct block *block;
+
+    while ((block = blocks_next(agent, &at)) != NULL) {
+        if (!actions_reserve(agent, BLOCK_CELLS)) {
+            return false;
+        }
+        action_mask(agent, type, block,
+                    type == AGENT_ADVERTISE ? block->own
+                                            : block->queued | block->ready | (block->running & block->wanted));
+        // What an earlier session asked back it has given away; one that leaves gives it back all the same.
+        block->asked &= agent->leaving ? block->asked : 0;
+    }
+    return true;
+}
+
+static int on_connected(struct agent *agent, const struct agent_event *event, struct error *err)
+{
     size_t first = agent->out->count;
 
     (void)event;
-    while ((block = blocks_next(agent, &at)) != NULL) {
-        if (!actions_reserve(agent, BLOCK_CELLS)) {
-            agent->out->count = first;
-            return error_no_memory(err);
-        }
-        action_mask(agent, AGENT_ADVERTISE, block, block->held);
+    if (jobs_tidy(agent) < 0 || !tell_all(agent, AGENT_ADVERTISE) || !tell_all(agent, AGENT_HAS)) {
+        agent->out->count = first;
+        return error_no_memory(err);
     }
-    if (agent->out->count > first) {
-        agent->out->action[first].full = true;
+    for (size_t k = first; k < agent->out->count; k++) {
+        struct agent_action *action = &agent->out->action[k];
+
+        if (action->type == AGENT_ADVERTISE || action->type == AGENT_HAS) {
+            action->full = true;
+            break;
+        }
     }
     agent->connected = true;
     return 0;
 }
 
-// The broker takes back in its mind what has not started; a later session starts anew.
+// Releases of copies may not be heard: they stay for tasks that are here only.
 static int on_disconnected(struct agent *agent, const struct agent_event *event, struct error *err)
 {
     struct blocks at = {0};
     struct block *block;
 
     (void)event;
+    (void)err;
     agent->connected = false;
     while ((block = blocks_next(agent, &at)) != NULL) {
-        if (!actions_reserve(agent, BLOCK_CELLS)) {
-            return error_no_memory(err);
-        }
-        tasks_leave(agent, block, block->queued | block->ready);
-        action_mask(agent, AGENT_WITHDRAW, block, block->running);
-        block->wanted = 0;
-        block->asked = 0;
+        copies_forget(agent, block);
         block->sticky = 0;
-        block->located = 0;
         block_check(agent, block, bits(0, block->cells));
     }
     return 0;
@@ -169,14 +182,17 @@ static int on_leaving(struct agent *agent, const struct agent_event *event, stru
     while ((block = blocks_next(agent, &at)) != NULL) {
         uint64_t waiting = block->queued | block->ready;
 
-        if (!actions_reserve(agent, BLOCK_CELLS)) {
+        if (!actions_reserve(agent, 2 * BLOCK_CELLS)) {
             return error_no_memory(err);
         }
-        action_mask(agent, AGENT_REPORT_DROPPED, block, waiting);
+        if (agent->connected) {
+            action_mask(agent, AGENT_REPORT_DROPPED, block, waiting);
+        }
         tasks_leave(agent, block, waiting);
         parts_unmade(agent, block, waiting);
         action_mask(agent, AGENT_WITHDRAW, block, block->running & ~block->asked);
         block->asked |= block->running;
+        copies_decline(agent, block, ~(uint64_t)0);
     }
     return 0;
 }
@@ -184,6 +200,10 @@ static int on_leaving(struct agent *agent, const struct agent_event *event, stru
 static int on_tick(struct agent *agent, const struct agent_event *event, struct error *err)
 {
     (void)event;
+    // Tasks come before what others only want to be rid of.
+    if (agent->shortage.waiting && !copies_make_way(agent)) {
+        return error_no_memory(err);
+    }
     shortage_tick(agent);
     return bundles_tick(agent) ? 0 : error_no_memory(err);
 }
@@ -308,6 +328,21 @@ static int on_forget_job(struct agent *agent, const struct agent_event *event, s
     return job != NULL && agent_job_forget(agent, job) < 0 ? error_no_memory(err) : 0;
 }
 
+static int on_copy(struct agent *agent, const struct agent_event *event, struct error *err)
+{
+    const struct agent_range *range = &event->u.range.range;
+    struct agent_layer *layer = layer_find(agent, range->job, range->layer);
+
+    if (layer == NULL || !layer->told || range->first > layer->tasks ||
+        range->count > layer->tasks - range->first) {
+        return error_set(err, EPROTO,
+                         "the broker hands over partitions %u to %llu of job %u, layer %u, which is not known",
+                         range->first, (unsigned long long)range->first + range->count, range->job,
+                         range->layer);
+    }
+    return copies_ask(agent, layer, range, event->u.range.worker) ? 0 : error_no_memory(err);
+}
+
 // ---- events from the worker itself ------------------------------------------------------------
 
 static struct block *find_block(const struct agent *agent, const struct task_key *key)
@@ -332,7 +367,7 @@ static int on_fetched(struct agent *agent, const struct agent_event *event, stru
     struct block *block = find_block(agent, key);
     uint64_t one = bit(key->index % BLOCK_CELLS);
 
-    if (!actions_reserve(agent, 1)) {
+    if (!actions_reserve(agent, BLOCK_CELLS)) {
         return error_no_memory(err);
     }
     if (block == NULL || (block->fetching & one) == 0) {
@@ -346,7 +381,9 @@ static int on_fetched(struct agent *agent, const struct agent_event *event, stru
     block->fetching &= ~one;
     agent->fetching--;
     shortage_fetched(agent);
-    if ((block->held & one) == 0) {
+    if ((block->copying & one) != 0) {
+        copies_arrived(agent, block, one);
+    } else if ((block->held & one) == 0) {
         parts_hold(agent, block, one, false);
     }
     block_check(agent, block, one);
@@ -359,14 +396,19 @@ static int on_fetch_failed(struct agent *agent, const struct agent_event *event,
     struct block *block = find_block(agent, key);
     uint32_t cell = key->index % BLOCK_CELLS;
 
-    (void)err;
+    if (!actions_reserve(agent, BLOCK_CELLS)) {
+        return error_no_memory(err);
+    }
     if (block == NULL || (block->fetching & bit(cell)) == 0) {
         orphan_over(agent);
         return 0;
     }
+    bool waited = (block->copying & bit(cell)) == 0 || part_is_waited_for(block->layer, key->index);
+
     block->fetching &= ~bit(cell);
     agent->fetching--;
-    if (event->u.task.code == ENOMEM) {
+    copies_decline(agent, block, bit(cell));
+    if (event->u.task.code == ENOMEM && waited) {
         shortage_begin(agent, event->u.task.text); // it is there, and comes when there is room
     } else if (block->place[cell].location == block->place[cell].fetch_from) {
         block->located &= ~bit(cell);
@@ -556,6 +598,7 @@ static int (*const handlers[])(struct agent *, const struct agent_event *, struc
     [AGENT_DROP] = on_drop,
     [AGENT_RELEASE] = on_release,
     [AGENT_FORGET_JOB] = on_forget_job,
+    [AGENT_COPY] = on_copy,
     [AGENT_FETCHED] = on_fetched,
     [AGENT_FETCH_FAILED] = on_fetch_failed,
     [AGENT_LOST] = on_lost,

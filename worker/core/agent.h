@@ -47,7 +47,7 @@ struct agent_range {
 
 enum agent_event_type {
     AGENT_CONNECTED,    // WELCOME: advertise in full
-    AGENT_DISCONNECTED, // the broker is gone: keep what was made here, finish what runs, report nothing
+    AGENT_DISCONNECTED, // the broker is gone: keep all that is here, go on with it, report nothing
     AGENT_LEAVING,      // what has not started is given back, and so is all that comes
     AGENT_TICK,         // about 50 ms have passed: what waits behind a long task is taken back
     AGENT_LAYER,        // LAYERS: one layer
@@ -56,6 +56,7 @@ enum agent_event_type {
     AGENT_DROP,
     AGENT_RELEASE,
     AGENT_FORGET_JOB,
+    AGENT_COPY,    // fetch partitions of a worker that leaves, and hold them as if they were made here
     AGENT_FETCHED, // a partition arrived and is in the store
     AGENT_FETCH_FAILED,
     AGENT_LOST,       // partitions are not in the store any more: they were damaged
@@ -79,10 +80,10 @@ struct agent_event {
         } layer;
         struct {
             struct agent_range range; // FORGET_JOB: job
-            uint32_t worker;          // LOCATION
+            uint32_t worker;          // LOCATION, COPY
             bool kill;                // DROP
             uint64_t busy_ns;         // TASKS_DONE: that they ran, summed; 0: not known
-        } range; // ASSIGN, LOCATION, DROP, RELEASE, FORGET_JOB, LOST, TASKS_DONE, TASKS_SKIPPED
+        } range; // ASSIGN, LOCATION, DROP, RELEASE, FORGET_JOB, COPY, LOST, TASKS_DONE, TASKS_SKIPPED
         struct {
             struct task_key key;
             int code; // FETCH_FAILED, TASK_FAILED
@@ -105,8 +106,11 @@ enum agent_action_type {
     AGENT_REPORT_FAILED, // with missing when an input could not be had
     AGENT_REPORT_DROPPED,
     AGENT_REPORT_GONE, // partitions that were made here are not held any more
-    AGENT_ADVERTISE,   // all that is held, after CONNECTED: the first has full = true; none when nothing is
-                       // held
+    // After CONNECTED: all that is held and was made here (or taken over), and all tasks that are not finished; the
+    // first of these has full = true, and there are none when there is nothing.
+    AGENT_ADVERTISE, // otherwise: taken over
+    AGENT_HAS,
+    AGENT_DECLINE, // a partition that was to be taken over is not: there is no room, or it could not be fetched
 };
 
 struct agent_action {
@@ -114,15 +118,16 @@ struct agent_action {
     uint32_t bundle; // RUN, CUT
     union {
         struct agent_range
-            range; // WITHDRAW, CANCEL, FREE, FREE_LAYER, REPORT_DONE, REPORT_DROPPED, REPORT_GONE, ADVERTISE
+            range; // WITHDRAW, CANCEL, FREE, FREE_LAYER, REPORT_DONE, REPORT_DROPPED, REPORT_GONE, ADVERTISE, HAS,
+                   // DECLINE
         struct task_key key; // FETCH, REPORT_FAILED
         size_t ranges;       // RUN
     } u;
     uint32_t worker;         // FETCH, and of the missing input (0: the broker took it to be here)
     int code;                // REPORT_FAILED
     uint64_t busy_ns;        // REPORT_FAILED: that it ran; 0: not known
-    bool full;               // ADVERTISE
-    bool ahead;              // FETCH: tasks run that may want memory
+    bool full;               // ADVERTISE, HAS
+    bool ahead;              // FETCH: tasks run, or will, that may want memory
     bool missing_input;      // REPORT_FAILED
     struct task_key missing; // REPORT_FAILED
     union {
@@ -152,6 +157,10 @@ void agent_actions_fini(struct agent_actions *actions);
 // A fetch that fails with ENOMEM is tried again when memory came back; when nothing runs that would give it
 // back, copies for other tasks go first.  A task fails with it when nothing helps for five seconds.
 //
+// A broker that is lost and comes back finds all as if it had not been away, but for the tasks that ended
+// meanwhile: those that were done are held, those that failed or could not get an input are not there any more.
+// Fetches go on without it.  Copies stay only while tasks here need them.
+//
 // A task may come before its inputs are made when tasks that are here make them.  If one of those fails or is
 // given back, then so are the tasks that wait for it.
 int agent_step(struct agent *agent, const struct agent_event *events, size_t count,
@@ -162,6 +171,9 @@ struct agent_counts {
     uint64_t partitions;
 };
 void agent_counts(const struct agent *agent, struct agent_counts *counts);
+// Partitions that were made here or taken over, and not released: how many; each range is visited (NULL: none).
+uint64_t agent_own(const struct agent *agent, void (*visit)(void *arg, const struct agent_range *range),
+                   void *arg);
 void agent_check(const struct agent *agent);
 // As sched_event_print: a line of prose without the newline.
 void agent_event_print(const struct agent_event *event, FILE *out);

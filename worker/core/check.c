@@ -15,7 +15,7 @@
     } while (0)
 
 struct sums {
-    uint32_t queued, ready, running, fetching, lines, checks;
+    uint32_t queued, ready, running, fetching, copying, lines, checks;
     uint64_t held;
 };
 
@@ -87,6 +87,8 @@ static void check_parts(const struct agent *agent, const struct block *block)
 {
     MUST((block->own & ~block->held) == 0);
     MUST((block->own & block->sticky) == 0);
+    MUST((block->copying & (block->held | block->queued | block->ready | block->running)) == 0);
+    MUST((block->copying & ~(block->line | block->fetching)) == 0 || agent->checks != NULL);
     MUST((block->line & (block->held | block->fetching)) == 0);
     MUST((block->line & ~block->located) == 0);
     MUST((block->held & (block->queued | block->ready)) == 0 || agent->checks != NULL ||
@@ -117,6 +119,7 @@ static void check_layer(const struct agent *agent, const struct agent_layer *lay
         mine.running += popcount(block->running);
         mine.fetching += popcount(block->fetching);
         mine.held += popcount(block->held);
+        mine.copying += popcount(block->copying);
         mine.lines += block->in_line ? 1 : 0;
         mine.checks += block->in_checks ? 1 : 0;
     }
@@ -136,6 +139,7 @@ static void check_layer(const struct agent *agent, const struct agent_layer *lay
     sums->running += mine.running;
     sums->fetching += mine.fetching;
     sums->held += mine.held;
+    sums->copying += mine.copying;
     sums->lines += mine.lines;
     sums->checks += mine.checks;
 }
@@ -214,7 +218,7 @@ void agent_check(const struct agent *agent)
     MUST(lines == sums.lines && checks == sums.checks);
     MUST(sums.queued + sums.ready == agent->waiting && sums.ready == agent->ready);
     MUST(sums.running == agent->running && sums.held == agent->held);
-    MUST(sums.fetching + agent->orphans == agent->fetching);
+    MUST(sums.fetching + agent->orphans == agent->fetching && sums.copying == agent->copying);
     MUST(agent->fetching <= agent->options.fetches_max);
     MUST(bundles == agent->bundles && bundles <= agent->options.threads);
 }

@@ -318,6 +318,7 @@ static bool layer_clear(struct agent *agent, struct agent_layer *layer)
         tasks_leave(agent, block, block->queued | block->ready);
         action_mask(agent, AGENT_CANCEL, block, block->running & ~block->stopping);
         tasks_over(agent, block, block->running);
+        copies_forget(agent, block); // nobody asks any more
         parts_drop(agent, block, block->held);
         agent->orphans += popcount(block->fetching);
         block->fetching = 0;
@@ -383,6 +384,36 @@ int agent_job_forget(struct agent *agent, struct agent_job *job)
         next = layer->next;
         if (layer->users == NULL) {
             layer_destroy(agent, layer); // the last one takes the job along
+        }
+    }
+    return 0;
+}
+
+// Is anything of it here?
+static bool job_is_empty(const struct agent_job *job)
+{
+    for (const struct agent_layer *layer = job->layers; layer != NULL; layer = layer->next) {
+        for (uint32_t b = 0; b < layer->blocks; b++) {
+            if (layer->block[b] != NULL) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+int jobs_tidy(struct agent *agent)
+{
+    for (size_t b = 0; b <= agent->jobs.mask; b++) {
+        struct hash_node *next;
+
+        for (struct hash_node *node = agent->jobs.bucket[b]; node != NULL; node = next) {
+            struct agent_job *job = hash_entry(node, struct agent_job, node);
+
+            next = node->next;
+            if (job_is_empty(job) && agent_job_forget(agent, job) < 0) {
+                return -ENOMEM;
+            }
         }
     }
     return 0;

@@ -33,8 +33,7 @@ static bool any_dependent(const struct link *link, uint32_t index, bool queued_o
     return false;
 }
 
-// By tasks that lack it.
-static bool is_waited_for(const struct agent_layer *layer, uint32_t index)
+bool part_is_waited_for(const struct agent_layer *layer, uint32_t index)
 {
     for (const struct link *link = layer->users; link != NULL; link = link->next) {
         if (link->layer->queued > 0 && any_dependent(link, index, true)) {
@@ -153,6 +152,7 @@ void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
 
     block->own &= ~mask;
     block->sticky &= ~mask;
+    copies_decline(agent, block, mask);
     if (gone != 0) {
         block->held &= ~gone;
         agent->held -= popcount(gone);
@@ -203,13 +203,15 @@ static void report_missing(struct agent *agent, struct block *block, uint32_t ce
     if ((block->queued & bit(cell)) == 0 || !actions_reserve(agent, 1)) {
         return;
     }
-    action = action_push(agent, AGENT_REPORT_FAILED);
-    action->u.key = (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
-    action->missing_input = true;
-    action->missing =
-        (struct task_key){source->layer->job->number, source->layer->number, source->first + lack->cell};
-    action->worker = source->place != NULL ? source->place[lack->cell].location : 0;
-    action->p.text = "an input could not be fetched";
+    if (agent->connected) {
+        action = action_push(agent, AGENT_REPORT_FAILED);
+        action->u.key = (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
+        action->missing_input = true;
+        action->missing =
+            (struct task_key){source->layer->job->number, source->layer->number, source->first + lack->cell};
+        action->worker = source->place != NULL ? source->place[lack->cell].location : 0;
+        action->p.text = "an input could not be fetched";
+    }
     tasks_leave(agent, block, bit(cell));
     parts_unmade(agent, block, bit(cell));
 }
@@ -220,12 +222,14 @@ static void give_back(struct agent *agent, struct block *block, uint32_t cell, v
     if ((block->queued & bit(cell)) == 0 || !actions_reserve(agent, 1)) {
         return;
     }
-    action_range(agent, AGENT_REPORT_DROPPED, block->layer, block->first + cell, 1);
+    if (agent->connected) {
+        action_range(agent, AGENT_REPORT_DROPPED, block->layer, block->first + cell, 1);
+    }
     tasks_leave(agent, block, bit(cell));
     parts_unmade(agent, block, bit(cell));
 }
 
-// A task waits for it, it is neither here nor on its way, and no task here makes it.
+// A task waits for it or it is to be taken over, it is neither here nor on its way, and no task here makes it.
 static bool settle_lacking(struct agent *agent, struct block *block, uint32_t cell)
 {
     struct lack lack = {block, cell};
@@ -240,9 +244,10 @@ static bool settle_lacking(struct agent *agent, struct block *block, uint32_t ce
                  (block->place == NULL || block->place[cell].location == 0);
 
     dependents_visit(agent, block, bit(cell), ahead ? give_back : report_missing, &lack);
-    if (is_waited_for(block->layer, index)) {
+    if (part_is_waited_for(block->layer, index) || !actions_reserve(agent, 1)) {
         return false; // no memory
     }
+    copies_decline(agent, block, bit(cell));
     return true;
 }
 
@@ -265,7 +270,7 @@ static bool settle(struct agent *agent, struct block *block, uint32_t cell)
     bool coming = (block->fetching & one) != 0;
 
     if (!here && !coming && (block_expected(block) & one) == 0 &&
-        is_waited_for(block->layer, block->first + cell)) {
+        ((block->copying & one) != 0 || part_is_waited_for(block->layer, block->first + cell))) {
         if (!settle_lacking(agent, block, cell)) {
             return false;
         }
@@ -276,7 +281,7 @@ static bool settle(struct agent *agent, struct block *block, uint32_t cell)
         block->sticky &= ~one;
     }
     // One that runs may yet come back for want of it.
-    if ((block->own & one) != 0 || is_needed(block->layer, block->first + cell)) {
+    if (((block->own | block->copying) & one) != 0 || is_needed(block->layer, block->first + cell)) {
         return true;
     }
     block->unmade &= ~one;
@@ -334,7 +339,7 @@ static bool settle_unneeded(struct agent *agent, struct block *block)
 
 static bool settle_block(struct agent *agent, struct block *block)
 {
-    if (!has_live_users(block->layer)) {
+    if ((block->check & block->copying) == 0 && !has_live_users(block->layer)) {
         return settle_unneeded(agent, block);
     }
     while (block->check != 0) {
@@ -384,7 +389,7 @@ bool parts_fetch(struct agent *agent)
         block->place[cell].fetch_from = block->place[cell].location;
         agent->fetching++;
         action = action_push(agent, AGENT_FETCH);
-        action->ahead = agent->running > 0;
+        action->ahead = agent->running > 0 || (block->copying & bit(cell)) != 0;
         action->u.key =
             (struct task_key){block->layer->job->number, block->layer->number, block->first + cell};
         action->worker = block->place[cell].location;

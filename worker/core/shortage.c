@@ -171,10 +171,12 @@ static bool give_up(struct agent *agent)
     if (!actions_reserve(agent, 1)) {
         return false;
     }
-    action = action_push(agent, AGENT_REPORT_FAILED);
-    action->u.key = agent->shortage.first;
-    action->code = ENOMEM;
-    action->p.text = text != NULL ? text : "out of memory";
+    if (agent->connected) {
+        action = action_push(agent, AGENT_REPORT_FAILED);
+        action->u.key = agent->shortage.first;
+        action->code = ENOMEM;
+        action->p.text = text != NULL ? text : "out of memory";
+    }
     tasks_leave(agent, block, bit(index % BLOCK_CELLS));
     parts_unmade(agent, block, bit(index % BLOCK_CELLS));
     return true;

@@ -57,7 +57,8 @@ struct block {
     uint64_t rotten;   // running, and its partition was found damaged: maybe this one, before it was told
     // partitions
     uint64_t held;
-    uint64_t own;      // made here: kept until released
+    uint64_t own;      // made here or taken over: kept until released
+    uint64_t copying;  // to be taken over, and not here yet
     uint64_t sticky;   // copies that are kept until released
     uint64_t fetching; // on its way
     uint64_t located;
@@ -164,6 +165,7 @@ struct agent {
     uint32_t last_bundle;
     uint32_t fetching;
     uint32_t orphans; // on their way, of layers that were forgotten
+    uint32_t copying; // partitions to be taken over
     uint64_t held;
     struct shortage shortage;
     bool strangers; // layers of other jobs may be of no use any more
@@ -257,6 +259,8 @@ int agent_layer_learn(struct agent *agent, const struct agent_event *event, stru
 void layer_measure(struct agent_layer *layer, uint32_t tasks, uint64_t busy_ns);
 // -ENOMEM: the job is as it was, apart from what was said of it.
 int agent_job_forget(struct agent *agent, struct agent_job *job);
+// Forgets jobs of which nothing is here: the broker has forgotten who knew their layers.
+int jobs_tidy(struct agent *agent);
 void layers_destroy(struct agent *agent);
 // Drops those that are empty, were not told, and that nobody reads.
 void layers_tidy(struct agent *agent);
@@ -325,6 +329,23 @@ bool parts_fetch(struct agent *agent);
 typedef void (*dependent_visit)(struct agent *agent, struct block *block, uint32_t cell, void *arg);
 void dependents_visit(struct agent *agent, struct block *block, uint64_t mask, dependent_visit visit,
                       void *arg);
+
+// By tasks that lack it.
+bool part_is_waited_for(const struct agent_layer *layer, uint32_t index);
+
+// ---- handover.c --------------------------------------------------------------------------
+
+// Partitions to take over from a worker.  False: no memory.
+bool copies_ask(struct agent *agent, struct agent_layer *layer, const struct agent_range *range,
+                uint32_t worker);
+// They are in the store.  Needs room for BLOCK_CELLS / 2 actions.
+void copies_arrived(struct agent *agent, struct block *block, uint64_t mask);
+// Those of the mask that were to be taken over are not, which the broker gets to hear.  Needs as much room.
+void copies_decline(struct agent *agent, struct block *block, uint64_t mask);
+// ... which nobody gets to hear.
+void copies_forget(struct agent *agent, struct block *block);
+// Those that have not begun to come are declined.  False: no memory.
+bool copies_make_way(struct agent *agent);
 
 // ---- shortage.c ----------------------------------------------------------------------------
 

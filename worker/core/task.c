@@ -239,6 +239,7 @@ static int assign_block(struct agent *agent, struct block *block, const struct w
     }
     block->wanted |= busy;
     block->asked &= ~busy;
+    copies_decline(agent, block, fresh); // it is made here instead
     if (here != 0) {
         // The broker does not know, or these were copies: they are ours to keep now.
         block->own |= here;

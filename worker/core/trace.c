@@ -48,6 +48,11 @@ void agent_event_print(const struct agent_event *event, FILE *out)
     case AGENT_FORGET_JOB:
         fprintf(out, "is to forget j%u", range->job);
         break;
+    case AGENT_COPY:
+        fputs("is to hold ", out);
+        print_range(range, out);
+        fprintf(out, " of w%u", event->u.range.worker);
+        break;
     case AGENT_FETCHED:
         fputs("has got ", out);
         print_key(key, out);
@@ -98,6 +103,8 @@ static const char *const verbs[] = {
     [AGENT_REPORT_DROPPED] = "give back ",
     [AGENT_REPORT_GONE] = "report gone ",
     [AGENT_ADVERTISE] = "advertise ",
+    [AGENT_HAS] = "go on with ",
+    [AGENT_DECLINE] = "decline ",
 };
 
 static void print_failed(const struct agent_action *action, FILE *out)

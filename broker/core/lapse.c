@@ -77,12 +77,14 @@ void lapse_follow(struct job *job)
 void lapse_restored(struct job *job)
 {
     const struct sched_options *options = &job->sched->options;
-    uint64_t grace = options->orphan_us > options->recover_us ? options->orphan_us : options->recover_us;
+    enum lapse_kind kind;
+    uint64_t due_us = job->sched->now_us + options->recover_us;
 
     lapse_follow(job);
-    if (job->lapse == LAPSE_ORPHAN) {
+    kind = job->lapse;
+    if (kind != LAPSE_NONE && job->lapse_us < due_us) {
         list_remove(job);
-        list_add(job, LAPSE_ORPHAN, job->sched->now_us + grace);
+        list_add(job, kind, due_us);
     }
 }
 

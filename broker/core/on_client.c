@@ -177,7 +177,7 @@ static int submit_restored(struct sched *sched, const struct sched_event *event)
     struct error none = {0};
     int rc = job_begin(sched, event, event->u.submit.graph, &job, &err);
 
-    if (rc < 0 && rc != -EEXIST && job_begin(sched, event, NULL, &job, &none) == 0) {
+    if (rc < 0 && rc != -EEXIST && rc != -ENOMEM && job_begin(sched, event, NULL, &job, &none) == 0) {
         job_end(job, JOB_FAILED, err.code, err.text, UINT32_MAX, UINT32_MAX, NULL);
         rc = 0;
     }
@@ -312,6 +312,9 @@ int on_extend(struct sched *sched, const struct sched_event *event)
         return 0;
     }
     rc = extend(job, event, &err);
+    if (rc == -ENOMEM && event->u.extend.client == 0) {
+        return rc; // a broker that cannot start loses nothing
+    }
     // Without memory as well: what its client went on from would never be there.
     if (rc < 0 && job->client != NULL && outbox_reserve(sched, 1)) {
         struct sched_action *action;

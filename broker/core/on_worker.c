@@ -16,11 +16,17 @@
 
 enum { LOSSES_MAX = 20 }; // partitions of one task that went missing without a dead worker
 
-static bool is_unknown_job(const struct sched *sched, uint32_t number)
+// A worker speaks of tasks that there are not.
+static void disown(struct sched *sched, const struct worker *worker, enum sched_action_type type,
+                   const struct task_range *range)
 {
-    const struct job *job = job_find(sched, number);
+    const struct job *job = job_find(sched, range->job);
 
-    return job == NULL || !job->has_tasks;
+    if (job == NULL || !job->has_tasks) {
+        outbox_forget(sched, worker, range->job);
+    } else {
+        outbox_disown(sched, worker, type, range);
+    }
 }
 
 // A worker holds a partition: it was asked for it (before it could say that it has it from an earlier
@@ -228,8 +234,8 @@ static void resume_all(struct sched *sched, struct worker *worker, const struct 
         for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
             resume(worker, layer, range->first + n);
         }
-        if (layer == NULL && is_unknown_job(sched, range->job)) {
-            outbox_forget(sched, worker, range->job);
+        if (layer == NULL) {
+            disown(sched, worker, ACTION_DROP, range);
         }
     }
 }
@@ -253,8 +259,8 @@ int on_holding(struct sched *sched, const struct sched_event *event)
         for (uint32_t n = 0; layer != NULL && n < range->count; n++) {
             adopt(worker, layer, range->first + n, bytes[n]);
         }
-        if (layer == NULL && is_unknown_job(sched, range->job)) {
-            outbox_forget(sched, worker, range->job);
+        if (layer == NULL) {
+            disown(sched, worker, ACTION_RELEASE, range);
         }
         bytes += range->count;
     }
@@ -329,8 +335,8 @@ int on_tasks_done(struct sched *sched, const struct sched_event *event)
         if (layer != NULL) {
             job_spend(layer->job, range_time(layer, range->count, event->u.done.busy_us, tasks));
             range_done(worker, layer, range, bytes);
-        } else if (is_unknown_job(sched, range->job)) {
-            outbox_forget(sched, worker, range->job);
+        } else {
+            disown(sched, worker, ACTION_RELEASE, range);
         }
         bytes += range->count;
     }

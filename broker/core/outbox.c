@@ -97,6 +97,17 @@ void outbox_release(struct sched *sched, const struct worker *worker, const stru
     range_push(sched, ACTION_RELEASE, worker->peer, layer, i, false);
 }
 
+void outbox_disown(struct sched *sched, const struct worker *worker, enum sched_action_type type,
+                   const struct task_range *range)
+{
+    struct sched_action *action = outbox_push(sched, type, worker->peer, range->job);
+
+    if (action != NULL) {
+        action->range = *range;
+        action->kill = type == ACTION_DROP;
+    }
+}
+
 void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t job)
 {
     struct sched_actions *out = sched->out;

@@ -18,6 +18,9 @@ bool outbox_drop(struct sched *sched, const struct worker *worker, const struct 
                  bool kill);
 // A worker has a partition that it need not have, or a job that does not exist.
 void outbox_release(struct sched *sched, const struct worker *worker, const struct layer *layer, uint32_t i);
+// Or tasks of a layer that a job does not have (it was lost from what was remembered): `type` is RELEASE or DROP.
+void outbox_disown(struct sched *sched, const struct worker *worker, enum sched_action_type type,
+                   const struct task_range *range);
 void outbox_forget(struct sched *sched, const struct worker *worker, uint32_t job);
 
 // These partitions are to be copied by a worker, from one that leaves.  False: no memory.

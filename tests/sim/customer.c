@@ -393,7 +393,7 @@ static void hears_rejected(struct world *world, struct customer *customer, const
         if (plan->key != action->key_lo || plan->owner != customer->number || plan->over) {
             continue;
         }
-        if (plan->other == NULL || action->code != ENOENT) {
+        if ((plan->other == NULL || action->code != ENOENT) && !plan->damaged) {
             world_fail(world, "a submit was rejected with code %d", action->code);
         }
         plan->rejected = true;
@@ -423,6 +423,9 @@ static bool may_fail(const struct world *world, const struct plan *plan, const s
 {
     if (action->state == JOB_CANCELLED) {
         return plan->cancelled;
+    }
+    if (plan->damaged && (action->code == EINVAL || action->code == ENOENT)) {
+        return true; // layers of it are missing, or a job that it reads
     }
     // A refusal that was not written down is an end after a restart.
     if (world->options.mortal && plan->other != NULL && action->code == ENOENT) {
@@ -498,7 +501,9 @@ void customer_hears(struct world *world, struct customer *customer, const struct
     }
     if (plan != NULL && action->type == ACTION_REJECTED && action->code == ENOENT && action->key_lo == 0 &&
         customer->here) {
-        customer_gone(world, customer, plan);
+        if (plan->job == action->range.job) {
+            customer_gone(world, customer, plan);
+        }
         return;
     }
     if (customer->here && action->type == ACTION_REJECTED) {
@@ -534,6 +539,7 @@ void customer_hears(struct world *world, struct customer *customer, const struct
         hears_end(world, customer, plan, action);
     } else if (action->type == ACTION_ACCEPTED) {
         plan->accepted = customer->number + 1;
+        plan->accepted_as = action->range.job;
         extend_begin(world, customer, plan);
     }
 }

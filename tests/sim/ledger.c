@@ -51,6 +51,18 @@ void ledger_cut(struct ledger *ledger, size_t count)
     ledger->durable = count;
 }
 
+struct entry *ledger_remove(struct ledger *ledger, size_t at)
+{
+    struct entry *entry = &ledger->entry[at];
+    struct entry gone = *entry;
+
+    entry_free(entry);
+    memmove(entry, entry + 1, (ledger->count - at - 1) * sizeof(*entry));
+    ledger->count = ledger->durable = ledger->count - 1;
+    ledger->entry[ledger->count] = gone;
+    return &ledger->entry[ledger->count];
+}
+
 static void find_forgotten(const struct ledger *ledger, bool *forgotten)
 {
     for (size_t k = 0; k < ledger->count; k++) {

@@ -35,6 +35,8 @@ void ledger_add(struct ledger *ledger, const struct entry *entry);
 uint32_t ledger_number(struct ledger *ledger);
 // Only the first ones are left; numbers that were given behind are free again: nobody has heard of them.
 void ledger_cut(struct ledger *ledger, size_t count);
+// Takes one out; valid until the next one is added.
+struct entry *ledger_remove(struct ledger *ledger, size_t at);
 // Leaves out what is about jobs that were forgotten, and workers that have left.
 void ledger_compact(struct ledger *ledger);
 // The events for a new scheduler; the caller frees them, and graphs of SUBMIT and EXTEND.

@@ -441,12 +441,98 @@ static void story(unsigned fail_at)
     build_fini(&more);
 }
 
-unsigned memory_all(void)
+// ---- a broker that was there before -----------------------------------------------------------
+
+// Given again until there was memory for it.
+static void tell(struct sched *sched, const struct sched_event *event, struct sched_actions *actions,
+                 enum job_state *ended)
 {
-    unsigned fail_at = 0;
+    int rc;
 
     do {
-        story(fail_at++);
-    } while (allocator.failed);
-    return fail_at - 1;
+        allocator.armed = true;
+        rc = sched_step(sched, event, 1, actions);
+        allocator.armed = false;
+        sched_check(sched);
+        for (size_t k = 0; k < actions->count; k++) {
+            if (actions->action[k].type == ACTION_JOB_ENDED) {
+                *ended = actions->action[k].state;
+            }
+        }
+    } while (rc < 0);
+}
+
+static void recovery(unsigned fail_at)
+{
+    static const uint64_t bytes[6];
+    static const struct task_range held[] = {{1, 0, 0, 6}, {2, 0, 0, 1}};
+    static const struct task_range has[] = {{1, 1, 0, 3}, {2, 1, 0, 1}};
+    struct sched_actions actions;
+    struct sched_options options;
+    struct build build, more;
+    struct sched_counts counts;
+    enum job_state ended = 0;
+    struct sched *sched;
+    struct sched_event event[] = {
+        {.type = EVENT_EXPECT, .u.expect = {7, "ant"}},
+        {.type = EVENT_EXPECT, .u.expect = {8, "bee"}},
+        {.type = EVENT_SUBMIT, .u.submit = {.number = 1, .key_lo = 1, .open = true, .name = "some", .failures_max = 9}},
+        {.type = EVENT_EXTEND, .u.extend = {.job = 1, .first_layer = 3, .last = true}},
+        {.type = EVENT_SUBMIT, .u.submit = {.number = 2, .key_lo = 2, .detached = true}},
+        {.type = EVENT_RESTORE_TASKS, .u.restore = {.range = {1, 3, 0, 2}, .over = RESTORE_OVER}},
+        {.type = EVENT_RESTORE_TASKS,
+         .u.restore = {{1, 3, 2, 1}, RESTORE_FAILED, .code = EINVAL, .text = "poison", .worker_name = "ant"}},
+        {.type = EVENT_RESTORE_JOB, .u.restore = {.range.job = 2, .state = JOB_FAILED, .code = EINVAL, .text = "poison"}},
+        {.type = EVENT_CLIENT_JOINED, .u.client.client = CLIENT},
+        {.type = EVENT_ATTACH, .u.attach = {CLIENT, 1, .again = true}},
+        {.type = EVENT_WORKER_JOINED,
+         .u.joined = {.worker = 1, .threads = 4, .shared_files = true, .name = "ant", .incarnation = 7}},
+        {.type = EVENT_HOLDING,
+         .u.holding = {.worker = 1, .full = true, .adds = 2, .add = held, .bytes = bytes, .hases = 2, .has = has}},
+        {.type = EVENT_TICK, .now_us = 2000000},
+        {.type = EVENT_TASKS_DONE, .u.done = {.worker = 1, .ranges = 1, .range = has, .bytes = bytes}},
+        {.type = EVENT_CANCEL, .u.job = {.client = CLIENT, .job = 1}},
+        {.type = EVENT_CLIENT_LEFT, .u.client.client = CLIENT},
+        {.type = EVENT_TICK, .now_us = 9000000},
+        {.type = EVENT_TICK, .now_us = 9000001},
+    };
+
+    build_all(&build);
+    build_more(&more);
+    event[2].u.submit.graph = event[4].u.submit.graph = build_graph(&build);
+    event[3].u.extend.graph = &more.graph;
+    sched_options_default(&options);
+    options.records = true;
+    options.recover_us = options.orphan_us = options.ttl_us = 1000000;
+    sched = sched_create(&options);
+    must(sched != NULL, "no memory");
+    sched_actions_init(&actions);
+    allocator.left = fail_at;
+    allocator.failed = false;
+    for (size_t k = 0; k < sizeof(event) / sizeof(*event); k++) {
+        tell(sched, &event[k], &actions, &ended);
+    }
+    sched_counts(sched, &counts);
+    must(ended == JOB_CANCELLED, "the job is not there any more");
+    must(counts.jobs + counts.tasks + counts.partitions + counts.clients == 0, "something is left");
+    sched_destroy(sched);
+    sched_actions_fini(&actions);
+    build_fini(&build);
+    build_fini(&more);
+}
+
+unsigned memory_all(void)
+{
+    void (*const all[])(unsigned) = {story, recovery};
+    unsigned count = 0;
+
+    for (size_t k = 0; k < sizeof(all) / sizeof(*all); k++) {
+        unsigned fail_at = 0;
+
+        do {
+            all[k](fail_at++);
+        } while (allocator.failed);
+        count += fail_at - 1;
+    }
+    return count;
 }

@@ -11,6 +11,8 @@ enum {
     NOTE_PERCENT = 3,  // of reports that have something for the ledger
     PATIENCE = 300000, // of brokers where nobody is late
     LEFT_OVER_US = 200000,
+    BROKEN_PERMILLE = 3,  // of messages that come twice, or not in order: that ends their session
+    DAMAGE_PERCENT = 10,  // of ledgers that lose an entry from amidst them
 };
 
 // ---- the ledger -----------------------------------------------------------------------------
@@ -101,6 +103,17 @@ static void commit_over(struct world *world, const struct letter *letter)
     }
 }
 
+// Both ends notice, each in its time.
+static void cut_off(struct world *world, struct link *link)
+{
+    struct letter *letter = letter_new(link->host != NULL ? LETTER_HOST_CUT_OFF : LETTER_CUSTOMER_CUT_OFF);
+
+    letter->host = link->host;
+    letter->customer = link->customer;
+    letter->link = link;
+    world_post(world, letter, world_delay(world) * (random_percent(&world->random, 20) ? 20 : 1));
+}
+
 // ---- the gate -----------------------------------------------------------------------------------
 
 static void gate_add(struct link *link, struct letter *letter, size_t waits_for)
@@ -133,7 +146,17 @@ static void replace(struct world *world, struct link *link)
         struct link *old = world->link[l];
         struct letter *letter;
 
-        if (!is_same_peer(old, link) || !old->heard || old->left) {
+        if (!is_same_peer(old, link)) {
+            continue;
+        }
+        // Even when its end is known: that may be what waits.
+        if (old->gate != NULL) {
+            *link->gate_last = old->gate;
+            link->gate_last = old->gate_last;
+            old->gate = NULL;
+            old->gate_last = &old->gate;
+        }
+        if (!old->heard || old->left) {
             continue;
         }
         old->left = true;
@@ -145,12 +168,6 @@ static void replace(struct world *world, struct link *link)
             letter->event.u.left.why = "it has connected anew";
         } else {
             letter->event.u.client.client = old->peer;
-        }
-        if (old->gate != NULL) {
-            *link->gate_last = old->gate;
-            link->gate_last = old->gate_last;
-            old->gate = NULL;
-            old->gate_last = &old->gate;
         }
         pass(world, link, letter);
     }
@@ -195,6 +212,13 @@ bool mortal_gate(struct world *world, struct letter *letter)
     }
     if (link->life != world->life || (letter->about != NULL && link->left)) {
         letter_free(letter); // of a broker that is no more, or known already
+        return true;
+    }
+    if (world->options.faults && world->now < world->chaos_until && letter->about == NULL && link->heard &&
+        random_below(&world->random, 1000) < BROKEN_PERMILLE) {
+        cut_off(world, link);
+        world_cut(world, link);
+        letter_free(letter);
         return true;
     }
     letter->read = true;
@@ -256,6 +280,7 @@ static void follow_owner(struct world *world, struct plan *plan, uint32_t job)
     if (plan->owner != customer->number) {
         plan->owner = customer->number;
         plan->accepted = customer->number + 1;
+        plan->accepted_as = job;
     }
     plan->ended = false;
 }
@@ -325,17 +350,6 @@ void mortal_step_over(struct world *world, const struct sched_event *events, siz
 }
 
 // ---- death and life ---------------------------------------------------------------------------------
-
-// Both ends notice, each in its time.
-static void cut_off(struct world *world, struct link *link)
-{
-    struct letter *letter = letter_new(link->host != NULL ? LETTER_HOST_CUT_OFF : LETTER_CUSTOMER_CUT_OFF);
-
-    letter->host = link->host;
-    letter->customer = link->customer;
-    letter->link = link;
-    world_post(world, letter, world_delay(world) * (random_percent(&world->random, 20) ? 20 : 1));
-}
 
 static void forget_letters(struct world *world)
 {
@@ -429,6 +443,23 @@ static void find_jobs(struct world *world)
     }
 }
 
+// One entry cannot be read any more.  What it was about is left as if it had not been.
+static void damage(struct world *world)
+{
+    struct entry *entry =
+        ledger_remove(&world->ledger, random_below(&world->random, (uint32_t)world->ledger.count));
+
+    if (world->options.trace != NULL) {
+        fprintf(world->options.trace, "          an entry of type %d on job %u is lost\n", (int)entry->type, entry->job);
+    }
+    for (uint32_t p = 0; p < world->plans; p++) {
+        struct plan *plan = &world->plan[p];
+
+        // Of the job, and of those that read it.
+        plan->damaged = plan->damaged || plan == entry->plan || (plan->other != NULL && plan->other->damaged);
+    }
+}
+
 static void start(struct world *world)
 {
     struct sched_event *events;
@@ -437,6 +468,9 @@ static void start(struct world *world)
 
     if (random_percent(&world->random, 50)) {
         ledger_compact(&world->ledger);
+    }
+    if (world->options.faults && world->ledger.count > 0 && random_percent(&world->random, DAMAGE_PERCENT)) {
+        damage(world);
     }
     world->sched = must(sched_create(&world->sched_options));
     world->down = false;

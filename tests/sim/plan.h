@@ -41,6 +41,8 @@ struct plan {
     uint32_t safe;            // and will not get lost any more
     bool last_sent;           // that no more come
     uint32_t accepted;        // by whom that was heard, plus one
+    uint32_t accepted_as;     // the number that was heard then
+    bool damaged;             // something of it was lost from the ledger
     uint64_t had_at;          // when the broker last knew that
     uint32_t extender;        // the customer that sends them, plus one
     uint32_t extends;         // the job that they are for

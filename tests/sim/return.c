@@ -59,7 +59,7 @@ static void free_again(struct world *world, struct customer *customer, const str
 
 static void take_up(struct world *world, struct customer *customer, struct plan *plan)
 {
-    bool accepted = plan->accepted == customer->number + 1;
+    bool accepted = plan->accepted == customer->number + 1 && plan->accepted_as == plan->job;
     struct letter *letter;
 
     plan->ended = false;
@@ -134,7 +134,7 @@ void customer_gone(struct world *world, struct customer *customer, struct plan *
     if (plan->over || plan->owner != customer->number) {
         return;
     }
-    if (world->now - plan->had_at < patience) {
+    if (world->now - plan->had_at < patience && !plan->damaged) {
         world_fail(world, "j%u, which was accepted, is gone after %" PRIu64 " us", plan->job,
                    world->now - plan->had_at);
     }

@@ -331,7 +331,7 @@ static int status_of(const struct run *run, enum query_outcome outcome, struct e
     case QUERY_INTERRUPTED:
         // The fd also tells of the end of what we started.
         if (signals_caught() == 0 && run->cluster != NULL) {
-            local_cluster_check(run->cluster, err);
+            local_cluster_check(run->cluster, LOCAL_CLUSTER_END_MS, err);
         }
         return signals_caught() != 0 ? STATUS_SIGNAL + signals_caught() : STATUS_BROKER;
     case QUERY_NO_WORKERS:

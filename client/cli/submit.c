@@ -395,7 +395,7 @@ static int broker_status(const struct submit *submit, struct error *err)
 {
     // The fd also tells of the end of what we started.
     if (signals_caught() == 0 && submit->cluster != NULL) {
-        local_cluster_check(submit->cluster, err);
+        local_cluster_check(submit->cluster, LOCAL_CLUSTER_END_MS, err);
     }
     if (signals_caught() != 0) {
         return STATUS_SIGNAL + signals_caught();

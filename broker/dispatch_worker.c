@@ -66,6 +66,7 @@ int dispatch_heartbeat(struct broker *broker, struct peer *peer, const ProtobufC
     }
     event->u.status.worker = peer->number;
     event->u.status.memory_used = peer->memory_used;
+    event->u.status.rss = peer->rss;
     event->u.status.running = peer->running;
     event->u.status.queued = peer->queued;
     return 0;

@@ -22,6 +22,7 @@ enum {
     OPTION_WORKER_TIMEOUT,
     OPTION_BACKLOG,
     OPTION_STALLED,
+    OPTION_ALLOWED_FAILURES,
     OPTION_TASKS_MAX,
     OPTION_JOBS_MAX,
     OPTION_MEMORY_MAX,
@@ -69,6 +70,8 @@ static const struct argp_option OPTIONS[] = {
      0},
     {"stalled", OPTION_STALLED, "SECONDS", 0,
      "A client whose results are held back and that reads nothing for so long is disconnected (60)", 0},
+    {"allowed-failures", OPTION_ALLOWED_FAILURES, "N", 0,
+     "A task is set aside when that many workers died while they ran it, the last one of it alone (3)", 0},
     {"tasks-max", OPTION_TASKS_MAX, "N", 0, "Jobs with more tasks than that in all are refused (100000000)",
      0},
     {"jobs-max", OPTION_JOBS_MAX, "N", 0, "More jobs than that are refused (1000000)", 0},
@@ -180,6 +183,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_STALLED:
         arguments->stalled_ms = (unsigned)(parse_seconds(value, "stalled", state) * 1000);
+        return 0;
+    case OPTION_ALLOWED_FAILURES:
+        arguments->sched.attempts_max = (uint32_t)parse_whole(value, "allowed-failures", 1, 1000000, state);
         return 0;
     case OPTION_TASKS_MAX:
         arguments->sched.tasks_max = (uint64_t)parse_whole(value, "tasks-max", 1, 1L << 40, state);

@@ -9,6 +9,7 @@
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
 #include "broker/core/recovery.h"
+#include "broker/core/suspect.h"
 
 static struct job *find(const struct sched *sched, uint32_t number)
 {
@@ -84,6 +85,9 @@ static const char *why_waiting(const struct sched *sched, const struct job *job)
         return "no workers are connected";
     }
     if (job->runnable == 0 && has_delayed(job)) {
+        if (suspects_waiting(sched) > 0) {
+            return "workers died of what may be one of its tasks: those wait for a worker of their own";
+        }
         return "what has failed waits for its next attempt";
     }
     if (sched->load_head[LOAD_FULL] != NULL && sched->in[TASK_ASSIGNED] > 0) {

@@ -13,6 +13,7 @@
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
 #include "broker/core/recovery.h"
+#include "broker/core/suspect.h"
 #include "broker/core/state.h"
 #include "broker/core/worker.h"
 
@@ -104,6 +105,7 @@ void sched_destroy(struct sched *sched)
     free(sched->worker);
     free(sched->location);
     free(sched->delay);
+    free(sched->trial);
     free(sched);
 }
 
@@ -194,6 +196,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
             placement_check_sources(sched);
             lineage_settle(sched);
         }
+        suspects_place(sched);
         placement_run(sched);
     }
     handover_run(sched);

@@ -100,7 +100,7 @@ struct sched_event {
         } left;
         struct {
             uint32_t worker;
-            uint64_t memory_used;
+            uint64_t memory_used, rss;
             uint32_t running, queued;
         } status;
         struct {

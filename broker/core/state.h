@@ -154,7 +154,9 @@ struct blame {
     struct hash_node node;
     uint32_t layer, index;
     uint32_t deaths, losses, failures;
-    uint64_t value; // delayed: until when; held, with a value of VALUE_ASIDE: bytes
+    uint64_t value; // delayed: until when (UINT64_MAX: it waits for a worker of its own); held, with a value of
+                    // VALUE_ASIDE: bytes
+    struct attempt *attempts; // suspect.h
 };
 
 struct reason;
@@ -266,7 +268,11 @@ struct job {
                          // the same
     struct sched_failure *failure; // the first ones
     size_t failure_count;
-    bool is_doomed;  // fails with this event
+    uint32_t attempts_kept; // in words
+    bool is_doomed;   // fails with this event
+    bool fails_late;  // when all that can be done is done
+    bool is_late_due; // in the scheduler's list of those
+    struct job *late_next;
     bool is_revisit; // in the scheduler's list
     struct job *revisit_next;
     // What a journal has not been told of yet (records.h).
@@ -329,6 +335,7 @@ struct worker {
         spent;      // of the latest tasks: what they were taken to last, and did; this is made of them
     uint32_t paced; // how many
     bool leaving;   // gets no more tasks
+    bool closed;    // the same, but for suspects: one at a time (suspect.h)
     // While it leaves (handover.h): partitions that others were asked to take over, and what is on its way to them
     uint64_t shipping;
     uint64_t outgoing, outgoing_bytes;
@@ -338,7 +345,7 @@ struct worker {
     uint64_t pass_us;
     uint64_t incoming;   // bytes on their way to it from those that leave
     uint64_t refused_us; // it takes none of these before
-    uint64_t memory, memory_used;
+    uint64_t memory, memory_used, rss;
     char **label;
     struct stock *stock;
     size_t labels, stocks;
@@ -409,6 +416,10 @@ struct sched {
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning
     size_t delays, delay_capacity;
+    struct task_range *trial; // tasks that wait for a worker of their own; as delays, some for nothing
+    size_t trials, trial_capacity;
+    uint32_t closed;  // workers for those
+    struct job *late; // jobs that will have failed
     struct { // the soonest first
         struct job *head, *tail;
     } lapse[LAPSE_KINDS];

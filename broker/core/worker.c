@@ -216,6 +216,7 @@ void worker_destroy(struct sched *sched, struct worker *worker)
     sched->worker[worker->number] = NULL;
     sched->worker_count--;
     sched->leavers -= worker->leaving ? 1 : 0;
+    sched->closed -= worker->closed ? 1 : 0;
     sched->threads -= worker->threads;
     sched->unshared -= worker->shared_files ? 0 : 1;
     worker_free(worker);
@@ -558,7 +559,7 @@ uint32_t worker_space(const struct worker *worker, struct layer *layer)
     uint64_t time = worker_time(worker, layer);
     uint64_t room = work < window ? (window - work + time - 1) / time : 0;
 
-    if (worker->leaving || worker->assigned >= SLOTS_MAX) {
+    if (worker->leaving || worker->closed || worker->assigned >= SLOTS_MAX) {
         return 0;
     }
     if (worker->assigned < worker->least && room < worker->least - worker->assigned) {
@@ -572,7 +573,7 @@ uint8_t worker_load(const struct worker *worker)
     uint64_t wait = worker_wait(worker);
     unsigned level;
 
-    if (worker->leaving || worker->assigned >= SLOTS_MAX ||
+    if (worker->leaving || worker->closed || worker->assigned >= SLOTS_MAX ||
         (wait >= WINDOW && worker->assigned >= worker->least)) {
         return LOAD_FULL;
     }

@@ -218,12 +218,11 @@ int fetch_gathered(struct job *job, uint32_t layer, uint32_t index, struct error
     return 0;
 }
 
-void fetch_moved(struct job *job, uint32_t layer, uint32_t index, bool same)
+void fetch_moved(struct job *job, uint32_t layer, uint32_t index)
 {
     struct fetch *fetch = fetch_find(job, layer, index);
 
-    // What comes from there goes on.
-    if (fetch == NULL || (same && fetch->transfer != NULL && transfers_direct(fetch->transfer))) {
+    if (fetch == NULL) {
         return;
     }
     if (fetch->transfer != NULL) {

@@ -29,8 +29,6 @@ def shell(text):
 
 
 class PoolFaults(cluster.ClusterTest):
-    broker_options = ("--orphan-grace", "0")  # who goes is gone
-
     def setUp(self):
         super().setUp()
         self.hub = self.broker()

@@ -22,9 +22,11 @@ enum {
     MESSAGE_BYTES_MAX = 256 << 20, // the body, and payloads
     BACKLOG_FACTOR = 4,            // a peer with so many times the mark unread is disconnected
     EXACT_FROM = 16 << 10,         // bytes that events of a turn point to
-    TRIM_FREE_BYTES = 4 << 20,     // of the heap, worth giving back
-    TRIM_QUIET_US = 200000,        // when nothing happens ...
-    TRIM_US = 10000000,            // ... or so long after the last time
+    DRAIN_US = 5000000,            // that what was taken may need to be written at the end
+    NOTES_SWEEP_US = 1000000,
+    TRIM_FREE_BYTES = 4 << 20, // of the heap, worth giving back
+    TRIM_QUIET_US = 200000,    // when nothing happens ...
+    TRIM_US = 10000000,        // ... or so long after the last time
 };
 
 static int on_joined(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err)
@@ -33,15 +35,65 @@ static int on_joined(void *arg, struct peer *peer, const Dray__Hello *hello, str
     return dispatch_joined(arg, peer, err);
 }
 
+static struct turn *current(struct broker *broker)
+{
+    return &broker->turn[broker->current];
+}
+
+// What it says from now on waits for the journal.  False: no memory.
+static bool enter_gate(struct broker *broker, struct peer *peer)
+{
+    struct turn *turn = gate_turn(&broker->gate);
+
+    if (turn != NULL) {
+        broker->into = turn;
+        peer->gated = gate_number(&broker->gate);
+    }
+    return turn != NULL;
+}
+
+// Messages that must be safe before anything comes of them; more that come of DONE are found in on_received.
+static bool is_to_keep(unsigned type)
+{
+    return type == FRAME_SUBMIT || type == FRAME_EXTEND || type == FRAME_KEEP || type == FRAME_UNKEEP ||
+           type == FRAME_ATTACH;
+}
+
+static struct arena *on_begun(void *arg, struct peer *peer, unsigned type)
+{
+    struct broker *broker = arg;
+
+    broker->into = current(broker);
+    if (broker->journal != NULL && peer != NULL && type != FRAME_HEARTBEAT &&
+        (is_to_keep(type) || gate_holds(&broker->gate, peer->gated)) && !enter_gate(broker, peer)) {
+        return NULL;
+    }
+    return &broker->into->arena;
+}
+
 static int on_received(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
                        struct error *err)
 {
-    return dispatch_frame(arg, peer, frame, message, err);
+    struct broker *broker = arg;
+    struct frame again;
+    int rc;
+
+    if (broker->journal == NULL || frame->info->type != FRAME_DONE || broker->into != current(broker) ||
+        !dispatch_has_new_notes(broker, (const Dray__Done *)frame->message)) {
+        return dispatch_frame(broker, peer, frame, message, err);
+    }
+    if (!enter_gate(broker, peer)) {
+        return error_no_memory(err);
+    }
+    // Once more, into memory that lives until it is through.
+    rc = frame_decode(message->frame[1].data, message->frame[1].size, peer->role, &broker->into->arena,
+                      &again, err);
+    return rc == 0 ? dispatch_frame(broker, peer, &again, message, err) : rc;
 }
 
-static void on_left(void *arg, struct peer *peer, bool alive, const char *why)
+static void on_left(void *arg, struct peer *peer, enum session_end end, const char *why)
 {
-    dispatch_left(arg, peer, alive, why);
+    dispatch_left(arg, peer, end, why);
 }
 
 static void on_full(void *arg, struct peer *peer, bool full)
@@ -87,24 +139,35 @@ static int run_core(struct broker *broker, struct turn *turn)
     return rc;
 }
 
-// Steps the scheduler through what has come in, and again when delivering ended sessions.
+// Steps the scheduler through a turn and sends what comes of it.
+static void step_turn(struct broker *broker, struct turn *turn)
+{
+    int rc = run_core(broker, turn);
+
+    if (rc != 0) {
+        log_write(broker->options.log, LEVEL_ERROR, "the scheduler: %s", strerror(-rc));
+    }
+    deliver_actions(broker, turn);
+}
+
+// What has come in, and again when delivering ended sessions.
 static void step(struct broker *broker)
 {
-    for (int i = 0; i < STEPS_MAX && broker_turn(broker)->events > 0; i++) {
-        struct turn *turn = broker_turn(broker);
-        int rc = run_core(broker, turn);
+    for (int i = 0; i < STEPS_MAX && current(broker)->events > 0; i++) {
+        struct turn *turn = current(broker);
 
-        if (rc != 0) {
-            log_write(broker->options.log, LEVEL_ERROR, "the scheduler: %s", strerror(-rc));
-        }
         broker->current ^= 1;
-        deliver_actions(broker, turn);
+        broker->into = current(broker);
+        step_turn(broker, turn);
         turn_reset(turn);
     }
-    if (broker_turn(broker)->events == 0) {
-        turn_reset(broker_turn(broker));
-        peers_sweep(&broker->peers);
-    }
+}
+
+// As step, of what waited.
+static void step_admitted(struct broker *broker, struct turn *turn)
+{
+    step_turn(broker, turn);
+    step(broker);
 }
 
 static void on_readable(void *arg)
@@ -112,12 +175,26 @@ static void on_readable(void *arg)
     struct broker *broker = arg;
 
     for (int i = 0; i < TURN_MESSAGES_MAX; i++) {
-        struct turn *turn = broker_turn(broker);
-
-        if (!sessions_receive(broker->sessions, &turn->arena) || turn_bytes(turn) > TURN_BYTES_MAX) {
+        if (!sessions_receive(broker->sessions) || turn_bytes(broker->into) > TURN_BYTES_MAX) {
             break;
         }
     }
+    broker->into = current(broker);
+}
+
+static void on_outcomes(void *arg, short revents)
+{
+    (void)revents;
+    admit_outcomes(arg);
+}
+
+static bool is_here(void *arg, uint32_t job)
+{
+    const struct broker *broker = arg;
+    enum job_state state;
+    uint32_t layers;
+
+    return sched_job_layers(broker->sched, job, &layers, &state) == 0;
 }
 
 static void on_watch(void *arg, short revents)
@@ -132,9 +209,29 @@ static void on_tick(void *arg)
 {
     struct broker *broker = arg;
 
+    uint64_t now = monotonic_us();
+
     sessions_tick(broker->sessions);
-    turn_add(broker_turn(broker), EVENT_TICK);
+    turn_add(current(broker), EVENT_TICK);
+    if (now - broker->notes_us > NOTES_SWEEP_US) {
+        broker->notes_us = now;
+        notes_sweep(&broker->notes, is_here, broker);
+    }
     trim(broker);
+}
+
+static void stop_when_written(struct broker *broker)
+{
+    if (gate_is_empty(&broker->gate) && journal_is_idle(broker->journal)) {
+        loop_stop(broker->loop);
+    } else if (monotonic_us() > broker->stop_by_us) {
+        log_write(
+            broker->options.log, LEVEL_ERROR,
+            "%zu bytes cannot be written to the journal: stopping without them; what a client was told to be "
+            "taken is there",
+            journal_waiting(broker->journal));
+        loop_stop(broker->loop);
+    }
 }
 
 static void on_turn(void *arg)
@@ -142,7 +239,64 @@ static void on_turn(void *arg)
     struct broker *broker = arg;
 
     step(broker);
+    if (broker->journal != NULL) {
+        gate_seal(&broker->gate);
+        journal_send(broker->journal);
+        admit_all(broker, step_admitted);
+        journal_send(broker->journal);
+        if (broker->stopping) {
+            stop_when_written(broker);
+        }
+    }
+    if (current(broker)->events == 0) {
+        turn_reset(current(broker));
+        peers_sweep(&broker->peers);
+    }
     sessions_flush(broker->sessions);
+}
+
+bool broker_drain(struct broker *broker)
+{
+    if (broker->journal == NULL) {
+        return false;
+    }
+    broker->stopping = true;
+    broker->stop_by_us = monotonic_us() + DRAIN_US;
+    return true;
+}
+
+// All that was known before, and then the journal for what comes.
+static int open_journal(struct broker *broker, struct error *err)
+{
+    struct ledger *ledger = NULL;
+    struct entry *said = NULL;
+    int rc = ledger_open(broker->options.state, broker->options.log, &ledger, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    broker->id = ledger_id(ledger);
+    recorder_numbers(broker, ledger);
+    rc = restore_all(broker, ledger, &said, err);
+    if (rc != 0) {
+        ledger_close(ledger);
+        return rc;
+    }
+    rc = journal_create(ledger, broker->options.log, &broker->journal, err);
+    while (said != NULL) {
+        struct entry *next = said->next;
+
+        if (rc == 0) {
+            journal_append_lazily(broker->journal, said);
+        } else {
+            free(said);
+        }
+        said = next;
+    }
+    if (rc == 0 && loop_add_fd(broker->loop, journal_fd(broker->journal), POLLIN, on_outcomes, broker) != 0) {
+        rc = error_no_memory(err);
+    }
+    return rc;
 }
 
 static int listen_all(struct broker *broker, char **endpoints, struct error *err)
@@ -181,7 +335,7 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
         .unfinished_trusted_max = MESSAGE_BYTES_MAX,
         .watch = true,
     };
-    const struct session_options session_options = {
+    struct session_options session_options = {
         .heartbeat_ms = broker->options.heartbeat_ms,
         .timeout_ms = broker->options.timeout_ms,
         .worker_timeout_ms = broker->options.worker_timeout_ms,
@@ -190,12 +344,20 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
         .stalled_ms = broker->options.stalled_ms,
         .log = broker->options.log,
     };
-    const struct session_handler handler = {broker, on_joined, on_received, on_left, on_full};
+    const struct session_handler handler = {broker, on_begun, on_joined, on_received, on_left, on_full};
     int rc;
 
+    broker->options.sched.records = broker->options.state != NULL;
     broker->sched = sched_create(&broker->options.sched);
     if (broker->sched == NULL) {
         return error_no_memory(err);
+    }
+    if (broker->options.state != NULL) {
+        rc = open_journal(broker, err);
+        if (rc != 0) {
+            return rc;
+        }
+        session_options.incarnation = broker->id;
     }
     broker->socket = socket_create(SOCKET_ROUTER, &socket_options, err);
     if (broker->socket == NULL) {
@@ -232,8 +394,11 @@ int broker_create(const struct broker_options *options, struct loop *loop, struc
     broker->last_addressee = &broker->addressee;
     peers_init(&broker->peers);
     kept_init(&broker->kept);
+    notes_init(&broker->notes);
+    gate_init(&broker->gate);
     turn_init(&broker->turn[0]);
     turn_init(&broker->turn[1]);
+    broker->into = current(broker);
     sched_actions_init(&broker->actions);
     rc = open_parts(broker, &bound, err);
     if (rc != 0) {
@@ -252,7 +417,7 @@ void broker_destroy(struct broker *broker, const char *why)
         return;
     }
     if (broker->sessions != NULL && why != NULL) {
-        sessions_close(broker->sessions, why);
+        sessions_close(broker->sessions, broker->journal != NULL ? ERESTART : ESHUTDOWN, why);
     }
     if (broker->socket != NULL) {
         loop_remove_socket(broker->loop, broker->socket);
@@ -263,6 +428,13 @@ void broker_destroy(struct broker *broker, const char *why)
     peers_fini(&broker->peers);
     readers_fini(broker);
     kept_fini(&broker->kept);
+    notes_fini(&broker->notes);
+    if (broker->journal != NULL) {
+        loop_remove_fd(broker->loop, journal_fd(broker->journal));
+    }
+    journal_destroy(broker->journal);
+    gate_fini(&broker->gate);
+    admit_fini(broker);
     sched_actions_fini(&broker->actions);
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);

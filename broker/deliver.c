@@ -7,6 +7,11 @@
 #include "broker/batch.h"
 #include "broker/results.h"
 
+enum {
+    NOTES_AT_ONCE = 256,
+    NOTES_BYTES_AT_ONCE = 1 << 20,
+};
+
 static const char NO_MEMORY[] = "the broker has no memory for its messages";
 
 // Somebody with a batch or results: has its turn when all actions are sorted.
@@ -279,6 +284,53 @@ static bool has_attached(const struct broker *broker, const struct answer *answe
     return false;
 }
 
+// What tasks said before this client had the job, of layers that it was told of.
+static void send_notes(struct broker *broker, struct peer *peer, const struct answer *answer)
+{
+    uint32_t job = answer->job;
+    const struct note *from = notes_of(&broker->notes, job);
+
+    while (from != NULL && !peer->gone) {
+        Dray__TaskNote note[NOTES_AT_ONCE], *list[NOTES_AT_ONCE];
+        Dray__Notes message = DRAY__NOTES__INIT;
+        size_t bytes = 0;
+
+        message.job = job;
+        message.layer = from->layer;
+        message.note = list;
+        if (message.layer >= answer->attached->n_layer) {
+            from = from->next;
+            continue;
+        }
+        while (from != NULL && from->layer == message.layer && message.n_note < NOTES_AT_ONCE &&
+               bytes <= NOTES_BYTES_AT_ONCE) {
+            Dray__TaskNote *at = &note[message.n_note];
+
+            dray__task_note__init(at);
+            at->index = from->index;
+            at->note.data = (uint8_t *)(uintptr_t)from->bytes; // only read
+            at->note.len = from->size;
+            bytes += from->size;
+            list[message.n_note++] = at;
+            from = from->next;
+        }
+        sessions_send(broker->sessions, peer, FRAME_NOTES, &message.base, NULL, 0);
+    }
+}
+
+static void send_replies(struct broker *broker, const struct turn *turn)
+{
+    for (const struct reply *reply = turn->replies; reply != NULL; reply = reply->next) {
+        struct peer *peer = peers_by_number(&broker->peers, reply->client);
+        Dray__Reply message = DRAY__REPLY__INIT;
+
+        message.tag = reply->tag;
+        if (peer != NULL) {
+            sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
+        }
+    }
+}
+
 static void send_answers(struct broker *broker, const struct turn *turn)
 {
     for (struct answer *answer = turn->answers; answer != NULL; answer = answer->next) {
@@ -291,6 +343,7 @@ static void send_answers(struct broker *broker, const struct turn *turn)
         }
         if (has_attached(broker, answer)) {
             sessions_send(broker->sessions, peer, FRAME_ATTACHED, &answer->attached->base, NULL, 0);
+            send_notes(broker, peer, answer);
             continue;
         }
         why.code = ENOENT;
@@ -301,19 +354,17 @@ static void send_answers(struct broker *broker, const struct turn *turn)
     }
 }
 
-static void send_extended(struct broker *broker, const struct turn *turn)
+void deliver_extended(struct broker *broker, uint32_t client, uint32_t job)
 {
-    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
-        struct peer *peer = peers_by_number(&broker->peers, extended->client);
-        Dray__Extended message = DRAY__EXTENDED__INIT;
-        enum job_state state;
+    struct peer *peer = peers_by_number(&broker->peers, client);
+    Dray__Extended message = DRAY__EXTENDED__INIT;
+    enum job_state state;
 
-        message.job = extended->job;
-        // One that has failed is told of as such.
-        if (peer != NULL && sched_job_layers(broker->sched, extended->job, &message.layers, &state) == 0 &&
-            state <= JOB_DONE) {
-            sessions_send(broker->sessions, peer, FRAME_EXTENDED, &message.base, NULL, 0);
-        }
+    message.job = job;
+    // One that has failed is told of as such.
+    if (peer != NULL && sched_job_layers(broker->sched, job, &message.layers, &state) == 0 &&
+        state <= JOB_DONE) {
+        sessions_send(broker->sessions, peer, FRAME_EXTENDED, &message.base, NULL, 0);
     }
 }
 
@@ -341,7 +392,10 @@ void deliver_actions(struct broker *broker, struct turn *turn)
     bool ended = false;
 
     send_answers(broker, turn);
-    send_extended(broker, turn);
+    send_replies(broker, turn);
+    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
+        deliver_extended(broker, extended->client, extended->job);
+    }
     for (size_t i = 0; i < broker->actions.count; i++) {
         const struct sched_action *action = &broker->actions.action[i];
 
@@ -358,6 +412,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             ended = true;
             break;
         case ACTION_RECORD:
+            recorder_record(broker, action);
             break;
         default:
             to_client(broker, action);

@@ -54,6 +54,7 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     if (event == NULL) {
         return error_no_memory(err);
     }
+    recorder_peer_joined(broker, peer);
     if (peer->role == FROM_CLIENT) {
         event->u.client.client = peer->number;
         return 0;
@@ -72,11 +73,12 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     return 0;
 }
 
-void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why)
+void dispatch_left(struct broker *broker, struct peer *peer, enum session_end end, const char *why)
 {
-    struct turn *turn = broker_turn(broker);
+    struct turn *turn = broker_turn_of(broker, peer);
     struct sched_event *event =
-        turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_LEFT : EVENT_CLIENT_LEFT);
+        turn == NULL ? NULL
+                     : turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_LEFT : EVENT_CLIENT_LEFT);
 
     broker->has_freed = true;
     relay_forget_peer(broker, peer->number);
@@ -91,17 +93,20 @@ void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const c
     }
     if (peer->role == FROM_CLIENT) {
         event->u.client.client = peer->number;
-        event->u.client.on_purpose = alive;
+        event->u.client.on_purpose = end == SESSION_BYE;
     } else {
         event->u.left.worker = peer->number;
         event->u.left.why = arena_strdup(&turn->arena, why);
-        event->u.left.on_purpose = alive;
+        // Its process was there a moment ago, so what it did has not killed it.
+        event->u.left.on_purpose = end != SESSION_LOST;
+        recorder_worker_left(broker, peer);
     }
 }
 
 void dispatch_full(struct broker *broker, struct peer *peer, bool full)
 {
-    struct sched_event *event = turn_add(broker_turn(broker), EVENT_CLIENT_FULL);
+    struct turn *turn = broker_turn_of(broker, peer);
+    struct sched_event *event = turn == NULL ? NULL : turn_add(turn, EVENT_CLIENT_FULL);
 
     if (event == NULL) { // it will be cut when it goes on like this
         log_write(broker->options.log, LEVEL_ERROR, "out of memory: client %s is not held back", peer->name);

@@ -3,14 +3,17 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
+#include "broker/intake.h"
 #include "broker/ranges.h"
-#include "proto/schema.h"
 
 enum {
-    NOTE_BYTES_MAX = 1 << 20, // of SUBMIT
-    NAMES_SHOWN_MAX = 8,      // of workers, in the words of an error
+    NAMES_SHOWN_MAX = 8, // of workers, in the words of an error
 };
+
+// Not yet written: beyond it nothing new is taken.
+#define JOURNAL_WAITING_MAX ((size_t)512 << 20)
 
 static void fill_failure(Dray__Failure *failure, const struct error *why)
 {
@@ -21,86 +24,106 @@ static void fill_failure(Dray__Failure *failure, const struct error *why)
 
 // ---- jobs -------------------------------------------------------------------------
 
-static int check_graph_size(const ProtobufCBinaryData *graph, struct error *err)
+static void reject(struct broker *broker, struct peer *peer, const Dray__Submit *submit,
+                   const struct error *why)
 {
-    return graph->len <= FRAME_GRAPH_MAX
-               ? 0
-               : error_set(err, EMSGSIZE,
-                           "a graph of %zu bytes: at most %zu can be at once (submit an open job, and the layers "
-                           "one after another)",
-                           graph->len, FRAME_GRAPH_MAX);
+    Dray__Rejected rejected = DRAY__REJECTED__INIT;
+    Dray__Failure failure;
+
+    fill_failure(&failure, why);
+    rejected.key_hi = submit->key_hi;
+    rejected.key_lo = submit->key_lo;
+    rejected.why = &failure;
+    sessions_send(broker->sessions, peer, FRAME_REJECTED, &rejected.base, NULL, 0);
 }
 
-// The packed form of a graph that has been unpacked: so much less of it at a time.
-static void drop_packed(struct turn *turn, const ProtobufCBinaryData *packed)
+static int check_room(struct broker *broker, struct error *err)
 {
-    arena_drop(&turn->arena, packed->data);
+    if (broker->stopping) {
+        return error_set(err, ESHUTDOWN, "this broker is about to stop: submit again when it is back");
+    }
+    if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
+        return error_set(err, EAGAIN,
+                         "%zu MB wait to be written to the broker's journal: its disk is full or slow; submit "
+                         "again later",
+                         journal_waiting(broker->journal) >> 20);
+    }
+    return 0;
 }
 
-static int check_submit(const Dray__Submit *submit, struct turn *turn, struct arena **arena,
-                        const Dray__Graph **graph, struct error *why)
+// The message as it came, for the journal.  The scheduler hears of it when it is safe.
+static int keep_message(struct broker *broker, enum entry_type type, uint32_t job, uint64_t at,
+                        const struct message *frames, bool refusable)
 {
-    int rc;
+    const struct message_frame *frame = &frames->frame[1];
+    struct entry *entry =
+        entry_create(type, job, at, frame->data + FRAME_HEADER, frame->size - FRAME_HEADER);
 
-    if (submit->has_note && submit->note.len > NOTE_BYTES_MAX) {
-        return error_set(why, EMSGSIZE, "the job's note has %zu bytes; at most %d can be", submit->note.len,
-                         NOTE_BYTES_MAX);
+    if (entry == NULL) {
+        return -ENOMEM;
     }
-    if (submit->graph.len == 0) { // open, or it would not have come so far
-        *graph = NULL;
-        return 0;
-    }
-    rc = check_graph_size(&submit->graph, why);
-    if (rc != 0) {
-        return rc;
-    }
-    *arena = turn_arena(turn);
-    if (*arena == NULL) {
-        return error_no_memory(why);
-    }
-    rc = graph_decode(submit->graph.data, submit->graph.len, *arena, graph, why);
-    drop_packed(turn, &submit->graph);
-    return rc;
+    entry->refusable = refusable;
+    recorder_wait(broker, entry);
+    return 0;
+}
+
+static uint64_t wall_us(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
                     struct message *frames, struct error *err)
 {
     const Dray__Submit *submit = (const Dray__Submit *)message;
-    struct turn *turn = broker_turn(broker);
-    const Dray__Graph *graph = NULL;
-    struct arena *arena = NULL;
-    struct sched_event *event;
+    struct sched_event *event = NULL;
     struct error why = {0};
+    int rc = check_room(broker, &why);
 
-    (void)frames;
-    if (check_submit(submit, turn, &arena, &graph, &why) != 0) {
-        Dray__Rejected rejected = DRAY__REJECTED__INIT;
-        Dray__Failure failure;
-
-        fill_failure(&failure, &why);
-        rejected.key_hi = submit->key_hi;
-        rejected.key_lo = submit->key_lo;
-        rejected.why = &failure;
-        sessions_send(broker->sessions, peer, FRAME_REJECTED, &rejected.base, NULL, 0);
-        return 0;
+    (void)err;
+    if (rc == 0) {
+        rc = intake_submit(broker_turn(broker), submit, &event, &why);
     }
-    event = turn_add(turn, EVENT_SUBMIT);
+    if (rc == 0) {
+        event->u.submit.client = peer->number;
+    }
+    // One that it has already only hears its number again.
+    if (rc == 0 && broker->journal != NULL &&
+        sched_job_of_key(broker->sched, submit->key_hi, submit->key_lo) == 0) {
+        event->u.submit.number = broker->next_job;
+        if (keep_message(broker, ENTRY_JOB, broker->next_job, wall_us(), frames, true) == 0) {
+            broker->next_job++;
+        } else {
+            broker_turn(broker)->events--;
+            rc = error_no_memory(&why);
+        }
+    }
+    if (rc != 0) {
+        reject(broker, peer, submit, &why);
+    }
+    return 0;
+}
+
+// It fails, as its client cannot go on without these layers.
+static int refuse_extend(struct broker *broker, struct peer *peer, uint32_t job, const struct error *why)
+{
+    struct sched_event *event = turn_add(broker_turn(broker), EVENT_CANCEL);
+    Dray__Rejected rejected = DRAY__REJECTED__INIT;
+    Dray__Failure failure;
+
     if (event == NULL) {
-        return error_no_memory(err);
+        return -ENOMEM;
     }
-    event->u.submit.client = peer->number;
-    event->u.submit.key_hi = submit->key_hi;
-    event->u.submit.key_lo = submit->key_lo;
-    event->u.submit.graph = graph;
-    event->u.submit.arena = arena;
-    event->u.submit.detached = submit->detached;
-    event->u.submit.open = submit->open;
-    event->u.submit.priority = submit->priority;
-    event->u.submit.failures_max = submit->failures_max;
-    event->u.submit.name = submit->name;
-    event->u.submit.note = submit->note.data;
-    event->u.submit.note_size = submit->has_note ? submit->note.len : 0;
+    event->u.job.client = peer->number;
+    event->u.job.job = job;
+    fill_failure(&failure, why);
+    rejected.has_job = true;
+    rejected.job = job;
+    rejected.why = &failure;
+    sessions_send(broker->sessions, peer, FRAME_REJECTED, &rejected.base, NULL, 0);
     return 0;
 }
 
@@ -109,38 +132,30 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
 {
     const Dray__Extend *extend = (const Dray__Extend *)message;
     struct turn *turn = broker_turn(broker);
-    ProtobufCMessage *graph = NULL;
-    struct arena *arena = NULL;
-    struct sched_event *event;
+    struct sched_event *event = NULL;
+    struct error why = {0};
+    enum job_state state;
+    uint32_t layers = 0;
+    int rc;
 
-    (void)frames;
-    if (extend->has_graph && extend->graph.len > 0) {
-        int rc;
-
-        rc = check_graph_size(&extend->graph, err);
-        if (rc != 0) {
-            return rc;
-        }
-        arena = turn_arena(turn);
-        rc = arena != NULL ? schema_unpack(&dray__graph__descriptor, extend->graph.data, extend->graph.len,
-                                           arena, &graph, err)
-                           : error_no_memory(err);
-        drop_packed(turn, &extend->graph);
-        if (rc != 0) {
-            return rc;
-        }
+    if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
+        check_room(broker, &why);
+        return refuse_extend(broker, peer, extend->job, &why) == 0 ? 0 : error_no_memory(err);
     }
-    event = turn_add(turn, EVENT_EXTEND);
-    if (event == NULL || turn_extended(turn, peer->number, extend->job) != 0) {
-        return error_no_memory(err);
+    rc = intake_extend(turn, extend, &event, err);
+    if (rc != 0) {
+        return rc;
     }
     event->u.extend.client = peer->number;
-    event->u.extend.job = extend->job;
-    event->u.extend.first_layer = extend->first_layer;
-    event->u.extend.graph = (const Dray__Graph *)graph;
-    event->u.extend.arena = arena;
-    event->u.extend.last = extend->last;
-    return 0;
+    if (turn_extended(turn, peer->number, extend->job) != 0) {
+        return error_no_memory(err);
+    }
+    // Of jobs that are there, what is not a repetition: the scheduler leaves out the rest.
+    if (broker->journal != NULL && sched_job_layers(broker->sched, extend->job, &layers, &state) == 0 &&
+        state <= JOB_RUNNING && (extend->graph.len == 0 || extend->first_layer >= layers)) {
+        rc = keep_message(broker, ENTRY_LAYERS, extend->job, extend->first_layer, frames, false);
+    }
+    return rc == 0 ? 0 : error_no_memory(err);
 }
 
 // CANCEL and FREE: tasks of one job.
@@ -250,6 +265,14 @@ int dispatch_attach(struct broker *broker, struct peer *peer, const ProtobufCMes
             event->u.attach.job = job.job;
             event->u.attach.again = attach->again;
             event->u.attach.detach = attach->detach;
+            if (attach->detach && broker->journal != NULL) {
+                struct entry *entry = entry_create(ENTRY_DETACHED, job.job, 0, NULL, 0);
+
+                if (entry == NULL) {
+                    return error_no_memory(err);
+                }
+                recorder_wait(broker, entry);
+            }
             return turn_answer(broker_turn(broker), peer->number, job.job, attached) != 0
                        ? error_no_memory(err)
                        : 0;
@@ -288,6 +311,23 @@ static int tell_kept(struct broker *broker, const struct peer *peer, uint32_t jo
     return 0;
 }
 
+// In the journal as well.
+static int keep_name(struct broker *broker, enum entry_type type, uint32_t job, const char *name)
+{
+    struct entry *entry =
+        broker->journal != NULL ? entry_create(type, job, 0, name, strlen(name)) : NULL;
+
+    if (broker->journal == NULL) {
+        return 0;
+    }
+    if (entry == NULL) {
+        return -ENOMEM;
+    }
+    entry->refusable = type == ENTRY_KEPT;
+    recorder_wait(broker, entry);
+    return 0;
+}
+
 int dispatch_keep(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
                   struct message *frames, struct error *err)
 {
@@ -305,15 +345,16 @@ int dispatch_keep(struct broker *broker, struct peer *peer, const ProtobufCMessa
     if (rc == 0) {
         rc = kept_add(&broker->kept, keep->name, keep->job, &why);
     }
-    if (rc == 1) {
-        rc = tell_kept(broker, peer, keep->job, true, err);
-        if (rc != 0) {
-            kept_remove(&broker->kept, keep->name);
-            return rc;
-        }
+    if (rc != 1) {
+        reply(broker, peer, keep->tag, &why);
+        return 0;
     }
-    reply(broker, peer, keep->tag, &why);
-    return 0;
+    if (keep_name(broker, ENTRY_KEPT, keep->job, keep->name) != 0 ||
+        turn_reply(broker_turn(broker), peer->number, keep->tag, keep->name, keep->job) != 0) {
+        kept_remove(&broker->kept, keep->name);
+        return error_no_memory(err);
+    }
+    return tell_kept(broker, peer, keep->job, true, err);
 }
 
 int dispatch_unkeep(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
@@ -326,15 +367,14 @@ int dispatch_unkeep(struct broker *broker, struct peer *peer, const ProtobufCMes
     (void)frames;
     if (job == 0) {
         error_set(&why, ENOENT, "no job is kept as \"%s\"", unkeep->name);
-    } else {
-        int rc = tell_kept(broker, peer, job, false, err);
-
-        if (rc != 0) {
-            return rc;
-        }
+        reply(broker, peer, unkeep->tag, &why);
+        return 0;
     }
-    reply(broker, peer, unkeep->tag, &why);
-    return 0;
+    if (keep_name(broker, ENTRY_UNKEPT, job, unkeep->name) != 0 ||
+        turn_reply(broker_turn(broker), peer->number, unkeep->tag, NULL, job) != 0) {
+        return error_no_memory(err);
+    }
+    return tell_kept(broker, peer, job, false, err);
 }
 
 // ---- workers that are to leave ----------------------------------------------------------

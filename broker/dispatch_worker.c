@@ -66,6 +66,7 @@ int dispatch_heartbeat(struct broker *broker, struct peer *peer, const ProtobufC
     }
     event->u.status.worker = peer->number;
     event->u.status.memory_used = peer->memory_used;
+    event->u.status.rss = peer->rss;
     event->u.status.running = peer->running;
     event->u.status.queued = peer->queued;
     return 0;
@@ -164,8 +165,61 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     return 0;
 }
 
+// For clients that come later.  With a journal, the scheduler hears of it when they are safe.
+static int keep_notes(struct broker *broker, const Dray__Notes *notes)
+{
+    enum job_state state;
+    uint32_t layers;
+    bool is_new = false;
+    struct entry *entry;
+
+    if (sched_job_layers(broker->sched, notes->job, &layers, &state) != 0 || notes->layer >= layers) {
+        return 0;
+    }
+    for (size_t i = 0; i < notes->n_note; i++) {
+        const Dray__TaskNote *note = notes->note[i];
+        int rc = notes_add(&broker->notes, notes->job, notes->layer, note->index, note->note.data,
+                           note->note.len);
+
+        if (rc == -ENOSPC) {
+            log_write(broker->options.log, LEVEL_WARNING,
+                      "job %" PRIu32 ": there are more notes of tasks than the broker keeps; a client that takes "
+                      "the job over will not hear of all",
+                      notes->job);
+            return 0;
+        }
+        if (rc < 0) {
+            return rc;
+        }
+        is_new = is_new || rc == 1;
+    }
+    if (!is_new || broker->journal == NULL) {
+        return 0;
+    }
+    entry = recorder_pack(ENTRY_NOTES, notes->job, 0, &notes->base);
+    if (entry == NULL) {
+        return -ENOMEM;
+    }
+    recorder_wait(broker, entry);
+    return 0;
+}
+
+bool dispatch_has_new_notes(const struct broker *broker, const Dray__Done *done)
+{
+    for (size_t i = 0; i < done->n_completed; i++) {
+        const Dray__Completed *completed = done->completed[i];
+
+        for (size_t k = 0; k < completed->n_note; k++) {
+            if (!notes_has(&broker->notes, completed->job, completed->layer, completed->note[k]->index)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 // Word for the job's clients, ahead of the RESULT or JOB_ENDED that it belongs to.
-static void pass_notes(struct broker *broker, const Dray__Completed *completed)
+static int pass_notes(struct broker *broker, const Dray__Completed *completed)
 {
     Dray__Notes notes = DRAY__NOTES__INIT;
     size_t count;
@@ -185,6 +239,7 @@ static void pass_notes(struct broker *broker, const Dray__Completed *completed)
             i = i < count ? i : count;
         }
     }
+    return keep_notes(broker, &notes);
 }
 
 // One payload frame with the encodings of many tasks: all that were completed, or those of inline_index.
@@ -278,8 +333,8 @@ static int on_completed(struct broker *broker, struct peer *peer, const Dray__Co
     }
     ranges_append(&done, completed->job, completed->layer, completed->n_first, completed->first,
                   completed->count);
-    if (completed->n_note > 0) {
-        pass_notes(broker, completed);
+    if (completed->n_note > 0 && pass_notes(broker, completed) != 0) {
+        return error_no_memory(err);
     }
     event = turn_add(turn, EVENT_TASKS_DONE);
     if (event == NULL) {

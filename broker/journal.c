@@ -197,12 +197,13 @@ static bool wait_for_work(struct journal *journal, bool *stop)
     return hurry;
 }
 
-static void tell(struct journal *journal, int code, const char *text)
+// `again`: also who was told that it could not be written.
+static void tell(struct journal *journal, int code, const char *text, bool again)
 {
     struct result *result = NULL;
     uint64_t one = 1;
 
-    if (journal->writing.ticket > journal->told) {
+    if (journal->writing.ticket > journal->told || again) {
         result = malloc(sizeof(*result)); // without memory: with the next one
     }
     pthread_mutex_lock(&journal->mutex);
@@ -224,15 +225,16 @@ static void on_written(struct journal *journal)
 {
     struct batch *writing = &journal->writing;
     uint64_t ticket = writing->ticket;
+    bool again = journal->retry_us != 0;
 
-    if (journal->retry_us != 0) {
+    if (again) {
         log_write(journal->log, LEVEL_INFO, "the journal can be written again");
     }
     journal->retry_us = 0;
     journal->untidy = true;
     batch_fini(writing);
     writing->ticket = ticket;
-    tell(journal, 0, "");
+    tell(journal, 0, "", again);
 }
 
 static void on_failed(struct journal *journal, const struct error *err)
@@ -243,7 +245,7 @@ static void on_failed(struct journal *journal, const struct error *err)
     }
     journal->retry_us = monotonic_us() + RETRY_MS * 1000;
     drop_refusable(&journal->writing);
-    tell(journal, err->code, err->text);
+    tell(journal, err->code, err->text, false);
 }
 
 static void tidy(struct journal *journal, bool hurry)
@@ -268,7 +270,7 @@ static void *run(void *arg)
         struct error err = {0};
 
         if (is_empty(&journal->writing)) {
-            tell(journal, 0, "");
+            tell(journal, 0, "", false);
         } else if (ledger_write(journal->ledger, journal->writing.first, &journal->writing.over, hurry,
                                 &err) == 0) {
             on_written(journal);

@@ -20,7 +20,7 @@ static const char *const SQL[LEDGER_STATEMENTS] = {
     [INSERT_KEPT] = "INSERT OR REPLACE INTO kept(name, job, sum) VALUES(?1, ?2, ?3)",
     [INSERT_WORKER] = "INSERT OR REPLACE INTO worker(incarnation, name, sum) VALUES(?1, ?2, ?3)",
     [INSERT_META] = "INSERT OR REPLACE INTO meta(name, value, sum) VALUES(?1, ?2, ?3)",
-    [DELETE_JOB] = "DELETE FROM record WHERE kind IN (1, 2, 3, 4, 5, 6, 7, 65, 66, 68, 69, 70) AND job = ?1",
+    [DELETE_JOB] = "DELETE FROM record WHERE kind IN (1, 2, 3, 4, 5, 6, 7, 8, 65, 66, 68, 69, 70) AND job = ?1",
     [DELETE_JOB_KEPT] = "DELETE FROM kept WHERE job = ?1",
     [DELETE_KEPT] = "DELETE FROM kept WHERE name = ?1",
     [DELETE_WORKER] = "DELETE FROM worker WHERE incarnation = ?1",

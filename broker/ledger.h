@@ -27,6 +27,7 @@ enum entry_type {
     ENTRY_NOTES = 5,    // body: a packed Notes
     ENTRY_ENDED = 6,    // body: a packed JobEnded
     ENTRY_GIVEN_UP = 7, // nobody has it any more, others need it
+    ENTRY_DETACHED = 8, // it goes on without a client
     // Changes of what is known.
     ENTRY_FORGOTTEN = 32,   // the job, with all of its records and names
     ENTRY_KEPT = 33,        // body: a name of the job

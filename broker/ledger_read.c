@@ -21,6 +21,7 @@ static const char *const KINDS[] = {
     [ENTRY_NOTES] = "notes of tasks",
     [ENTRY_ENDED] = "how it ended",
     [ENTRY_GIVEN_UP] = "that nobody has it any more",
+    [ENTRY_DETACHED] = "that it goes on without a client",
 };
 
 struct reading {
@@ -33,7 +34,7 @@ struct reading {
 static void say_damaged(struct ledger *ledger, int64_t seq, int64_t job, int kind, const char *why)
 {
     int known = kind & ~KIND_IN_FILE;
-    const char *what = known >= ENTRY_JOB && known <= ENTRY_GIVEN_UP ? KINDS[known] : "nothing that is known";
+    const char *what = known >= ENTRY_JOB && known <= ENTRY_DETACHED ? KINDS[known] : "nothing that is known";
 
     ledger->damaged++;
     log_write(ledger->log, LEVEL_ERROR,
@@ -92,7 +93,7 @@ static int read_record(const struct reading *reading, sqlite3_stmt *row)
     size_t size = (size_t)sqlite3_column_bytes(row, 4);
     uint32_t job = (uint32_t)number;
 
-    if (number <= 0 || number > UINT32_MAX || type < ENTRY_JOB || type > ENTRY_GIVEN_UP ||
+    if (number <= 0 || number > UINT32_MAX || type < ENTRY_JOB || type > ENTRY_DETACHED ||
         sqlite3_column_int64(row, 5) != ledger_sum(kind, seq, job, at, body, size)) {
         say_damaged(reading->ledger, seq, number, kind, NULL);
         return 0;

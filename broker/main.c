@@ -22,9 +22,14 @@ enum {
     OPTION_WORKER_TIMEOUT,
     OPTION_BACKLOG,
     OPTION_STALLED,
+    OPTION_ALLOWED_FAILURES,
     OPTION_TASKS_MAX,
     OPTION_JOBS_MAX,
     OPTION_MEMORY_MAX,
+    OPTION_STATE,
+    OPTION_RESULT_TTL,
+    OPTION_ORPHAN_GRACE,
+    OPTION_RECOVER_GRACE,
     OPTION_READY_FD,
     OPTION_LIFELINE,
 };
@@ -37,6 +42,7 @@ struct arguments {
     unsigned worker_timeout_ms; // 0: not given
     size_t backlog_mark;
     unsigned stalled_ms;
+    const char *state;
     struct sched_options sched;
     int ready_fd;
     int lifeline;
@@ -64,11 +70,34 @@ static const struct argp_option OPTIONS[] = {
      0},
     {"stalled", OPTION_STALLED, "SECONDS", 0,
      "A client whose results are held back and that reads nothing for so long is disconnected (60)", 0},
+    {"allowed-failures", OPTION_ALLOWED_FAILURES, "N", 0,
+     "A task is set aside when that many workers died while they ran it, the last one of it alone (3)", 0},
     {"tasks-max", OPTION_TASKS_MAX, "N", 0, "Jobs with more tasks than that in all are refused (100000000)",
      0},
     {"jobs-max", OPTION_JOBS_MAX, "N", 0, "More jobs than that are refused (1000000)", 0},
     {"memory-max", OPTION_MEMORY_MAX, "MB", 0,
      "Jobs whose graphs and tasks would take more memory than that in all are refused (4096)", 0},
+    {"state", OPTION_STATE, "DIR", 0,
+     "Keep a journal of jobs and kept names in this folder (made when it is not there), so that all goes on "
+     "after "
+     "a restart with the same folder, whatever ended the broker. Without it, jobs and results are lost with "
+     "the "
+     "process",
+     0},
+    {"result-ttl", OPTION_RESULT_TTL, "SECONDS", 0,
+     "Results of a detached job that is over are kept for so long after its end, or after the last client "
+     "that "
+     "had it left; 0: until they are freed (3600)",
+     0},
+    {"orphan-grace", OPTION_ORPHAN_GRACE, "SECONDS", 0,
+     "A job that is not detached waits so long for a client that was lost without a goodbye; 0: not at all "
+     "(30)",
+     0},
+    {"recover-grace", OPTION_RECOVER_GRACE, "SECONDS", 0,
+     "After a restart, no task is handed out before the workers that were there are back, but for so long at "
+     "most "
+     "(10)",
+     0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Write the bound endpoints there, in one line, when ready", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},
     {"quiet", 'q', NULL, 0, "Log warnings and errors only", 0},
@@ -84,6 +113,17 @@ static double parse_seconds(const char *text, const char *option, struct argp_st
         argp_error(state, "--%s is a time of 0.01 to 86400 seconds, not \"%s\"", option, text);
     }
     return seconds;
+}
+
+// Of none at all as well, and much longer; in microseconds.
+static uint64_t parse_grace(const char *text, const char *option, struct argp_state *state)
+{
+    double seconds = 0;
+
+    if (!number_parse_float64(text, strlen(text), &seconds) || !(seconds >= 0 && seconds <= 1e8)) {
+        argp_error(state, "--%s is a time of 0 to 100000000 seconds, not \"%s\"", option, text);
+    }
+    return (uint64_t)(seconds * 1e6);
 }
 
 static long parse_whole(const char *text, const char *option, long least, long most, struct argp_state *state)
@@ -144,6 +184,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case OPTION_STALLED:
         arguments->stalled_ms = (unsigned)(parse_seconds(value, "stalled", state) * 1000);
         return 0;
+    case OPTION_ALLOWED_FAILURES:
+        arguments->sched.attempts_max = (uint32_t)parse_whole(value, "allowed-failures", 1, 1000000, state);
+        return 0;
     case OPTION_TASKS_MAX:
         arguments->sched.tasks_max = (uint64_t)parse_whole(value, "tasks-max", 1, 1L << 40, state);
         return 0;
@@ -152,6 +195,21 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_MEMORY_MAX:
         arguments->sched.bytes_max = (uint64_t)parse_whole(value, "memory-max", 1, 1L << 30, state) << 20;
+        return 0;
+    case OPTION_STATE:
+        if (value[0] == '\0') {
+            argp_error(state, "--state is the name of a folder");
+        }
+        arguments->state = value;
+        return 0;
+    case OPTION_RESULT_TTL:
+        arguments->sched.ttl_us = parse_grace(value, "result-ttl", state);
+        return 0;
+    case OPTION_ORPHAN_GRACE:
+        arguments->sched.orphan_us = parse_grace(value, "orphan-grace", state);
+        return 0;
+    case OPTION_RECOVER_GRACE:
+        arguments->sched.recover_us = parse_grace(value, "recover-grace", state);
         return 0;
     case OPTION_READY_FD:
         arguments->ready_fd = parse_fd(value, "ready-fd", state);
@@ -187,9 +245,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 static const struct argp ARGP = {
     .options = OPTIONS,
     .parser = parse_option,
-    .doc = "Dray's broker: takes jobs from clients and hands out their tasks to workers.\v"
-           "SIGTERM and SIGINT: says goodbye to everybody and exits.\n"
-           "Exit codes: 0 asked to stop; 1 could not start or go on; 2 wrong options.",
+    .doc =
+        "Dray's broker: takes jobs from clients and hands out their tasks to workers.\v"
+        "SIGTERM and SIGINT: writes what it has taken (with --state), says goodbye to everybody and exits.\n"
+        "Exit codes: 0 asked to stop; 1 could not start or go on; 2 wrong options.",
 };
 
 static void print_version(FILE *out, struct argp_state *state)
@@ -206,6 +265,11 @@ static void say_ready(int fd, const char *endpoints)
     }
 }
 
+static bool leave(void *arg)
+{
+    return broker_drain(arg);
+}
+
 static int serve(const struct arguments *arguments)
 {
     const struct broker_options options = {
@@ -216,6 +280,7 @@ static int serve(const struct arguments *arguments)
         .worker_timeout_ms = arguments->worker_timeout_ms,
         .backlog_mark = arguments->backlog_mark,
         .stalled_ms = arguments->stalled_ms,
+        .state = arguments->state,
         .sched = arguments->sched,
         .log = &arguments->log,
     };
@@ -236,6 +301,14 @@ static int serve(const struct arguments *arguments)
         goto out;
     }
     log_write(&arguments->log, LEVEL_INFO, "listening at %s", endpoints);
+    if (arguments->state == NULL) {
+        log_write(
+            &arguments->log, LEVEL_INFO,
+            "jobs and results are kept in memory only and are lost when this process ends (--state DIR keeps "
+            "them)");
+    }
+    stopper.leave = leave;
+    stopper.arg = broker;
     say_ready(arguments->ready_fd, endpoints);
     rc = loop_run(stopper.loop);
     if (rc != 0) {
@@ -245,7 +318,9 @@ out:
     if (rc != 0) {
         log_write(&arguments->log, LEVEL_ERROR, "%s", err.text);
     }
-    broker_destroy(broker, "the broker stops");
+    broker_destroy(broker, arguments->state != NULL
+                               ? "the broker stops; it goes on from its journal when it is started again"
+                               : "the broker stops");
     stopper_fini(&stopper);
     sockets_fini();
     free(endpoints);
@@ -266,6 +341,9 @@ int main(int argc, char **argv)
 
     sched_options_default(&arguments.sched);
     arguments.sched.ahead = true;
+    arguments.sched.ttl_us = 3600 * UINT64_C(1000000);
+    arguments.sched.orphan_us = 30 * UINT64_C(1000000);
+    arguments.sched.recover_us = 10 * UINT64_C(1000000);
     mallopt(M_ARENA_MAX, 1);
     // What a large graph took goes back to the system when it goes.
     mallopt(M_MMAP_THRESHOLD, 1 << 20);

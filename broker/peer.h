@@ -38,6 +38,7 @@ struct peer {
     struct peer *next_route;     // same hash
     struct peer *next_addressee; // with `addressed`: whom this turn has something for
     bool addressed;
+    uint64_t gated; // number of the last turn at the gate that has something of it
 
     // workers only
     uint32_t threads;

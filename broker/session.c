@@ -97,14 +97,13 @@ static void trim(struct sessions *sessions)
     }
 }
 
-// `alive`: the peer's process was there a moment ago, so what it did has not killed it.
-static void forget(struct sessions *sessions, struct peer *peer, bool alive, const char *why)
+static void forget(struct sessions *sessions, struct peer *peer, enum session_end end, const char *why)
 {
     if (peer->gone) {
         return;
     }
     peers_remove(sessions->peers, peer);
-    sessions->handler.left(sessions->handler.arg, peer, alive, why);
+    sessions->handler.left(sessions->handler.arg, peer, end, why);
 }
 
 static int post(struct sessions *sessions, struct peer *peer, enum frame_type type,
@@ -159,7 +158,7 @@ void sessions_end(struct sessions *sessions, struct peer *peer, int code, const 
     bye.why = &failure;
     post(sessions, peer, FRAME_BYE, &bye.base, NULL, 0);
     log_write(sessions->options.log, LEVEL_WARNING, "%s %s: %s", role_name(peer), peer->name, why);
-    forget(sessions, peer, false, why);
+    forget(sessions, peer, SESSION_LOST, why);
 }
 
 static uint64_t timeout_us(const struct sessions *sessions, const struct peer *peer)
@@ -179,7 +178,7 @@ static void check_cut(struct sessions *sessions, struct peer *peer, uint64_t now
 
     if (dead || peer->role == FROM_CLIENT || now - peer->cut_us >= patience) {
         log_write(sessions->options.log, LEVEL_INFO, "%s %s: %s", role_name(peer), peer->name, why);
-        forget(sessions, peer, false, why);
+        forget(sessions, peer, SESSION_LOST, why);
     }
 }
 
@@ -256,12 +255,12 @@ static void refuse(struct sessions *sessions, const void *route, size_t route_si
     }
 }
 
-void sessions_close(struct sessions *sessions, const char *why)
+void sessions_close(struct sessions *sessions, int code, const char *why)
 {
     Dray__Bye bye = DRAY__BYE__INIT;
     Dray__Failure failure = DRAY__FAILURE__INIT;
 
-    failure.code = ESHUTDOWN;
+    failure.code = code;
     failure.text = (char *)(uintptr_t)why; // only read
     bye.why = &failure;
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
@@ -372,8 +371,7 @@ static void welcome(struct sessions *sessions, const void *route, size_t route_s
     }
     // The same process on a new connection: its old session is over, whatever we believed.
     if (before != NULL) {
-        // (A client has not gone on purpose: its jobs wait for it to attach to them.)
-        forget(sessions, before, before->role == FROM_WORKER, "it connected anew");
+        forget(sessions, before, SESSION_ANEW, "it connected anew");
     }
     peer = peers_add(sessions->peers, role, route, route_size, sessions->options.backlog_max);
     if (peer == NULL || fill_peer(peer, hello) != 0) {
@@ -491,15 +489,22 @@ static int handle(struct sessions *sessions, struct peer *peer, struct message *
 
         log_write(sessions->options.log, LEVEL_INFO, "%s %s says goodbye%s%s", role_name(peer), peer->name,
                   bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
-        forget(sessions, peer, true, "it said goodbye");
+        forget(sessions, peer, SESSION_BYE, "it said goodbye");
         return 0;
     }
     return sessions->handler.received(sessions->handler.arg, peer, &frame, message, err);
 }
 
-bool sessions_receive(struct sessions *sessions, struct arena *arena)
+// Of a message that may be anything; 0: none.
+static unsigned type_of(const struct message *message)
+{
+    return message->frames > 1 && message->frame[1].size >= FRAME_HEADER ? message->frame[1].data[5] : 0;
+}
+
+bool sessions_receive(struct sessions *sessions)
 {
     struct message message;
+    struct arena *arena;
     struct peer *peer;
     struct error err = {0};
     int rc = socket_receive(sessions->socket, &message);
@@ -512,7 +517,12 @@ bool sessions_receive(struct sessions *sessions, struct arena *arena)
         return true;
     }
     peer = peers_by_route(sessions->peers, message.frame[0].data, message.frame[0].size);
-    if (peer == NULL) {
+    arena = sessions->handler.begun(sessions->handler.arg, peer, type_of(&message));
+    if (arena == NULL) {
+        if (peer != NULL) {
+            sessions_end(sessions, peer, ENOMEM, "the broker has no memory for its messages");
+        }
+    } else if (peer == NULL) {
         meet_stranger(sessions, &message, arena);
     } else {
         peer->heard_us = monotonic_us();

@@ -25,16 +25,25 @@ struct session_options {
     const struct log *log;
 };
 
+enum session_end {
+    SESSION_LOST, // its connection, or it broke the rules
+    SESSION_ANEW, // the same process has another one
+    SESSION_BYE,
+};
+
 // What happens on the sessions.  A peer's pointer is good until peers_sweep.
 struct session_handler {
     void *arg;
+    // A message of this type (enum frame_type, or a number that is none) has come: where what it says is to live.
+    // peer NULL: from a stranger.  NULL: no memory.
+    struct arena *(*begun)(void *arg, struct peer *peer, unsigned type);
     // WELCOME is on its way.  Negative: the peer is refused in these words.
     int (*joined)(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err);
     // Negative: the peer broke the rules, its session ends in these words.
     int (*received)(void *arg, struct peer *peer, const struct frame *frame, struct message *message,
                     struct error *err);
-    // Once for each that joined.  `alive`: it said goodbye, or is a worker that connected anew.
-    void (*left)(void *arg, struct peer *peer, bool alive, const char *why);
+    // Once for each that joined.
+    void (*left)(void *arg, struct peer *peer, enum session_end end, const char *why);
     // A client does not read as fast as it is sent to; or it has caught up.
     void (*full)(void *arg, struct peer *peer, bool full);
 };
@@ -44,9 +53,8 @@ int sessions_create(struct socket *socket, struct peers *peers, const struct ses
                     const struct session_handler *handler, struct sessions **out, struct error *err);
 void sessions_destroy(struct sessions *sessions);
 
-// Handles one message that has arrived; decoded frames live in the arena.  False:
-// there is none.
-bool sessions_receive(struct sessions *sessions, struct arena *arena);
+// Handles one message that has arrived.  False: there is none.
+bool sessions_receive(struct sessions *sessions);
 // Connections that have ended: when the socket's watch fd says so.
 void sessions_watch(struct sessions *sessions);
 // Heartbeats, silence, what is still unsent.  Call a few times a heartbeat.
@@ -61,6 +69,6 @@ void sessions_send(struct sessions *sessions, struct peer *peer, enum frame_type
 // Ends a session: BYE with these words to the peer, `left` to the handler.
 void sessions_end(struct sessions *sessions, struct peer *peer, int code, const char *why);
 // BYE to everybody, without a call of `left`.
-void sessions_close(struct sessions *sessions, const char *why);
+void sessions_close(struct sessions *sessions, int code, const char *why);
 
 #endif

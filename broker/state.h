@@ -1,11 +1,16 @@
 // The broker's inside, shared by the files of this folder that are its parts:
-// dispatch*.c (message -> event), deliver.c (action -> message), relay.c, query*.c.
+// dispatch*.c (message -> event), deliver.c (action -> message), restore.c (journal -> event), recorder.c
+// (action
+// -> journal), relay.c, query*.c.
 #ifndef DRAY_BROKER_STATE_H
 #define DRAY_BROKER_STATE_H
 
 #include "broker/broker.h"
 #include "broker/core/sched.h"
+#include "broker/gate.h"
+#include "broker/journal.h"
 #include "broker/kept.h"
+#include "broker/notes.h"
 #include "broker/peer.h"
 #include "broker/session.h"
 #include "broker/turn.h"
@@ -28,6 +33,16 @@ struct broker {
     struct sched_actions actions;
     struct turn turn[2]; // one gathers while the other is being delivered
     unsigned current;
+    struct turn *into; // where events of who is being heard go: the current one, or the one at the gate
+    struct gate gate;
+    uint64_t id;                     // of its state folder
+    struct journal *journal;         // NULL: nothing is kept beyond this process
+    uint32_t next_job;               // with a journal: numbers come from here
+    uint32_t workers_to, clients_to; // numbers of peers that the journal has given away
+    bool is_full;                    // the last that was to be written could not be
+    bool stopping;                   // takes no more jobs; stops when all is written
+    uint64_t stop_by_us;
+    struct unsafe *unsafe;                    // jobs that go on with layers that are not written yet
     struct peer *addressee, **last_addressee; // whom this turn has something for
     uint64_t core_ns;                         // spent in sched_step
     uint64_t stepped_us;                      // when it last had anything but a tick
@@ -35,20 +50,28 @@ struct broker {
     bool has_freed;     // something large may be gone: a job, a client
     struct map readers; // job -> struct readers: clients that hear of it
     struct kept kept;   // names under which jobs stay
+    struct notes notes; // of tasks
+    uint64_t notes_us;  // when it was looked for those of jobs that are gone
     struct relay *relay;
     size_t relays, relays_max;
 };
 
 static inline struct turn *broker_turn(struct broker *broker)
 {
-    return &broker->turn[broker->current];
+    return broker->into;
+}
+
+// Where an event of this peer goes, whoever is being heard.  NULL: no memory.
+static inline struct turn *broker_turn_of(struct broker *broker, const struct peer *peer)
+{
+    return gate_holds(&broker->gate, peer->gated) ? gate_turn(&broker->gate) : &broker->turn[broker->current];
 }
 
 // ---- dispatch.c
 int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame *frame,
                    struct message *message, struct error *err);
 int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err);
-void dispatch_left(struct broker *broker, struct peer *peer, bool alive, const char *why);
+void dispatch_left(struct broker *broker, struct peer *peer, enum session_end end, const char *why);
 void dispatch_full(struct broker *broker, struct peer *peer, bool full);
 
 // One function a message; dispatch.c has the table.
@@ -57,6 +80,7 @@ typedef int dispatch_function(struct broker *broker, struct peer *peer, const Pr
                               struct message *frames, struct error *err);
 
 // ---- dispatch_worker.c
+bool dispatch_has_new_notes(const struct broker *broker, const Dray__Done *done);
 dispatch_function dispatch_heartbeat;
 dispatch_function dispatch_advertise;
 dispatch_function dispatch_done;
@@ -82,6 +106,32 @@ dispatch_function dispatch_fetch;
 
 // ---- deliver.c: sends all actions; `turn` has the payloads that came with their events.
 void deliver_actions(struct broker *broker, struct turn *turn);
+// The client hears which layers of the job are safe.
+void deliver_extended(struct broker *broker, uint32_t client, uint32_t job);
+
+// ---- admit.c: what waited for the journal
+// Steps the scheduler through what is through the gate.
+void admit_all(struct broker *broker, void (*step)(struct broker *broker, struct turn *turn));
+// The journal has something to say.
+void admit_outcomes(struct broker *broker);
+void admit_fini(struct broker *broker);
+
+// ---- recorder.c: what the journal is told; nothing without one
+// What the scheduler says is worth remembering.
+void recorder_record(struct broker *broker, const struct sched_action *action);
+void recorder_peer_joined(struct broker *broker, const struct peer *peer);
+void recorder_worker_left(struct broker *broker, const struct peer *peer);
+// Numbers go on from those that were used before.
+void recorder_numbers(struct broker *broker, struct ledger *ledger);
+// This turn of the gate waits for it.  Takes the entry over.
+void recorder_wait(struct broker *broker, struct entry *entry);
+// For journal or ledger: a record that the scheduler has made.  NULL: no memory (OVER is none: journal_over).
+struct entry *recorder_entry(const struct sched_action *action);
+struct entry *recorder_pack(enum entry_type type, uint32_t job, uint64_t at, const ProtobufCMessage *message);
+
+// ---- restore.c: all that the journal knows, as events, before anybody is heard
+// *said: what the journal is to be told of it, to be freed by the caller.
+int restore_all(struct broker *broker, struct ledger *ledger, struct entry **said, struct error *err);
 
 // ---- readers.c: which clients hear of a job
 int readers_add(struct broker *broker, uint32_t job, uint32_t client);

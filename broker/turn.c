@@ -54,6 +54,7 @@ void turn_reset(struct turn *turn)
     turn->answers = NULL;
     turn->last_answer = &turn->answers;
     turn->extended = NULL;
+    turn->replies = NULL;
     parcels_reset(&turn->parcels);
     arenas_fini(turn);
     if (turn->arena.used > KEEP_BYTES) {
@@ -125,5 +126,18 @@ int turn_extended(struct turn *turn, uint32_t client, uint32_t job)
     }
     *extended = (struct extended){turn->extended, client, job};
     turn->extended = extended;
+    return 0;
+}
+
+int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job)
+{
+    struct reply *reply = arena_alloc(&turn->arena, sizeof(*reply));
+    const char *copy = name != NULL ? arena_strdup(&turn->arena, name) : NULL;
+
+    if (reply == NULL || (name != NULL && copy == NULL)) {
+        return -ENOMEM;
+    }
+    *reply = (struct reply){turn->replies, client, tag, job, copy};
+    turn->replies = reply;
     return 0;
 }

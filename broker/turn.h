@@ -22,6 +22,13 @@ struct extended {
     uint32_t client, job;
 };
 
+// To KEEP and UNKEEP, when it is safe.
+struct reply {
+    struct reply *next;
+    uint32_t client, tag, job;
+    const char *name; // under which the job is kept from now on, or NULL
+};
+
 // What the scheduler may take over as a whole.
 struct turn_arena {
     struct turn_arena *next;
@@ -36,7 +43,8 @@ struct turn {
     struct parcels parcels; // encoded partitions that came with DONE
     struct answer *answers, **last_answer;
     struct extended *extended; // the latest first, each job once
-    uint64_t now_us;           // of its events; 0: not asked for yet
+    struct reply *replies;
+    uint64_t now_us; // of its events; 0: not asked for yet
 };
 
 void turn_init(struct turn *turn);
@@ -50,6 +58,8 @@ size_t turn_bytes(const struct turn *turn);
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 // Both live in the turn's arena.  -ENOMEM.
 int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached);
+// The name is copied.  -ENOMEM.
+int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job);
 // -ENOMEM.
 int turn_extended(struct turn *turn, uint32_t client, uint32_t job);
 

@@ -8,6 +8,7 @@
 #include "broker/core/job.h"
 #include "broker/core/links.h"
 #include "broker/core/state.h"
+#include "broker/core/suspect.h"
 #include "broker/core/worker.h"
 
 #define MUST(truth, layer, i)                                                                                \
@@ -192,7 +193,8 @@ static void check_job(const struct sched *sched, const struct job *job, struct t
     MUST(job->has_tasks ? job->bytes >= job->lasting : job->bytes == job->lasting, NULL, 0);
     tally->bytes += job->bytes;
     // One that is there for others only goes on with what those need.
-    MUST(job->failures <= job->failures_max || job->state > JOB_RUNNING || job->hidden, NULL, 0);
+    MUST(job->failures <= job->failures_max || job->fails_late || job->state > JOB_RUNNING || job->hidden,
+         NULL, 0);
     for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
         check_layer(sched, job->layer[l], tally);
         open += job->layer[l]->goal ? layer_unfinished(job->layer[l]) : 0;
@@ -269,7 +271,7 @@ static void check_delays(const struct sched *sched)
                 ? 1
                 : 0;
     }
-    MUST(found >= sched->in[TASK_DELAYED], NULL, 0);
+    MUST(found + suspects_waiting(sched) >= sched->in[TASK_DELAYED], NULL, 0);
 }
 
 static void check_run_list(const struct sched *sched)

@@ -9,6 +9,7 @@
 
 #include "broker/core/job.h"
 #include "broker/core/lineage.h"
+#include "broker/core/suspect.h"
 #include "broker/core/records.h"
 
 enum {
@@ -186,12 +187,15 @@ void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *t
         return;
     }
     if (job->failures_max > 0) {
-        text =
-            arena_printf(&job->sched->arena, "%llu tasks have failed, of which %u may; the last of them: %s",
-                         (unsigned long long)job->failures, job->failures_max,
-                         reason_text(reason_at(job, reason)));
+        text = arena_printf(
+            &job->sched->arena, "%llu tasks have failed, of which %u may; the last of them: %s",
+            (unsigned long long)job->failures, job->failures_max, reason_text(reason_at(job, reason)));
     }
-    job_doom(job, code, text, layer->number, i, worker);
+    if (code == EOWNERDEAD) {
+        job_doom_late(job, code, text, layer->number, i, worker); // it is not the others' fault
+    } else {
+        job_doom(job, code, text, layer->number, i, worker);
+    }
 }
 
 void task_fail_with(struct layer *layer, uint32_t i, const struct layer *source, uint64_t cause)
@@ -310,6 +314,17 @@ static const char *count_attempts(struct sched *sched, const char *text, uint32_
     return out != NULL ? out : text;
 }
 
+// What became of the attempts before.
+static const char *with_attempts(const struct layer *layer, uint32_t i, const char *text)
+{
+    const char *attempts = attempts_tell(layer, i);
+    const char *out = text != NULL && attempts[0] != '\0'
+                          ? arena_printf(&layer->job->sched->arena, "%s%s", text, attempts)
+                          : NULL;
+
+    return out != NULL ? out : text;
+}
+
 void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *text, const char *worker)
 {
     struct sched *sched = layer->job->sched;
@@ -318,11 +333,12 @@ void task_fail_attempt(struct layer *layer, uint32_t i, int code, const char *te
     struct delay delay = {.job = layer->job->number, .layer = layer->number, .index = i};
 
     if (blame == NULL || blame->failures >= retries) {
-        task_fail_for_good(layer, i, code, retries > 0 ? count_attempts(sched, text, retries + 1) : text,
-                           worker);
+        text = retries > 0 ? count_attempts(sched, text, retries + 1) : text;
+        task_fail_for_good(layer, i, code, with_attempts(layer, i, text), worker);
         return;
     }
     blame->failures++;
+    attempt_note(layer, i, text);
     delay.due_us = sched->now_us + (uint64_t)layer->graph->retry_delay_ms * 1000;
     // Without memory for it there is no delay.
     if (delay.due_us > sched->now_us && delay_add(sched, &delay)) {

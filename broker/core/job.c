@@ -12,6 +12,7 @@
 #include "broker/core/lineage.h"
 #include "broker/core/recovery.h"
 #include "broker/core/share.h"
+#include "broker/core/suspect.h"
 #include "broker/core/worker.h"
 
 struct job *job_create(struct sched *sched)
@@ -54,13 +55,19 @@ static void tasks_destroy(struct job *job)
     job->has_tasks = job->grows = false;
 }
 
+static void blame_destroy(struct blame *blame)
+{
+    attempts_destroy(blame);
+    free(blame);
+}
+
 static void blames_destroy(struct job *job)
 {
     struct hash_node *node;
 
     while ((node = hash_any(&job->blames)) != NULL) {
         hash_remove(&job->blames, node);
-        free(hash_entry(node, struct blame, node));
+        blame_destroy(hash_entry(node, struct blame, node));
     }
     hash_fini(&job->blames);
 }
@@ -315,6 +322,44 @@ void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint3
     }
 }
 
+void job_doom_late(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
+                   const char *worker_name)
+{
+    if (job->fails_late || job->is_doomed || is_retired(job)) {
+        return;
+    }
+    job->fails_late = true;
+    job_set_why(job, code, text, layer, index, worker_name);
+    if (!job->is_late_due) {
+        job->is_late_due = true;
+        job->late_next = job->sched->late;
+        job->sched->late = job;
+    }
+}
+
+bool jobs_fail_late(struct sched *sched)
+{
+    struct job **link = &sched->late;
+    bool any = false;
+
+    while (*link != NULL) {
+        struct job *job = *link;
+        bool over = job->forgotten || job->hidden || job->state > JOB_RUNNING;
+
+        if (!over && (job->open > 0 || job->grows)) {
+            link = &job->late_next;
+            continue;
+        }
+        *link = job->late_next;
+        job->is_late_due = false;
+        if (!over) {
+            job_end_as(job, JOB_FAILED);
+            any = true;
+        }
+    }
+    return any;
+}
+
 // The jobs that read a layer of this one, added to the ring.  True: one of them somebody has.
 static bool ring_add_users(const struct job *job, struct job **last)
 {
@@ -440,7 +485,7 @@ void job_forgive(struct job *job, uint32_t layer, uint32_t index)
 
     if (node != NULL) {
         hash_remove(&job->blames, node);
-        free(hash_entry(node, struct blame, node));
+        blame_destroy(hash_entry(node, struct blame, node));
     }
 }
 

@@ -27,6 +27,11 @@ void job_end(struct job *job, enum job_state state, int code, const char *text, 
              uint32_t index, const char *worker_name);
 // It fails with this event, once the event has been dealt with: until then its layers stay.  What
 // was said first counts.
+// The same, once all is done that can be done without the task.
+void job_doom_late(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
+                   const char *worker_name);
+// Those jobs that are so far fail.  True: some did.
+bool jobs_fail_late(struct sched *sched);
 void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint32_t index,
               const char *worker_name);
 // It may have lost the last job that needed it: looked at before the event is over.

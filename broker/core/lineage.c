@@ -45,6 +45,14 @@ static const struct layer *doomed_by(const struct layer *layer)
     return layer->input[k].source;
 }
 
+bool task_has_inputs(const struct layer *layer, uint32_t i)
+{
+    const struct layer *failed;
+    uint64_t cause;
+
+    return layer->blocked == 0 && layer->doomed == 0 && count_missing(layer, i, &failed, &cause) == 0;
+}
+
 // From `waiting`: counts what is missing; ready when that is nothing.
 static void task_wait(struct layer *layer, uint32_t i)
 {
@@ -349,8 +357,11 @@ void lineage_settle(struct sched *sched)
 
         jobs_revisit(sched);
         job = sched->unsettled;
-        if (job == NULL) {
+        if (job == NULL && !jobs_fail_late(sched)) {
             break;
+        }
+        if (job == NULL) {
+            continue;
         }
 
         sched->unsettled = job->unsettled_next;

@@ -12,6 +12,8 @@ void task_requeue(struct layer *layer, uint32_t i);
 void task_lose(struct layer *layer, uint32_t i);
 // It has failed for good, for this cause (failure.h).  The caller has unassigned it.
 void task_fail(struct layer *layer, uint32_t i, uint64_t cause);
+// All that it reads is held.
+bool task_has_inputs(const struct layer *layer, uint32_t i);
 // Its job has ended, but others need it: what is not done fails.
 void task_stop(struct layer *layer, uint32_t i, int code, const char *text);
 // As the client wishes: when it is not done, it fails; a running one is stopped.

@@ -11,8 +11,9 @@
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
 #include "broker/core/recovery.h"
-#include "broker/core/rest.h"
 #include "broker/core/share.h"
+#include "broker/core/steal.h"
+#include "broker/core/suspect.h"
 #include "broker/core/worker.h"
 
 enum { LOSSES_MAX = 20 }; // partitions of one task that went missing without a dead worker
@@ -89,52 +90,13 @@ int on_worker_joined(struct sched *sched, const struct sched_event *event)
     return worker_create(sched, event);
 }
 
-static void set_aside(struct layer *layer, uint32_t i, struct worker *worker, uint32_t deaths,
-                      const char *why)
-{
-    char what[256];
-    char *text;
-
-    worker_unassign(worker, layer, i);
-    task_describe(layer, i, what, sizeof(what));
-    text = arena_printf(&layer->job->sched->arena,
-                        "%u workers died while they ran %s, the last of them %s (%s); it is not tried again",
-                        deaths, what, worker->name, why != NULL ? why : "connection lost");
-    task_fail_for_good(layer, i, EOWNERDEAD, text, worker->name);
-}
-
-// What a dying worker was given first is what it ran: as many tasks as it has threads.
-static void blame_running(struct worker *worker, const struct sched_event *event)
-{
-    uint32_t running = 0;
-
-    for (uint32_t k = worker_over(worker); k < worker->queue_told; k++) {
-        struct slot slot = worker->queue[k];
-
-        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
-            struct blame *blame;
-
-            if (!worker_has(worker, slot.layer, i)) {
-                continue;
-            }
-            if (running++ == worker->threads) {
-                return;
-            }
-            blame = job_blame(slot.layer->job, slot.layer->number, i);
-            if (blame != NULL && ++blame->deaths >= slot.layer->job->sched->options.attempts_max) {
-                set_aside(slot.layer, i, worker, blame->deaths, event->u.left.why);
-            }
-        }
-    }
-}
-
 int on_worker_left(struct sched *sched, const struct sched_event *event)
 {
     struct worker *worker = worker_find(sched, event->u.left.worker);
 
     if (worker != NULL) {
         if (!event->u.left.on_purpose) {
-            blame_running(worker, event);
+            suspects_blame(sched, worker, event->u.left.why);
         }
         worker_lose(sched, worker);
         worker_destroy(sched, worker);
@@ -149,6 +111,7 @@ int on_worker_status(struct sched *sched, const struct sched_event *event)
 
     if (worker != NULL) {
         worker->memory_used = event->u.status.memory_used;
+        worker->rss = event->u.status.rss;
     }
     return 0;
 }
@@ -214,6 +177,7 @@ static void resume(struct worker *worker, struct layer *layer, uint32_t i)
     enum task_state state = task_state(layer, i);
     const struct demand *demand = layer->lane->demand;
 
+    suspect_pardon(worker, layer, i);
     if (worker_has(worker, layer, i)) {
         return; // it was given it again before this was known
     }
@@ -380,10 +344,6 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     }
     worker_unassign(worker, layer, range.first);
     worker_reload(sched, worker);
-    if (!event->u.failed.missing_input && event->u.failed.code == ENOSPC &&
-        rest_begin(worker, layer, range.first)) {
-        return 0;
-    }
     if (!event->u.failed.missing_input) {
         task_fail_attempt(layer, range.first, event->u.failed.code, event->u.failed.text, worker->name);
         return 0;
@@ -398,24 +358,6 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
-void worker_give_back(struct sched *sched, struct worker *worker)
-{
-    for (uint32_t k = worker_over(worker); k < worker->queue_count; k++) {
-        const struct slot slot = worker->queue[k];
-
-        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
-            if (!worker_has(worker, slot.layer, i) || (slot.layer->state[i] & TASK_RECALL) != 0) {
-                continue;
-            }
-            if (!outbox_drop(sched, worker, slot.layer, i, false)) {
-                return; // then it does them
-            }
-            slot.layer->state[i] |= TASK_RECALL;
-            worker->recalled++;
-        }
-    }
-}
-
 // What it has not started goes to others.
 int on_worker_leaving(struct sched *sched, const struct sched_event *event)
 {
@@ -427,7 +369,7 @@ int on_worker_leaving(struct sched *sched, const struct sched_event *event)
     worker->leaving = true;
     sched->leavers++;
     worker_reload(sched, worker);
-    worker_give_back(sched, worker);
+    steal_back(sched, worker);
     return 0;
 }
 

@@ -184,7 +184,7 @@ static bool is_too_slow(struct layer *layer, const struct worker *worker)
         const struct worker *other = sched->worker[s];
 
         // It is asked next, or will report, and then this is looked at again.
-        if (other != NULL && other->pace < worker->pace && !other->leaving &&
+        if (other != NULL && other->pace < worker->pace && !other->leaving && !other->closed &&
             (other->assigned > 0 || worker_room(other, layer) > 0) &&
             worker_wait(other) + worker_time(other, layer) + PAYS_TO_WAIT < end) {
             return true;

@@ -13,7 +13,7 @@
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
 #include "broker/core/recovery.h"
-#include "broker/core/rest.h"
+#include "broker/core/suspect.h"
 #include "broker/core/state.h"
 #include "broker/core/worker.h"
 
@@ -105,6 +105,7 @@ void sched_destroy(struct sched *sched)
     free(sched->worker);
     free(sched->location);
     free(sched->delay);
+    free(sched->trial);
     free(sched);
 }
 
@@ -182,7 +183,6 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 
         sched->now_us = events[k].now_us;
         delays_fire(sched);
-        rests_fire(sched);
         lapses_fire(sched);
         recovery_fire(sched);
         sched->restoring = events[k].type >= EVENT_RESTORE_TASKS;
@@ -196,6 +196,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
             placement_check_sources(sched);
             lineage_settle(sched);
         }
+        suspects_place(sched);
         placement_run(sched);
     }
     handover_run(sched);

@@ -100,7 +100,7 @@ struct sched_event {
         } left;
         struct {
             uint32_t worker;
-            uint64_t memory_used;
+            uint64_t memory_used, rss;
             uint32_t running, queued;
         } status;
         struct {
@@ -173,7 +173,7 @@ struct sched_event {
             bool last;
         } extend;
         struct {
-            uint32_t client, job;
+            uint32_t client, job; // client 0: restored
             bool again;  // ATTACH: not when another client has it
             bool detach; // ATTACH: from now on it goes on without a client (with client 0: restored)
             bool keep;   // KEEP: false takes it back.  As often as it was kept

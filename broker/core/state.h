@@ -154,7 +154,9 @@ struct blame {
     struct hash_node node;
     uint32_t layer, index;
     uint32_t deaths, losses, failures;
-    uint64_t value; // delayed: until when; held, with a value of VALUE_ASIDE: bytes
+    uint64_t value; // delayed: until when (UINT64_MAX: it waits for a worker of its own); held, with a value of
+                    // VALUE_ASIDE: bytes
+    struct attempt *attempts; // suspect.h
 };
 
 struct reason;
@@ -266,7 +268,11 @@ struct job {
                          // the same
     struct sched_failure *failure; // the first ones
     size_t failure_count;
-    bool is_doomed;  // fails with this event
+    uint32_t attempts_kept; // in words
+    bool is_doomed;   // fails with this event
+    bool fails_late;  // when all that can be done is done
+    bool is_late_due; // in the scheduler's list of those
+    struct job *late_next;
     bool is_revisit; // in the scheduler's list
     struct job *revisit_next;
     // What a journal has not been told of yet (records.h).
@@ -329,6 +335,7 @@ struct worker {
         spent;      // of the latest tasks: what they were taken to last, and did; this is made of them
     uint32_t paced; // how many
     bool leaving;   // gets no more tasks
+    bool closed;    // the same, but for suspects: one at a time (suspect.h)
     // While it leaves (handover.h): partitions that others were asked to take over, and what is on its way to them
     uint64_t shipping;
     uint64_t outgoing, outgoing_bytes;
@@ -338,8 +345,7 @@ struct worker {
     uint64_t pass_us;
     uint64_t incoming;   // bytes on their way to it from those that leave
     uint64_t refused_us; // it takes none of these before
-    uint64_t rests_until_us; // gets none until then; 0: it does not rest
-    uint64_t memory, memory_used;
+    uint64_t memory, memory_used, rss;
     char **label;
     struct stock *stock;
     size_t labels, stocks;
@@ -384,7 +390,6 @@ struct sched {
     uint32_t worker_slots, worker_count, worker_capacity;
     uint64_t threads;  // of all workers
     uint64_t backlog;  // of all workers
-    uint32_t resting;  // workers
     uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
     uint64_t load_used[2]; // levels with workers
@@ -411,14 +416,17 @@ struct sched {
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning
     size_t delays, delay_capacity;
+    struct task_range *trial; // tasks that wait for a worker of their own; as delays, some for nothing
+    size_t trials, trial_capacity;
+    uint32_t closed;  // workers for those
+    struct job *late; // jobs that will have failed
     struct { // the soonest first
         struct job *head, *tail;
     } lapse[LAPSE_KINDS];
     struct expected *expected; // while there are such, nothing is placed
     size_t expects;
     uint64_t expect_until_us;
-    struct sched_action
-        failed;         // the record of tasks that is still open to more (records.h); without a job: none
+    struct sched_action failed; // the record of tasks that is still open to more (records.h); without a job: none
     bool restoring;     // the event under way says what was before
     struct arena arena; // texts of this step
     struct sched_location *location;

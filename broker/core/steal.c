@@ -223,6 +223,24 @@ void steal_room(struct sched *sched, const struct layer *layer)
     }
 }
 
+void steal_back(struct sched *sched, struct worker *worker)
+{
+    for (uint32_t k = worker_over(worker); k < worker->queue_count; k++) {
+        const struct slot slot = worker->queue[k];
+
+        for (uint32_t i = slot.first; i < slot.first + slot.count; i++) {
+            if (!worker_has(worker, slot.layer, i) || (slot.layer->state[i] & TASK_RECALL) != 0) {
+                continue;
+            }
+            if (!outbox_drop(sched, worker, slot.layer, i, false)) {
+                return; // then it does them
+            }
+            slot.layer->state[i] |= TASK_RECALL;
+            worker->recalled++;
+        }
+    }
+}
+
 void steal_run(struct sched *sched)
 {
     struct worker *thief = load_first(sched);

@@ -9,6 +9,9 @@
 // move them.
 void steal_run(struct sched *sched);
 
+// All that a worker has not begun is asked back: it goes to others.
+void steal_back(struct sched *sched, struct worker *worker);
+
 // No worker has room, and long tasks of others are queued that this layer's job comes before: some of those
 // that have not started are asked back.
 void steal_room(struct sched *sched, const struct layer *layer);

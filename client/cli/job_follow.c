@@ -133,6 +133,10 @@ static int handle(struct state *state, const struct dray_event *event, struct er
         end(state, JOB_DONE, event, err);
         return 0;
     case DRAY_FAILED:
+        if (event->error.code == ENOTCONN && event->layer == UINT32_MAX) { // the broker lost it
+            state->outcome = JOB_BROKER;
+            return error_set(err, ENOTCONN, "%s", event->error.text);
+        }
         end(state, JOB_FAILED, event, err);
         return 0;
     case DRAY_CANCELLED:
@@ -158,7 +162,7 @@ static int take_events(struct state *state, struct error *err)
         }
         rc = handle(state, &event, err);
         if (rc != 0) {
-            state->outcome = signals_caught() != 0 ? JOB_BROKER : JOB_OUTPUT;
+            state->outcome = signals_caught() != 0 || state->outcome == JOB_BROKER ? JOB_BROKER : JOB_OUTPUT;
             return rc;
         }
         if (follow->until_there && !state->ended && result_sink_left(follow->sink) == 0) {

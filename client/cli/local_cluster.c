@@ -226,11 +226,17 @@ static void describe_end(const char *name, int status, struct error *err)
     }
 }
 
-int local_cluster_check(const struct local_cluster *cluster, struct error *err)
+int local_cluster_check(const struct local_cluster *cluster, int wait_ms, struct error *err)
 {
+    struct pollfd fd = {.fd = signals_fd(), .events = POLLIN};
     int status;
-    pid_t pid = signals_child(&status);
+    pid_t pid;
 
+    // Its connection may end a moment before the process has.
+    if (wait_ms > 0) {
+        poll(&fd, 1, wait_ms);
+    }
+    pid = signals_child(&status);
     if (pid == 0) {
         return 0;
     }
@@ -257,7 +263,7 @@ static int await_ready(struct local_cluster *cluster, int ready, struct error *e
             }
             return error_set(err, ECHILD, "the local cluster's broker could not start");
         }
-        if (n > 0 && local_cluster_check(cluster, err) != 0) {
+        if (n > 0 && local_cluster_check(cluster, 0, err) != 0) {
             return -ECHILD;
         }
         if (n > 0) {

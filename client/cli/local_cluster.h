@@ -28,7 +28,8 @@ int local_cluster_start(const struct local_cluster_options *options, struct loca
                         struct error *err);
 void local_cluster_stop(struct local_cluster *cluster);
 const char *local_cluster_endpoint(const struct local_cluster *cluster);
-// After signals_fd told of it: which process ended and how.  0: none that matters.
-int local_cluster_check(const struct local_cluster *cluster, struct error *err);
+// After signals_fd told of it, or to tell of it within wait_ms: which process ended and how.  0: none that matters.
+#define LOCAL_CLUSTER_END_MS 300 // for who lost the connection
+int local_cluster_check(const struct local_cluster *cluster, int wait_ms, struct error *err);
 
 #endif

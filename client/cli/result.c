@@ -243,6 +243,7 @@ int result_main(int argc, char **argv)
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     request.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
     rc = session_open(&request.session, arguments.broker, &err);
+    request.session.lost = (struct lost){request.progress, arguments.quiet};
     rc = rc == 0 ? attach(&request, &err) : rc;
     status = session_status(rc, &err);
     if (status == STATUS_OK) {

@@ -10,6 +10,7 @@
 
 #include "client/cli/command.h"
 #include "client/cli/local_cluster.h"
+#include "client/cli/lost.h"
 #include "client/cli/output.h"
 #include "client/cli/progress.h"
 #include "client/cli/signals.h"
@@ -50,6 +51,7 @@ struct run {
     struct output *output;
     struct printer *printer;
     struct progress *progress;
+    struct lost lost;
 };
 
 // ---- options ------------------------------------------------------------------------------
@@ -182,8 +184,9 @@ static int start(void *context, dray_t **out, struct error *err)
 {
     struct run *run = context;
     const struct arguments *arguments = run->arguments;
-    const struct dray_options options = {.size = sizeof(options)};
     const char *endpoint = arguments->broker;
+    // A cluster of its own that dies is not waited for.
+    const struct dray_options options = {.size = sizeof(options), .reconnect_ms = endpoint == NULL ? -1 : 0};
     int rc = 0;
 
     if (endpoint == NULL) {
@@ -192,6 +195,10 @@ static int start(void *context, dray_t **out, struct error *err)
     }
     if (rc == 0) {
         rc = client_connect(endpoint, &options, signals_fd(), &run->dray, err);
+    }
+    if (rc == 0) {
+        run->lost = (struct lost){run->progress, arguments->quiet};
+        lost_listen(&run->lost, run->dray);
     }
     *out = run->dray;
     return rc;
@@ -324,7 +331,7 @@ static int status_of(const struct run *run, enum query_outcome outcome, struct e
     case QUERY_INTERRUPTED:
         // The fd also tells of the end of what we started.
         if (signals_caught() == 0 && run->cluster != NULL) {
-            local_cluster_check(run->cluster, err);
+            local_cluster_check(run->cluster, LOCAL_CLUSTER_END_MS, err);
         }
         return signals_caught() != 0 ? STATUS_SIGNAL + signals_caught() : STATUS_BROKER;
     case QUERY_NO_WORKERS:

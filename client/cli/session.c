@@ -48,9 +48,14 @@ int session_open(struct session *session, const char *broker, struct error *err)
     int rc;
 
     session->dray = NULL;
+    session->lost = (struct lost){0};
     arena_init(&session->arena, 0);
     rc = signals_init(err);
-    return rc == 0 ? client_connect(broker, &options, signals_fd(), &session->dray, err) : rc;
+    rc = rc == 0 ? client_connect(broker, &options, signals_fd(), &session->dray, err) : rc;
+    if (rc == 0) {
+        lost_listen(&session->lost, session->dray);
+    }
+    return rc;
 }
 
 void session_close(struct session *session)

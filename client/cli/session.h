@@ -4,6 +4,7 @@
 
 #include <argp.h>
 
+#include "client/cli/lost.h"
 #include "client/lib/client.h"
 
 // The option as an argp child; its input is a const char **, NULL before.  session_required_argp fails
@@ -13,6 +14,7 @@ extern const struct argp session_required_argp;
 struct session {
     dray_t *dray;
     struct arena arena; // of answers
+    struct lost lost;   // what it says of a lost broker; a command with a progress line puts it in there
 };
 
 // Signals as client/cli/signals.h has them.  0, or an error that session_status knows.

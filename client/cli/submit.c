@@ -60,6 +60,7 @@ struct submit {
     struct job_view view;
     struct result_sink *sink;
     struct progress *progress;
+    struct lost lost;
 };
 
 // ---- options --------------------------------------------------------------------------------------
@@ -334,15 +335,21 @@ static int dry_run(struct submit *submit)
 
 static int connect(struct submit *submit, struct error *err)
 {
-    const struct dray_options options = {.size = sizeof(options)};
     const char *endpoint = submit->arguments->broker;
+    // A cluster of its own that dies is not waited for.
+    const struct dray_options options = {.size = sizeof(options), .reconnect_ms = endpoint == NULL ? -1 : 0};
     int rc = 0;
 
     if (endpoint == NULL) {
         rc = local_cluster_start(&submit->arguments->local, &submit->cluster, err);
         endpoint = rc == 0 ? local_cluster_endpoint(submit->cluster) : NULL;
     }
-    return rc == 0 ? client_connect(endpoint, &options, signals_fd(), &submit->dray, err) : rc;
+    rc = rc == 0 ? client_connect(endpoint, &options, signals_fd(), &submit->dray, err) : rc;
+    if (rc == 0) {
+        submit->lost = (struct lost){submit->progress, submit->arguments->quiet};
+        lost_listen(&submit->lost, submit->dray);
+    }
+    return rc;
 }
 
 static int push(struct submit *submit, uint32_t *job, struct error *err)
@@ -388,7 +395,7 @@ static int broker_status(const struct submit *submit, struct error *err)
 {
     // The fd also tells of the end of what we started.
     if (signals_caught() == 0 && submit->cluster != NULL) {
-        local_cluster_check(submit->cluster, err);
+        local_cluster_check(submit->cluster, LOCAL_CLUSTER_END_MS, err);
     }
     if (signals_caught() != 0) {
         return STATUS_SIGNAL + signals_caught();
@@ -464,6 +471,7 @@ static int wait_for_job(struct submit *submit, uint32_t job)
     dray_close(submit->dray);
     submit->dray = NULL;
     rc = session_open(&session, submit->arguments->broker, &err);
+    session.lost = submit->lost;
     rc = rc == 0 ? job_wait_run(&wait, job, &good, &err) : rc;
     status = session_status(rc, &err);
     if (status > STATUS_SIGNAL && !submit->arguments->quiet) {

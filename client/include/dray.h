@@ -43,7 +43,14 @@ struct dray_options {
     unsigned connect_ms; /* give up when the broker has not answered; 0: 5000 */
     const char *name;    /* for people; NULL: host-pid */
     size_t result_bytes_max; /* of results that came and were not taken yet; 0: 64 MiB */
+    int reconnect_ms; /* a lost connection is looked for so long; 0: DRAY_RECONNECT seconds of the environment, or
+                         30000; -1: not at all */
 };
+
+/* A connection that is lost (the network was cut, the broker died, this process was stopped for long) is looked for,
+ * and its jobs go on as if nothing had happened: what was sent and not confirmed is sent again, results that come
+ * twice are given once.  Calls that wait for the broker wait on meanwhile.  A broker that comes back without what it
+ * knew (it has no --state) ends each job in DRAY_FAILED with ENOTCONN, and then the connection. */
 
 /* endpoint: "tcp://host:8786", "ipc:///path"; NULL: the environment's DRAY_BROKER.  Waits for
  * the handshake.  -ETIMEDOUT: nobody answered; -EPROTO: another version. */
@@ -55,6 +62,8 @@ DRAY_API void dray_close(dray_t *dray);
 /* Readable while dray_process or dray_next has something to do (level-triggered).  Valid until
  * dray_close; only to be polled. */
 DRAY_API int dray_fd(const dray_t *dray);
+/* 1: the connection stands; 0: it was lost and is looked for; -ENOTCONN: the broker is gone for good. */
+DRAY_API int dray_connected(const dray_t *dray);
 /* Handles what has arrived, without waiting.  -ENOTCONN: the broker is gone for good; results that
  * have arrived can still be had from dray_next. */
 DRAY_API int dray_process(dray_t *dray, struct dray_error *err);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "client/lib/client.h"
+#include "client/lib/rejoin.h"
 #include "client/lib/results.h"
 #include "client/lib/uplink.h"
 
@@ -13,6 +14,8 @@
 struct awaited {
     enum { AWAIT_NOTHING, AWAIT_SUBMIT, AWAIT_TAG } kind;
     bool here;
+    unsigned session;        // that the question was sent in; 0: none yet
+    bool again;              // it was sent in more than one
     uint64_t key_hi, key_lo; // SUBMIT
     const Dray__Graph *graph;
     struct results_job_options options;
@@ -39,7 +42,9 @@ struct dray {
     bool timer_came;   // since it was set
     uint32_t tag;
     struct awaited awaited;
-    struct error broken; // code 0: the connection stands
+    bool repeated; // the last question was asked in more than one session
+    struct rejoin rejoin;
+    struct error broken; // code 0: the connection stands, or is looked for
 };
 
 // Sends what pools have gathered, handles what has come, says what is to be said, without waiting.

@@ -17,6 +17,7 @@ enum {
     CONNECT_MS = 5000,
     FETCH_TICK_MS = 200,
     FREE_TICK_MS = 50,
+    AWAY_TICK_MS = 50,
     CLOSE_MS = 500, // for what is unsent
 };
 // Results that the user has not taken yet hold at most so much of this process.
@@ -45,6 +46,9 @@ static void settle_for(dray_t *dray, bool awaiting)
     }
     if (soon && FETCH_TICK_MS < ms) {
         ms = FETCH_TICK_MS;
+    }
+    if (!rejoin_stands(dray) && AWAY_TICK_MS < ms) {
+        ms = AWAY_TICK_MS;
     }
     if (results_unflushed(dray->results) && FREE_TICK_MS < ms) {
         ms = FREE_TICK_MS;
@@ -153,6 +157,7 @@ static int handle(dray_t *dray, const struct frame *frame, struct message *messa
         handle_rejected(dray, (const Dray__Rejected *)body);
         return 0;
     case FRAME_EXTENDED:
+        results_extended(dray->results, (const Dray__Extended *)body);
         return 0;
     case FRAME_CLUSTER:
         return handle_answer(dray, frame, ((const Dray__Cluster *)body)->tag, message, err);
@@ -161,6 +166,7 @@ static int handle(dray_t *dray, const struct frame *frame, struct message *messa
     case FRAME_JOBS:
         return handle_answer(dray, frame, ((const Dray__Jobs *)body)->tag, message, err);
     case FRAME_ATTACHED:
+        results_returned(dray->results, (const Dray__Attached *)body);
         return handle_answer(dray, frame, ((const Dray__Attached *)body)->tag, message, err);
     case FRAME_REPLY:
         return handle_answer(dray, frame, ((const Dray__Reply *)body)->tag, message, err);
@@ -207,7 +213,7 @@ int connection_take_in(dray_t *dray, bool awaiting, struct error *err)
         return -err->code;
     }
     rc = pools_flush(dray->pools, err);
-    if (rc == 0) {
+    if (rc == 0 && !rejoin_deaf(dray)) {
         rc = receive_all(dray, awaiting, err);
     }
     if (rc == 0) {
@@ -219,8 +225,9 @@ int connection_take_in(dray_t *dray, bool awaiting, struct error *err)
             dray->timer_came = true;
             results_tick(dray->results);
         }
-        rc = uplink_tick(dray->uplink, err);
+        rc = rejoin_deaf(dray) ? 0 : uplink_tick(dray->uplink, err);
     }
+    rc = rejoin_step(dray, rc, err);
     if (rc < 0) {
         dray->broken = *err;
     }
@@ -315,6 +322,10 @@ int client_connect(const char *endpoint, const struct dray_options *given, int i
     }
     dray->interrupt = interrupt;
     dray->epoll = dray->timer = dray->wake = -1;
+    rc = rejoin_init(&dray->rejoin, options.reconnect_ms, err);
+    if (rc != 0) {
+        goto out;
+    }
     rc = uplink_create(endpoint, options.name, &dray->uplink, err);
     if (rc != 0) {
         goto out;
@@ -330,7 +341,7 @@ int client_connect(const char *endpoint, const struct dray_options *given, int i
                         options.result_bytes_max > 0 ? options.result_bytes_max : RESULT_BYTES_MAX,
                         &dray->results, err);
     if (rc == 0) {
-        rc = watch(dray->epoll, uplink_fd(dray->uplink), err);
+        rc = rejoin_watch(dray, err);
     }
     if (rc == 0) {
         rc = watch(dray->epoll, dray->timer, err);
@@ -356,6 +367,17 @@ int dray_connect(const char *endpoint, const struct dray_options *options, dray_
     struct error err = {0};
 
     return client_error(client_connect(endpoint, options, -1, out, &err), &err, error);
+}
+
+void client_on_lost(dray_t *dray, client_lost_function *function, void *arg)
+{
+    dray->rejoin.told = function;
+    dray->rejoin.told_arg = arg;
+}
+
+int dray_connected(const dray_t *dray)
+{
+    return dray->broken.code != 0 ? -dray->broken.code : rejoin_stands(dray);
 }
 
 void dray_close(dray_t *dray)
@@ -450,14 +472,45 @@ struct buffer *client_event_buffer(dray_t *dray)
 
 // ---- questions ---------------------------------------------------------------------------------
 
-// Until the awaited answer is here.
-static int await(dray_t *dray, int timeout_ms, const char *what, struct error *err)
+// Sends the question when the session stands, and again in each other one: until it was answered, nobody
+// knows whether it was heard.  *until: for an answer, from then on.
+static int put_question(dray_t *dray, enum frame_type type, const ProtobufCMessage *question, int timeout_ms,
+                        uint64_t *until, struct error *err)
+{
+    struct awaited *awaited = &dray->awaited;
+    unsigned session = uplink_sessions(dray->uplink);
+    int rc;
+
+    if (!rejoin_stands(dray)) {
+        *until = connection_deadline(timeout_ms);
+        return 0;
+    }
+    if (awaited->session == session) {
+        return 0;
+    }
+    rc = uplink_send(dray->uplink, type, question, err);
+    if (rc == 0) {
+        awaited->again = awaited->session != 0;
+        awaited->session = session;
+        *until = connection_deadline(timeout_ms);
+    }
+    // Without another session to come it is said at once that the broker takes nothing.
+    return rc == -EAGAIN && uplink_lost(dray->uplink) ? 0 : rc;
+}
+
+int connection_ask(dray_t *dray, enum frame_type type, const ProtobufCMessage *question, int timeout_ms,
+                   const char *what, struct error *err)
 {
     uint64_t until = connection_deadline(timeout_ms);
 
+    if (dray->broken.code != 0) {
+        *err = dray->broken;
+        return -err->code;
+    }
     for (;;) {
-        int rc = connection_take_in(dray, true, err);
+        int rc = put_question(dray, type, question, timeout_ms, &until, err);
 
+        rc = rc == 0 ? connection_take_in(dray, true, err) : rc;
         if (rc < 0 || dray->awaited.here) {
             return rc;
         }
@@ -470,12 +523,4 @@ static int await(dray_t *dray, int timeout_ms, const char *what, struct error *e
                              uplink_endpoint(dray->uplink), what, timeout_ms / 1000.0);
         }
     }
-}
-
-int connection_ask(dray_t *dray, enum frame_type type, const ProtobufCMessage *question, int timeout_ms,
-                   const char *what, struct error *err)
-{
-    int rc = uplink_send(dray->uplink, type, question, err);
-
-    return rc == 0 ? await(dray, timeout_ms, what, err) : rc;
 }

@@ -2,6 +2,7 @@
 #include "client/lib/jobs.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -98,18 +99,23 @@ int dray_submit_graph(dray_t *dray, const void *graph, size_t size, const struct
 int dray_extend_graph(dray_t *dray, dray_job_t job, const void *graph, size_t size, int last,
                       struct dray_error *error)
 {
-    Dray__Extend extend = DRAY__EXTEND__INIT;
     const Dray__Graph *decoded = NULL;
     struct error err = {0};
     struct arena arena;
+    uint8_t *copy = NULL;
     uint32_t layers = 0;
     int rc;
 
     arena_init(&arena, 0);
     rc = results_open_layers(dray->results, job, &layers, &err);
     if (rc == 0 && graph != NULL) {
+        copy = malloc(size + 1);
+        rc = copy == NULL ? error_no_memory(&err) : 0;
+    }
+    if (rc == 0 && graph != NULL) {
         ProtobufCMessage *message;
 
+        memcpy(copy, graph, size);
         rc = schema_unpack(&dray__graph__descriptor, graph, size, &arena, &message, &err);
         if (rc == 0) {
             decoded = (const Dray__Graph *)message;
@@ -117,19 +123,15 @@ int dray_extend_graph(dray_t *dray, dray_job_t job, const void *graph, size_t si
         }
     }
     if (rc == 0) {
-        extend.job = job;
-        extend.first_layer = layers;
-        extend.has_graph = graph != NULL;
-        extend.graph.data = (uint8_t *)(uintptr_t)graph;
-        extend.graph.len = graph != NULL ? size : 0;
-        extend.has_last = extend.last = last != 0;
-        rc = uplink_send(dray->uplink, FRAME_EXTEND, &extend.base, &err);
+        rc = results_extend(dray->results, job, layers, decoded != NULL ? (uint32_t)decoded->n_layer : 0,
+                            &copy, copy != NULL ? size : 0, last != 0, true, &err);
         if (rc != 0) {
             results_cut_layers(dray->results, job, layers);
         } else if (last) {
             results_close_job(dray->results, job);
         }
     }
+    free(copy);
     arena_fini(&arena);
     connection_settle(dray);
     return client_error(rc, &err, error);
@@ -153,7 +155,11 @@ int client_cancel(dray_t *dray, uint32_t job, const struct client_range *range, 
     cancel.job = job;
     cancel.run = results_runs(job, range, ranges, &arena, &cancel.n_run);
     if (cancel.run != NULL) {
+        results_cancelled(dray->results, job, range, ranges);
         rc = uplink_send(dray->uplink, FRAME_CANCEL, &cancel.base, err);
+        if (rc == -EAGAIN && results_away(dray->results) && results_has_job(dray->results, job)) {
+            rc = 0; // when the connection is there again
+        }
     } else {
         error_no_memory(err);
     }
@@ -168,9 +174,13 @@ int dray_release(dray_t *dray, dray_job_t job, struct dray_error *error)
     struct error err = {0};
     int rc;
 
+    results_farewell(dray->results, job);
     results_drop_job(dray->results, job);
     message.job = job;
     rc = uplink_send(dray->uplink, FRAME_FREE, &message.base, &err);
+    if (rc == -EAGAIN && results_away(dray->results)) {
+        rc = 0; // when the connection is there again
+    }
     connection_settle(dray);
     return client_error(rc, &err, error);
 }
@@ -192,6 +202,7 @@ static int inquire(dray_t *dray, enum frame_type question, const ProtobufCMessag
     if (rc == 0) {
         *out = awaited->answer;
     }
+    dray->repeated = awaited->again;
     memset(awaited, 0, sizeof(*awaited));
     connection_settle(dray);
     return rc;
@@ -315,6 +326,7 @@ int client_unkeep(dray_t *dray, const char *name, struct error *err)
     rc = inquire(dray, FRAME_UNKEEP, &unkeep.base, FRAME_REPLY, &arena, &answer, err);
     if (rc == 0) {
         rc = refused(((const Dray__Reply *)answer)->why, err);
+        rc = rc == -ENOENT && dray->repeated ? 0 : rc; // the first time it was there
     }
     if (rc == 0) {
         results_unkeep(dray->results, name);

@@ -20,6 +20,7 @@ enum {
     SEND_NS = 4000000,            // or what is older, when the next one comes
     SEND_BUSY_NS = 20000000,      // the same while the cluster has enough to do
     RETRY_MS = 5,                 // while the broker takes no messages
+    CONFIRM_MS = 10000,           // for its word on what a pool that goes on has sent
     LAYERS_MAX = 16384,           // of a job, before the pool moves on to another one
     MAP_EDGES_MAX = 4 << 20,
     DRAFTS_MAX = 8, // kinds of tasks that come by turns without a layer for each turn
@@ -67,7 +68,7 @@ static void discard(struct dray_pool *pool)
 static int send_graph(struct dray_pool *pool, bool last, struct error *err)
 {
     struct job *job = results_find_job(pool->dray->results, pool->job);
-    Dray__Extend extend = DRAY__EXTEND__INIT;
+    uint32_t first = pool->layers - pool->graph_layers - pool->drafts;
     int rc;
 
     if (job == NULL || results_job_ended(job, NULL)) {
@@ -77,16 +78,11 @@ static int send_graph(struct dray_pool *pool, bool last, struct error *err)
     if (pool->graph.size == 0 && !last) {
         return 0;
     }
-    extend.job = pool->job;
-    extend.first_layer = pool->layers - pool->graph_layers - pool->drafts;
-    extend.has_graph = pool->graph.size > 0;
-    extend.graph.data = pool->graph.data;
-    extend.graph.len = pool->graph.size;
-    extend.has_last = extend.last = last;
-    rc = uplink_send(pool->dray->uplink, FRAME_EXTEND, &extend.base, err);
+    rc = results_extend(pool->dray->results, pool->job, first, pool->graph_layers, &pool->graph.data,
+                        pool->graph.size, last, false, err);
     if (rc == 0) {
         results_sent(job, pool->layers - pool->drafts);
-        pool->graph.size = 0;
+        pool->graph = (struct bytes){0};
         pool->graph_layers = 0;
         pool->unsent = 0;
         for (uint32_t i = 0; i < pool->drafts; i++) {
@@ -289,10 +285,36 @@ static void end_job(struct dray_pool *pool, struct job *job, uint32_t id)
             uplink_send(uplink, FRAME_CANCEL, &cancel.base, NULL);
         }
         uplink_send(uplink, FRAME_FREE, &message.base, NULL);
+        results_farewell(pool->dray->results, id);
     } else {
         results_flush(pool->dray->results, true); // what of it was released
     }
     results_drop_job(pool->dray->results, id);
+}
+
+// Of a job that goes on: what it was sent shall be there even if the broker dies now.
+static int await_confirmed(struct dray_pool *pool, struct error *err)
+{
+    uint64_t until = connection_deadline(CONFIRM_MS);
+    int rc = 0;
+
+    while (rc == 0) {
+        const struct job *job = results_find_job(pool->dray->results, pool->job);
+
+        if (job == NULL || results_job_ended(job, NULL) ||
+            !results_unconfirmed(pool->dray->results, pool->job)) {
+            return 0;
+        }
+        rc = connection_take_in(pool->dray, true, err);
+        if (rc == 0 && results_unconfirmed(pool->dray->results, pool->job)) {
+            rc = connection_wait(pool->dray, until, true, err);
+            if (rc == 0) {
+                return -ETIMEDOUT;
+            }
+            rc = rc > 0 ? 0 : rc;
+        }
+    }
+    return rc;
 }
 
 static void end_pool(struct dray_pool *pool)
@@ -302,7 +324,9 @@ static void end_pool(struct dray_pool *pool)
     uint32_t id;
 
     if (job != NULL && (pool->options.detached || results_job_kept(job))) {
-        push(pool, true, &err);
+        if (push(pool, true, &err) == 0) {
+            await_confirmed(pool, &err);
+        }
     }
     while ((job = results_pool_job(pool->dray->results, &pool->unfinished, &id)) != NULL) {
         end_job(pool, job, id);

@@ -163,7 +163,10 @@ static int take_event(struct query_run *run, const struct dray_event *event, con
     case DRAY_CANCELLED:
     default:
         from_dray(err, &event->error);
-        return fail(run, QUERY_JOB, event->error.code > 0 ? -event->error.code : -EIO);
+        // The broker lost the job, no task has failed.
+        return fail(run,
+                    event->error.code == ENOTCONN && event->layer == UINT32_MAX ? QUERY_BROKER : QUERY_JOB,
+                    event->error.code > 0 ? -event->error.code : -EIO);
     }
 }
 

@@ -87,6 +87,7 @@ static void job_free(struct job *job)
     free(job->with[1]);
     free(job->layer);
     free(job->read);
+    free(job->cancelled);
     free(job->kept);
     free(job);
 }
@@ -102,6 +103,7 @@ void results_destroy(struct results *results)
         results->jobs = job->next;
         job_free(job);
     }
+    extends_fini(&results->extends);
     transfers_destroy(results->transfers);
     map_fini(&results->fetches);
     for (size_t i = 0; i < results->sources; i++) {
@@ -215,6 +217,7 @@ static int add_graph(struct job *job, const Dray__Graph *graph, struct error *er
 
 static void link_job(struct results *results, struct job *job)
 {
+    farewell_forget(results, job->id);
     job->next = results->jobs;
     results->jobs = job;
 }
@@ -272,6 +275,8 @@ void results_drop_job(struct results *results, uint32_t id)
             if (results->found == job) {
                 results->found = NULL;
             }
+            results->returning -= job->attach_tag != 0;
+            extends_forget(&results->extends, id);
             job_free(job);
             return;
         }
@@ -418,6 +423,7 @@ static void say_over(struct results *results, struct job *job)
 
     message.job = job->id;
     if (uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
+        results_farewell(results, job->id);
         results_drop_job(results, job->id);
     }
 }
@@ -428,6 +434,7 @@ void results_close_job(struct results *results, uint32_t id)
 
     if (job != NULL) {
         job->options.open = false;
+        job->closed = true;
         results->unflushed = true; // it may be over
     }
 }
@@ -445,6 +452,33 @@ void results_grow_layer(struct job *job, uint32_t number, uint32_t tasks)
     layer->held += tasks;
     job->unfinished += tasks;
     *job->options.unfinished += tasks;
+}
+
+int results_extend(struct results *results, uint32_t job, uint32_t first_layer, uint32_t layers,
+                   uint8_t **graph, size_t size, bool last, bool must, struct error *err)
+{
+    int rc = results->link == LINK_UP ? extends_send(&results->extends, results->uplink, err)
+                                      : error_set(err, EAGAIN, "the connection to the broker is lost");
+
+    if (rc != 0 && (rc != -EAGAIN || !must)) {
+        return rc;
+    }
+    rc = extends_add(&results->extends, job, first_layer, layers, graph, size, last, err);
+    if (rc == 0 && results->link == LINK_UP) {
+        rc = extends_send(&results->extends, results->uplink, err);
+        rc = rc == -EAGAIN ? 0 : rc; // with the next one, or the next flush
+    }
+    return rc;
+}
+
+void results_extended(struct results *results, const Dray__Extended *extended)
+{
+    extends_confirm(&results->extends, extended->job, extended->layers);
+}
+
+bool results_unconfirmed(const struct results *results, uint32_t job)
+{
+    return extends_open(&results->extends, job);
 }
 
 // ---- futures ----------------------------------------------------------------------------------
@@ -565,6 +599,10 @@ void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t cou
 {
     struct client_range *last = job->reads > 0 ? &job->read[job->reads - 1] : NULL;
 
+    layer_add(&job->layer[layer], TASK_FREED, first, count);
+    if (job->results->link == LINK_LOST) {
+        return; // it is freed when the connection is there again
+    }
     if (last != NULL && last->layer == layer && last->first + last->count == first) {
         last->count += count;
         return;
@@ -623,7 +661,8 @@ void results_flush(struct results *results, bool at_once)
     uint64_t now = monotonic_us();
     struct arena arena;
 
-    if (!results->unflushed || (!at_once && now - results->flushed_us < FLUSH_US)) {
+    if (!results->unflushed || results->link != LINK_UP ||
+        (!at_once && now - results->flushed_us < FLUSH_US)) {
         return;
     }
     results->flushed_us = now;

@@ -27,9 +27,9 @@ void results_destroy(struct results *results);
 // ---- jobs ----------------------------------------------------------------------------------
 
 struct results_job_options {
-    bool detached; // others may want the results: do not free them once read
-    bool ordered;  // in index order of their layer
-    bool open;     // more layers come
+    bool detached;  // others may want the results: do not free them once read
+    bool ordered;   // in index order of their layer
+    bool open;      // more layers come
     bool unfetched; // large results are not fetched unasked
     // Of a pool: results stay on the cluster until they are released, large ones are not fetched unasked, and
     // this counts the tasks that have neither a result nor failed.
@@ -83,6 +83,38 @@ void results_release(struct results *results, uint32_t job, uint32_t layer, uint
 // Ranges of a job's tasks, neighbours joined, as messages have them; NULL: no memory.
 Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t ranges, struct arena *arena,
                          size_t *count);
+
+// ---- layers for open jobs ------------------------------------------------------------------
+
+// Layers [first_layer, + layers), known already, go to the broker, which gets them again after a lost
+// connection until it has said that they are safe.  Takes the packed graph (malloc'd; NULL: none, only
+// `last`) on success. -EAGAIN: not now (and nothing is taken), unless `must`: then as soon as it can be.
+int results_extend(struct results *results, uint32_t job, uint32_t first_layer, uint32_t layers,
+                   uint8_t **graph, size_t size, bool last, bool must, struct error *err);
+void results_extended(struct results *results, const Dray__Extended *extended);
+// The broker may not have all of its layers.
+bool results_unconfirmed(const struct results *results, uint32_t job);
+
+// ---- a lost connection ------------------------------------------------------------------------
+
+// Until results_return the broker hears nothing of jobs.
+void results_lost(struct results *results);
+// Another connection stands: the broker is asked for each job, with tags from *tag on.  An error (-EAGAIN):
+// that one is lost as well.
+int results_return(struct results *results, uint32_t *tag);
+void results_returned(struct results *results, const Dray__Attached *attached);
+// When it has answered for all: what it does not know is said again.  Errors as above.
+int results_go_on(struct results *results);
+bool results_away(const struct results *results); // results_go_on was not through since results_lost
+// There is a job of which something would be lost with the broker.
+bool results_stake(const struct results *results);
+void results_fail_all(struct results *results, int code, const char *why);
+// These were cancelled (no ranges: the job), which the broker may not hear.
+void results_cancelled(struct results *results, uint32_t job, const struct client_range *range,
+                       size_t ranges);
+// The whole job is freed, which it may not hear.  To be called before it is dropped.
+void results_farewell(struct results *results, uint32_t job);
+void results_forget_farewells(struct results *results); // it is another broker
 
 // ---- what comes -----------------------------------------------------------------------------
 

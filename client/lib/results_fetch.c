@@ -218,11 +218,12 @@ int fetch_gathered(struct job *job, uint32_t layer, uint32_t index, struct error
     return 0;
 }
 
-void fetch_moved(struct job *job, uint32_t layer, uint32_t index)
+void fetch_moved(struct job *job, uint32_t layer, uint32_t index, bool same)
 {
     struct fetch *fetch = fetch_find(job, layer, index);
 
-    if (fetch == NULL) {
+    // What comes from there goes on.
+    if (fetch == NULL || (same && fetch->transfer != NULL && transfers_direct(fetch->transfer))) {
         return;
     }
     if (fetch->transfer != NULL) {

@@ -33,6 +33,7 @@ struct intake {
     uint64_t size; // of each, when they are alike
     bool alike;
     uint16_t where;
+    bool apart; // no bytes came with them
 };
 
 static uint64_t size_at(const struct intake *in, size_t place)
@@ -98,9 +99,11 @@ static void move_range(const struct intake *in, uint32_t first, uint32_t count)
     }
     for (uint32_t i = first; i < first + count; i++) {
         if (!layer_has(in->layer, TASK_FAILED, i)) {
+            bool same = in->layer->where[i] == in->where;
+
             in->layer->where[i] = in->where;
             if (in->job->results->fetch != NULL) {
-                fetch_moved(in->job, in->layer_number, i);
+                fetch_moved(in->job, in->layer_number, i, same);
             }
         }
     }
@@ -120,6 +123,16 @@ static void remember_failure(const struct intake *in, uint32_t first, uint32_t c
     }
 }
 
+static bool is_small(const struct intake *in)
+{
+    bool small = true;
+
+    for (size_t i = 0; small && i < (in->alike ? 1 : in->count); i++) {
+        small = size_at(in, i) <= INLINE_BYTES_MAX;
+    }
+    return small;
+}
+
 static struct batch *begin_batch(const struct intake *in, uint32_t ranges)
 {
     struct batch *batch = batch_create(in->job, in->layer_number, ranges, in->alike ? 0 : in->count);
@@ -133,9 +146,10 @@ static struct batch *begin_batch(const struct intake *in, uint32_t ranges)
         batch->failure = in->failure;
         in->failure->refs++;
     }
-    // Of a pool they are only told of.
-    batch->announced = in->bytes == NULL && in->failure == NULL && in->job->options.unfinished == NULL &&
-                       !in->job->options.unfetched;
+    // Of a pool they are only told of, but those that came along in the session that was lost.
+    batch->announced =
+        in->bytes == NULL && in->failure == NULL && !in->job->options.unfetched &&
+        (in->job->options.unfinished == NULL || (in->apart && in->job->rejoined && is_small(in)));
     for (size_t i = 0; !in->alike && i < in->count; i++) {
         batch->sizes[i] = size_at(in, i);
     }
@@ -367,6 +381,7 @@ static int handle_batch(struct results *results, const Dray__ResultBatch *from,
     in.inline_bytes = from->n_inline_bytes > 0 ? from->inline_bytes : NULL;
     in.sizes = from->bytes;
     in.count = from->n_inline_bytes > 0 ? from->n_inline_bytes : from->n_bytes;
+    in.apart = payload == NULL && from->why == NULL;
     in.where = source_number(results, from->has_worker, from->worker, from->incarnation, from->endpoint,
                              from->n_endpoint);
     rc = take_batch(&in, from, payload, err);

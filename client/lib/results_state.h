@@ -4,10 +4,12 @@
 //   results_batch.c    batches of results, and which tasks have one
 //   results_fetch.c    fetching what does not come along
 //   results_next.c     what the user gets
+//   results_rejoin.c   jobs of a connection that was lost, on another one
 //   gather.c           what a call waits for
 #ifndef DRAY_CLIENT_LIB_RESULTS_STATE_H
 #define DRAY_CLIENT_LIB_RESULTS_STATE_H
 
+#include "client/lib/extends.h"
 #include "client/lib/results.h"
 #include "proto/map.h"
 
@@ -21,6 +23,8 @@ enum {
     LOST_US = 3000000,    // ask for a lost result again if nothing was heard of it for so long
     FAILURES_KEPT = 1000, // texts of failed tasks that a job keeps
     SOURCES_MAX = 65535,
+    CANCELS_MAX = 4096,   // ranges that are cancelled again after a lost connection
+    FAREWELLS_MAX = 1024, // jobs that are freed again
 };
 
 // A worker that results are at.
@@ -55,6 +59,7 @@ enum task_set {
     TASK_TAKEN,  // the user has it, or it is of no interest: dray_next does not give it
     TASK_FAILED, // where[] is the code
     TASK_GONE,   // released
+    TASK_FREED,  // the broker was, or is to be, told that its result need not be kept
     TASK_SETS
 };
 
@@ -133,6 +138,14 @@ struct job {
     size_t failures;
     struct client_range *read; // to tell the broker
     size_t reads;
+    // For a connection that takes the place of a lost one.
+    bool closed;                    // it was open, and was told that no more layers come
+    bool cancelled_all;             // ... to be cancelled,
+    struct client_range *cancelled; // or these tasks; [CANCELS_MAX]
+    size_t cancels;
+    uint32_t attach_tag; // not 0: the broker is asked for it
+    uint32_t lowest;     // layer that the broker was not known to have then
+    bool rejoined;
 };
 
 struct gather;
@@ -160,6 +173,11 @@ struct results {
     bool unflushed; // some job has reads
     bool admitting;
     bool resting; // no small fetches begin before half of them are done
+    enum { LINK_UP, LINK_LOST, LINK_ASKED } link;
+    size_t returning; // jobs that the broker is asked for
+    struct extends extends;
+    uint32_t farewell[FAREWELLS_MAX]; // the last jobs that were freed as a whole; 0: none
+    size_t farewells;
 };
 
 // ---- results.c -----------------------------------------------------------------------------
@@ -212,11 +230,16 @@ int fetch_gathered(struct job *job, uint32_t layer, uint32_t index, struct error
 void fetch_cancel(struct fetch *fetch);
 // NULL: it is not under way.
 struct fetch *fetch_find(const struct job *job, uint32_t layer, uint32_t index);
-// The result is at layer.where[] now, and was not before.
-void fetch_moved(struct job *job, uint32_t layer, uint32_t index);
+// The result is at layer.where[] now; `same`: as before.
+void fetch_moved(struct job *job, uint32_t layer, uint32_t index, bool same);
 // Number of a worker; 0 when it is not said, or there is no memory.
 uint16_t source_number(struct results *results, bool has_worker, uint32_t worker, uint64_t incarnation,
                        char *const *endpoint, size_t endpoints);
+
+// ---- results_rejoin.c ---------------------------------------------------------------------------
+
+// It is known again.
+void farewell_forget(struct results *results, uint32_t job);
 
 // ---- gather.c ----------------------------------------------------------------------------------
 

@@ -193,6 +193,26 @@ static void give_up(struct transfers *transfers, struct transfer *transfer, cons
     transfers->listener.lost(transfers->listener.context, owner, why);
 }
 
+void transfers_lost(struct transfers *transfers)
+{
+    struct error why = {0};
+    struct transfer *next;
+
+    error_set(&why, ENOTCONN, "the connection to the broker was lost");
+    transfers->broker_under_way = 0;
+    for (struct transfer *d = transfers->first; d != NULL; d = next) {
+        next = d->next;
+        if (d->peer == NULL) {
+            give_up(transfers, d, &why);
+        }
+    }
+}
+
+bool transfers_direct(const struct transfer *transfer)
+{
+    return transfer->peer != NULL;
+}
+
 // ---- asking -----------------------------------------------------------------------
 
 static unsigned *in_use(struct transfers *transfers, struct peer *peer)

@@ -3,6 +3,7 @@
 #ifndef DRAY_CLIENT_LIB_TRANSFER_H
 #define DRAY_CLIENT_LIB_TRANSFER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "client/lib/uplink.h"
@@ -33,9 +34,14 @@ void transfers_destroy(struct transfers *transfers);
 int transfers_start(struct transfers *transfers, const Dray__Result *result, void *owner,
                     struct transfer **out, struct error *err);
 void transfers_cancel(struct transfers *transfers, struct transfer *transfer);
-// Asks for what there is to ask for: results of a layer that are at the same worker with one message.  To be called
-// before waiting.
+// Asks for what there is to ask for: results of a layer that are at the same worker with one message.  To be
+// called before waiting.
 void transfers_flush(struct transfers *transfers);
+
+// The broker's session is over: what was to come by way of it is lost.
+void transfers_lost(struct transfers *transfers);
+// It comes from a worker, not by way of the broker.
+bool transfers_direct(const struct transfer *transfer);
 
 size_t transfers_count(const struct transfers *transfers);
 // Something can be received from a worker now, whatever the epoll says (proto/socket.h).

@@ -16,8 +16,12 @@ enum {
 };
 
 struct uplink {
-    struct socket *socket;
+    struct socket *socket; // NULL: it could not be made anew
     char *endpoint;
+    char *name;
+    uint64_t incarnation; // ours, the same for all sessions
+    uint64_t broker;      // its
+    unsigned sessions;
     uint64_t session;
     uint64_t sent;     // seq of the next message out
     uint64_t received; // seq of the next message in
@@ -29,11 +33,20 @@ struct uplink {
     bool stirred; // something may have come that the file descriptor will not tell of
     uint64_t tick_us;
     struct error end; // why the session is over; code 0: it is not
+    bool lost;        // and another one may go on from there
 };
 
-static int end_session(struct uplink *uplink, struct error *err)
+// `end` says why.  Before the first WELCOME there is nothing to go on from.
+static int lose(struct uplink *uplink)
 {
-    if (err != NULL) {
+    uplink->lost = uplink->sessions > 0;
+    uplink->welcomed = false;
+    return -uplink->end.code;
+}
+
+static int end_session(const struct uplink *uplink, struct error *err)
+{
+    if (err != NULL && uplink->end.code != 0) {
         *err = uplink->end;
     }
     return -uplink->end.code;
@@ -66,26 +79,16 @@ static int send_frame(struct uplink *uplink, enum frame_type type, const Protobu
                      rc == -EAGAIN ? "it takes no messages at present" : strerror(-rc));
 }
 
-static int say_hello(struct uplink *uplink, const char *name, struct error *err)
+static int say_hello(struct uplink *uplink, struct error *err)
 {
     Dray__Hello hello = DRAY__HELLO__INIT;
-    char own_name[NAME_MAX_BYTES];
-    char host[256] = "client";
     char vital[VITAL_HOST_MAX];
 
-    if (getrandom(&hello.incarnation, sizeof(hello.incarnation), 0) != (ssize_t)sizeof(hello.incarnation)) {
-        return error_set(err, errno, "cannot get random bytes: %s", strerror(errno));
-    }
-    if (name == NULL) {
-        gethostname(host, sizeof(host) - 1);
-        snprintf(own_name, sizeof(own_name), "%s-%ld", host, (long)getpid());
-    } else {
-        snprintf(own_name, sizeof(own_name), "%s", name);
-    }
     hello.role = DRAY__ROLE__CLIENT;
     hello.protocol = FRAME_PROTOCOL;
     hello.version = (char *)DRAY_VERSION;
-    hello.name = own_name;
+    hello.incarnation = uplink->incarnation;
+    hello.name = uplink->name;
     hello.has_pid = true;
     hello.pid = (uint32_t)getpid();
     vital_host(vital);
@@ -93,7 +96,7 @@ static int say_hello(struct uplink *uplink, const char *name, struct error *err)
     return send_frame(uplink, FRAME_HELLO, &hello.base, err);
 }
 
-int uplink_create(const char *endpoint, const char *name, struct uplink **out, struct error *err)
+static int connect_socket(struct uplink *uplink, struct error *err)
 {
     const struct socket_options options = {
         .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
@@ -102,6 +105,35 @@ int uplink_create(const char *endpoint, const char *name, struct uplink **out, s
         .reconnect_ms = 2,
         .watch = true,
     };
+    int rc;
+
+    uplink->socket = socket_create(SOCKET_DEALER, &options, err);
+    if (uplink->socket == NULL) {
+        return -err->code;
+    }
+    rc = socket_connect(uplink->socket, uplink->endpoint, err);
+    if (rc == 0) {
+        rc = say_hello(uplink, err);
+    }
+    uplink->heard_us = uplink->tick_us = uplink->beat_us = monotonic_us();
+    return rc;
+}
+
+static char *choose_name(const char *name)
+{
+    char own[NAME_MAX_BYTES];
+    char host[256] = "client";
+
+    if (name == NULL) {
+        gethostname(host, sizeof(host) - 1);
+        snprintf(own, sizeof(own), "%s-%ld", host, (long)getpid());
+        name = own;
+    }
+    return strndup(name, NAME_MAX_BYTES - 1);
+}
+
+int uplink_create(const char *endpoint, const char *name, struct uplink **out, struct error *err)
+{
     struct uplink *uplink = calloc(1, sizeof(*uplink));
     struct error unused;
     int rc = -ENOMEM;
@@ -109,29 +141,44 @@ int uplink_create(const char *endpoint, const char *name, struct uplink **out, s
     if (err == NULL) {
         err = &unused;
     }
-    if (uplink == NULL || (uplink->endpoint = strdup(endpoint)) == NULL) {
+    if (uplink == NULL || (uplink->endpoint = strdup(endpoint)) == NULL ||
+        (uplink->name = choose_name(name)) == NULL) {
         error_no_memory(err);
         goto out;
     }
+    if (getrandom(&uplink->incarnation, sizeof(uplink->incarnation), 0) !=
+        (ssize_t)sizeof(uplink->incarnation)) {
+        rc = error_set(err, errno, "cannot get random bytes: %s", strerror(errno));
+        goto out;
+    }
     sockets_init();
-    uplink->socket = socket_create(SOCKET_DEALER, &options, err);
-    if (uplink->socket == NULL) {
-        rc = -err->code;
-        goto out;
-    }
-    rc = socket_connect(uplink->socket, endpoint, err);
+    rc = connect_socket(uplink, err);
     if (rc != 0) {
         goto out;
     }
-    rc = say_hello(uplink, name, err);
-    if (rc != 0) {
-        goto out;
-    }
-    uplink->heard_us = uplink->tick_us = uplink->beat_us = monotonic_us();
     *out = uplink;
     uplink = NULL;
 out:
     uplink_destroy(uplink, 0);
+    return rc;
+}
+
+int uplink_renew(struct uplink *uplink, struct error *err)
+{
+    int rc;
+
+    if (uplink->socket != NULL) {
+        socket_destroy(uplink->socket, 0);
+        uplink->socket = NULL;
+    }
+    uplink->welcomed = uplink->lost = uplink->stirred = false;
+    uplink->session = uplink->sent = uplink->received = 0;
+    uplink->end = (struct error){0};
+    rc = connect_socket(uplink, err);
+    if (rc != 0) {
+        uplink->end = *err;
+        lose(uplink);
+    }
     return rc;
 }
 
@@ -151,6 +198,7 @@ void uplink_destroy(struct uplink *uplink, int linger_ms)
         socket_destroy(uplink->socket, linger_ms);
     }
     free(uplink->endpoint);
+    free(uplink->name);
     free(uplink);
 }
 
@@ -169,9 +217,41 @@ unsigned uplink_heartbeat_ms(const struct uplink *uplink)
     return uplink->heartbeat_ms;
 }
 
+bool uplink_lost(const struct uplink *uplink)
+{
+    return uplink->lost;
+}
+
+void uplink_abandon(struct uplink *uplink, const char *why)
+{
+    error_set(&uplink->end, ENOTCONN, "the connection to the broker at %s was given up: %s", uplink->endpoint,
+              why);
+    lose(uplink);
+}
+
+int uplink_error(const struct uplink *uplink, struct error *err)
+{
+    return end_session(uplink, err);
+}
+
+uint64_t uplink_broker(const struct uplink *uplink)
+{
+    return uplink->broker;
+}
+
+unsigned uplink_sessions(const struct uplink *uplink)
+{
+    return uplink->sessions;
+}
+
 int uplink_fd(const struct uplink *uplink)
 {
-    return socket_fd(uplink->socket);
+    return uplink->socket != NULL ? socket_fd(uplink->socket) : -1;
+}
+
+int uplink_watch_fd(const struct uplink *uplink)
+{
+    return uplink->socket != NULL ? socket_watch_fd(uplink->socket) : -1;
 }
 
 bool uplink_ready(struct uplink *uplink)
@@ -200,10 +280,33 @@ static int handle_welcome(struct uplink *uplink, const struct frame *frame)
     uplink->session = welcome->session;
     uplink->heartbeat_ms = welcome->heartbeat_ms;
     uplink->timeout_ms = welcome->timeout_ms;
+    uplink->broker = welcome->incarnation;
     uplink->welcomed = true;
+    uplink->sessions++;
     // WELCOME is the first message of its direction, whatever number it carries.
     uplink->received = frame->seq + 1;
     return 0;
+}
+
+static int handle_refuse(struct uplink *uplink, const Dray__Refuse *refuse)
+{
+    int code = refuse->why->code > 0 ? refuse->why->code : EPROTO;
+
+    error_set(&uplink->end, uplink->sessions > 0 ? ENOTCONN : code, "the broker at %s refuses: %s",
+              uplink->endpoint, refuse->why->text);
+    // It knows no such session, or has no room just now.
+    return code == ENOTCONN || code == EBUSY || code == ENOMEM ? lose(uplink) : -uplink->end.code;
+}
+
+static int handle_bye(struct uplink *uplink, const Dray__Bye *bye)
+{
+    error_set(&uplink->end, ENOTCONN, "the broker at %s ended the session%s%s", uplink->endpoint,
+              bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
+    // It is about to be back, or took us for lost.  Else it is gone, or it would say the same again.
+    return bye->why != NULL &&
+                   (bye->why->code == ERESTART || bye->why->code == ETIMEDOUT || bye->why->code == ENOMEM)
+               ? lose(uplink)
+               : -uplink->end.code;
 }
 
 // Messages of the session itself.  1: it is not one of them.
@@ -212,19 +315,10 @@ static int handle_own(struct uplink *uplink, const struct frame *frame)
     switch (frame->info->type) {
     case FRAME_WELCOME:
         return handle_welcome(uplink, frame);
-    case FRAME_REFUSE: {
-        const Dray__Refuse *refuse = (const Dray__Refuse *)frame->message;
-        int code = refuse->why->code > 0 ? refuse->why->code : EPROTO;
-
-        return error_set(&uplink->end, uplink->welcomed ? ENOTCONN : code, "the broker at %s refuses: %s",
-                         uplink->endpoint, refuse->why->text);
-    }
-    case FRAME_BYE: {
-        const Dray__Bye *bye = (const Dray__Bye *)frame->message;
-
-        return error_set(&uplink->end, ENOTCONN, "the broker at %s ended the session%s%s", uplink->endpoint,
-                         bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
-    }
+    case FRAME_REFUSE:
+        return handle_refuse(uplink, (const Dray__Refuse *)frame->message);
+    case FRAME_BYE:
+        return handle_bye(uplink, (const Dray__Bye *)frame->message);
     case FRAME_HEARTBEAT:
         return 0;
     default:
@@ -244,9 +338,10 @@ static int check_order(struct uplink *uplink, const struct frame *frame)
                          uplink->endpoint, frame->info->name);
     }
     if (frame->session != uplink->session || frame->seq != uplink->received) {
-        return error_set(&uplink->end, ENOTCONN,
-                         "the connection to the broker at %s lost messages (it was perhaps started anew)",
-                         uplink->endpoint);
+        error_set(&uplink->end, ENOTCONN,
+                  "the connection to the broker at %s lost messages (it was perhaps started anew)",
+                  uplink->endpoint);
+        return lose(uplink);
     }
     uplink->received++;
     return 0;
@@ -269,6 +364,7 @@ int uplink_receive(struct uplink *uplink, struct arena *arena, struct frame *fra
         if (rc < 0) {
             error_set(&uplink->end, ENOTCONN, "cannot receive from the broker at %s: %s", uplink->endpoint,
                       strerror(-rc));
+            lose(uplink);
             continue;
         }
         uplink->heard_us = monotonic_us();
@@ -294,11 +390,12 @@ int uplink_receive(struct uplink *uplink, struct arena *arena, struct frame *fra
 int uplink_send(struct uplink *uplink, enum frame_type type, const ProtobufCMessage *message,
                 struct error *err)
 {
-    if (uplink->end.code != 0) {
+    if (uplink->end.code != 0 && !uplink->lost) {
         return end_session(uplink, err);
     }
-    if (!uplink->welcomed) {
-        return error_set(err, ENOTCONN, "the broker at %s has not answered yet", uplink->endpoint);
+    if (!uplink->welcomed || uplink->lost) {
+        return error_set(err, uplink->sessions > 0 ? EAGAIN : ENOTCONN,
+                         "the broker at %s has not answered yet", uplink->endpoint);
     }
     return send_frame(uplink, type, message, err);
 }
@@ -330,13 +427,15 @@ int uplink_tick(struct uplink *uplink, struct error *err)
         return end_session(uplink, err);
     }
     uplink->tick_us = now;
-    if (!uplink->welcomed) {
-        return 0;
-    }
-    if (socket_ended(uplink->socket, route, &route_size) == 1) {
+    // Another connection under our feet would be of no use: what was to come through this one is lost.
+    if (uplink->sessions > 0 && socket_ended(uplink->socket, route, &route_size) == 1) {
         error_set(&uplink->end, ENOTCONN, "the broker at %s is gone: the connection has ended",
                   uplink->endpoint);
+        lose(uplink);
         return end_session(uplink, err);
+    }
+    if (!uplink->welcomed) {
+        return 0;
     }
     // A process that was itself stopped (Ctrl-Z, a laptop asleep) has heard nothing
     // and should look into its mailbox before it blames the broker.
@@ -349,6 +448,7 @@ int uplink_tick(struct uplink *uplink, struct error *err)
     if (now - uplink->heard_us > timeout) {
         error_set(&uplink->end, ENOTCONN, "the broker at %s has not been heard of for %.1f s",
                   uplink->endpoint, (double)(now - uplink->heard_us) / 1e6);
+        lose(uplink);
         return end_session(uplink, err);
     }
     if (now - uplink->beat_us >= (uint64_t)uplink->heartbeat_ms * 1000) {

@@ -104,11 +104,13 @@ class ClusterTest(unittest.TestCase):
         self.processes.append(process)
         return process
 
+    broker_options = ()  # of every broker of a class of tests
+
     def broker(self, *options, listen=None):
         """Started and listening; its endpoint is in .endpoint."""
         reading, writing = os.pipe()
         listen = listen or f"ipc://{self.folder}/b"
-        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *options,
+        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *self.broker_options, *options,
                              pass_fds=[writing])
         os.close(writing)
         with os.fdopen(reading) as pipe:

@@ -78,12 +78,13 @@ class Workers(TestCase):
     def test_broker_killed(self):
         with Cluster(workers=1, broker_options=["--heartbeat", "0.2", "--timeout", "1"]) as cluster:
             cluster.workers[0].send_signal(signal.SIGSTOP)
-            client = cluster.start(self.script)
+            client = cluster.start(self.script, env=environment(DRAY_RECONNECT="0.5"))
             time.sleep(0.3)
             cluster.broker.kill()
             out, err = client.communicate(timeout=10 * SLOW)
             self.assertEqual((client.returncode, out), (3, b""), err)
-            self.assertIn(b"is gone: the connection has ended", err)
+            self.assertIn(b"is gone: the connection has ended; waiting for it, for up to 0.5 s", err)
+            self.assertIn(b"did not answer again within 0.5 s", err)
 
 
 class LocalCluster(TestCase):

@@ -159,6 +159,8 @@ class Liar:
 
 
 class HostileJobs(cluster.ClusterTest):
+    broker_options = ("--orphan-grace", "0")  # who goes is gone
+
     def check_job(self, peer, tasks=300):
         """Two layers, each value as it must be."""
         kind, message = peer.submit([dict(tasks=tasks, op=COUNT), dict(

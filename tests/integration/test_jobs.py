@@ -24,6 +24,8 @@ def partition_bytes(encoded):
 
 
 class Jobs(cluster.ClusterTest):
+    broker_options = ("--orphan-grace", "0")  # who goes is gone
+
     def make_csv(self, rows, name="sales.csv"):
         """(path, rows per category)"""
         path = self.folder / name

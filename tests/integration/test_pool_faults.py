@@ -29,6 +29,8 @@ def shell(text):
 
 
 class PoolFaults(cluster.ClusterTest):
+    broker_options = ("--orphan-grace", "0")  # who goes is gone
+
     def setUp(self):
         super().setUp()
         self.hub = self.broker()

@@ -294,6 +294,15 @@ static int daemons(struct dray_call *call)
     return dray_result_uint64(call, (uint64_t)pid);
 }
 
+// The worker itself.
+static int murders(struct dray_call *call)
+{
+    (void)call;
+    kill(getppid(), SIGKILL);
+    sleep(10);
+    return 0;
+}
+
 static int init(struct dray_call *call)
 {
     const char *how = getenv("DRAY_TEST_INIT");
@@ -329,7 +338,7 @@ static const struct dray_function functions[] = {
     {"fill", fills, 0, NULL},        {"replace", replaces, 0, NULL},    {"chatter", chatters, 0, NULL},
     {"close", closes, 0, NULL},      {"scribble", scribbles, 0, NULL},  {"return", returns, 0, NULL},
     {"table", is_table, 0, NULL},    {"double", doubles, 0, NULL},      {"array", arrays, 0, NULL},
-    {"daemon", daemons, 0, NULL},
+    {"daemon", daemons, 0, NULL},    {"murder", murders, 0, NULL},
 };
 
 const struct dray_plugin dray_plugin = DRAY_PLUGIN_WITH("hostile", "1.0", functions, init, finish);

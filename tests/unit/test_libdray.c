@@ -56,6 +56,7 @@ struct fake {
     bool foreign_result; // announces a partition that the job does not have
     bool gap;            // skips a sequence number
     bool fail;           // the job fails in the end
+    bool once;           // the client does not look for it again
     // during
     char endpoint[108], worker_endpoint[108], directory[64];
     pthread_t thread;
@@ -419,10 +420,11 @@ static int submit(dray_t *dray, const struct fake *fake, bool ordered, dray_job_
 
 static dray_t *connected(const struct fake *fake)
 {
+    const struct dray_options once = {.size = sizeof(once), .reconnect_ms = -1};
     struct dray_error err = {0};
     dray_t *dray = NULL;
 
-    if (dray_connect(fake->endpoint, NULL, &dray, &err) != 0) {
+    if (dray_connect(fake->endpoint, fake->once ? &once : NULL, &dray, &err) != 0) {
         fail_msg("%s", err.text);
     }
     return dray;
@@ -662,7 +664,7 @@ static void test_broker_falls_silent(void **state)
     (void)state;
     fake->heartbeat_ms = 50;
     fake->timeout_ms = 300;
-    fake->silent = true;
+    fake->silent = fake->once = true;
     fake_start(fake);
     dray = connected(fake);
     start = monotonic_us();
@@ -736,7 +738,7 @@ static void test_nonsense_ends_the_session(void **state)
         int rc;
 
         fake->results = 2;
-        fake->gap = i == 0;
+        fake->gap = fake->once = i == 0;
         fake->foreign_result = i == 1;
         fake_start(fake);
         dray = connected(fake);

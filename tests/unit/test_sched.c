@@ -101,13 +101,21 @@ static void test_task_that_kills_is_set_aside(void **state)
     build.layer[0]->name = "scan sales.csv";
     submit(&play, &build);
     for (uint32_t worker = 1; worker <= 3; worker++) {
-        assert_int_equal(counts(&play).tasks_ready, 10);
+        assert_int_equal(counts(&play).tasks_ready, worker < 3 ? 10 : 9);
         join(&play, worker, 1, true);
         leave(&play, worker);
     }
+    // The others go on, and the job fails after them.
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    join(&play, 4, 16, true);
+    done(&play, 4, 1, 0, 1, 9);
     assert_true(said(&play,
                      "c1000: j1 is failed: 3 workers died while they ran task scan sales.csv[0], the last "
-                     "of them other (killed); it is not tried again (t0.0 at other)"));
+                     "of them other (killed); it is not tried again\n"
+                     "    attempt 1: worker one died (killed), with an unknown amount of memory, alone\n"
+                     "    attempt 2: worker two died (killed), with an unknown amount of memory, alone\n"
+                     "    attempt 3: worker other died (killed), with an unknown amount of memory, alone"
+                     " (t0.0 at other)"));
     build_fini(&build);
     play_end(&play);
 }

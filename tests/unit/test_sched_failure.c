@@ -170,7 +170,8 @@ static void test_attempts_and_delay(void **state)
         assert_true(said(&play, "w1: run j1:t0.0"));
     }
     task_fails(&play, 1, 0, 0);
-    assert_true(said(&play, "c1000: j1 is failed: no such column, in the last of 3 attempts (t0.0 at one)"));
+    assert_true(said(&play, "c1000: j1 is failed: no such column, in the last of 3 attempts\n"
+                            "    attempt 1: no such column\n    attempt 2: no such column (t0.0 at one)"));
     wait_us(&play, 100000);
     // A delay may outlive its job.
     submit_as(&play, &build, 2, CLIENT);
@@ -293,7 +294,10 @@ static void test_deaths_count_as_a_failure(void **state)
     }
     assert_true(said(&play,
                      "c1000: no result j1:t0.0: 3 workers died while they ran task 0 of layer 0, the last of "
-                     "them other (killed); it is not tried again"));
+                     "them other (killed); it is not tried again\n"
+                     "    attempt 1: worker one died (killed), with an unknown amount of memory, alone\n"
+                     "    attempt 2: worker two died (killed), with an unknown amount of memory, alone\n"
+                     "    attempt 3: worker other died (killed), with an unknown amount of memory, alone"));
     join(&play, 4, 1, true);
     assert_true(said(&play, "w4: run j1:t0.1"));
     done(&play, 4, 1, 0, 1, 1);

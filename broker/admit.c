@@ -1,0 +1,140 @@
+#include "broker/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+// A client that waits for EXTENDED while the disk is full.
+struct unsafe {
+    struct unsafe *next;
+    uint32_t client, job;
+};
+
+static void note_unsafe(struct broker *broker, const struct turn *turn)
+{
+    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
+        struct unsafe *unsafe = broker->unsafe;
+
+        while (unsafe != NULL && (unsafe->job != extended->job || unsafe->client != extended->client)) {
+            unsafe = unsafe->next;
+        }
+        if (unsafe != NULL || (unsafe = malloc(sizeof(*unsafe))) == NULL) {
+            continue; // without memory: with the next layers of the job
+        }
+        *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job};
+        broker->unsafe = unsafe;
+    }
+}
+
+static void tell_safe(struct broker *broker)
+{
+    while (broker->unsafe != NULL) {
+        struct unsafe *unsafe = broker->unsafe;
+
+        broker->unsafe = unsafe->next;
+        deliver_extended(broker, unsafe->client, unsafe->job);
+        free(unsafe);
+    }
+}
+
+void admit_fini(struct broker *broker)
+{
+    while (broker->unsafe != NULL) {
+        struct unsafe *unsafe = broker->unsafe;
+
+        broker->unsafe = unsafe->next;
+        free(unsafe);
+    }
+}
+
+static void refuse_submit(struct broker *broker, const struct sched_event *event, Dray__Failure *why)
+{
+    struct peer *peer = peers_by_number(&broker->peers, event->u.submit.client);
+    Dray__Rejected message = DRAY__REJECTED__INIT;
+
+    message.key_hi = event->u.submit.key_hi;
+    message.key_lo = event->u.submit.key_lo;
+    message.why = why;
+    if (peer != NULL) {
+        sessions_send(broker->sessions, peer, FRAME_REJECTED, &message.base, NULL, 0);
+    }
+}
+
+static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failure *why)
+{
+    struct reply **link = &turn->replies;
+
+    while (*link != NULL) {
+        const struct reply *reply = *link;
+        struct peer *peer = peers_by_number(&broker->peers, reply->client);
+        Dray__Reply message = DRAY__REPLY__INIT;
+
+        if (reply->name == NULL) { // UNKEEP will be written in time
+            link = &(*link)->next;
+            continue;
+        }
+        kept_remove(&broker->kept, reply->name);
+        message.tag = reply->tag;
+        message.why = why;
+        if (peer != NULL) {
+            sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
+        }
+        *link = reply->next;
+    }
+}
+
+// What could not be written: new jobs and names are refused, all else goes on and is written when that can
+// be.
+static void refuse(struct broker *broker, struct gated *gated)
+{
+    struct turn *turn = &gated->turn;
+    Dray__Failure why = DRAY__FAILURE__INIT;
+    size_t kept = 0;
+
+    why.code = gated->code;
+    why.text = gated->text;
+    for (size_t i = 0; i < turn->events; i++) {
+        const struct sched_event *event = &turn->event[i];
+
+        if (event->type == EVENT_SUBMIT && event->u.submit.number != 0) {
+            refuse_submit(broker, event, &why);
+        } else if (event->type != EVENT_KEEP || !event->u.attach.keep) {
+            turn->event[kept++] = *event;
+        }
+    }
+    turn->events = kept;
+    refuse_replies(broker, turn, &why);
+    note_unsafe(broker, turn);
+    turn->extended = NULL;
+}
+
+void admit_outcomes(struct broker *broker)
+{
+    struct outcome outcome;
+
+    while (journal_next(broker->journal, &outcome)) {
+        gate_settle(&broker->gate, outcome.ticket, outcome.code, outcome.text);
+        broker->is_full = outcome.code != 0;
+    }
+}
+
+void admit_all(struct broker *broker, void (*step)(struct broker *broker, struct turn *turn))
+{
+    struct gated *gated;
+
+    while ((gated = gate_next(&broker->gate)) != NULL) {
+        uint64_t now_us = monotonic_us();
+
+        if (gated->code != 0) {
+            refuse(broker, gated);
+        }
+        // They happen now: time does not go back.
+        for (size_t i = 0; i < gated->turn.events; i++) {
+            gated->turn.event[i].now_us = now_us;
+        }
+        step(broker, &gated->turn);
+        gate_done(&broker->gate, gated);
+    }
+    if (!broker->is_full) {
+        tell_safe(broker);
+    }
+}

@@ -1,0 +1,132 @@
+#include "client/lib/extends.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+struct extend {
+    struct extend *next;
+    uint32_t job, first_layer, layers;
+    uint8_t *graph; // NULL: only `last`
+    size_t size;
+    bool last;
+    bool sent; // on this connection; none behind one that is not
+};
+
+static void extend_free(struct extend *extend)
+{
+    free(extend->graph);
+    free(extend);
+}
+
+void extends_fini(struct extends *extends)
+{
+    while (extends->first != NULL) {
+        struct extend *next = extends->first->next;
+
+        extend_free(extends->first);
+        extends->first = next;
+    }
+    *extends = (struct extends){0};
+}
+
+int extends_add(struct extends *extends, uint32_t job, uint32_t first_layer, uint32_t layers, uint8_t **graph,
+                size_t size, bool last, struct error *err)
+{
+    struct extend *extend = malloc(sizeof(*extend));
+
+    if (extend == NULL) {
+        return error_no_memory(err);
+    }
+    *extend = (struct extend){NULL, job, first_layer, layers, *graph, size, last, false};
+    *graph = NULL;
+    *(extends->last != NULL ? &extends->last->next : &extends->first) = extend;
+    extends->last = extend;
+    extends->unsent++;
+    return 0;
+}
+
+int extends_send(struct extends *extends, struct uplink *uplink, struct error *err)
+{
+    for (struct extend *at = extends->first; extends->unsent > 0 && at != NULL; at = at->next) {
+        Dray__Extend message = DRAY__EXTEND__INIT;
+        int rc;
+
+        if (at->sent) {
+            continue;
+        }
+        message.job = at->job;
+        message.first_layer = at->first_layer;
+        message.has_graph = at->graph != NULL;
+        message.graph.data = at->graph;
+        message.graph.len = at->size;
+        message.has_last = message.last = at->last;
+        rc = uplink_send(uplink, FRAME_EXTEND, &message.base, err);
+        if (rc != 0) {
+            return rc;
+        }
+        at->sent = true;
+        extends->unsent--;
+    }
+    return 0;
+}
+
+// Of the job: those that end at `layers` or before.
+static void drop(struct extends *extends, uint32_t job, uint32_t layers)
+{
+    struct extend **link = &extends->first;
+
+    extends->last = NULL;
+    while (*link != NULL) {
+        struct extend *at = *link;
+
+        if (at->job == job && (uint64_t)at->first_layer + at->layers <= layers) {
+            *link = at->next;
+            extends->unsent -= !at->sent;
+            extend_free(at);
+        } else {
+            extends->last = at;
+            link = &at->next;
+        }
+    }
+}
+
+void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers)
+{
+    if (extends->first != NULL) {
+        drop(extends, job, layers);
+    }
+}
+
+void extends_forget(struct extends *extends, uint32_t job)
+{
+    drop(extends, job, UINT32_MAX);
+}
+
+bool extends_open(const struct extends *extends, uint32_t job)
+{
+    const struct extend *at = extends->first;
+
+    while (at != NULL && at->job != job) {
+        at = at->next;
+    }
+    return at != NULL;
+}
+
+uint32_t extends_lowest(const struct extends *extends, uint32_t job, uint32_t layers)
+{
+    for (const struct extend *at = extends->first; at != NULL; at = at->next) {
+        if (at->job == job && at->layers > 0) {
+            return at->first_layer; // they are in order
+        }
+    }
+    return layers;
+}
+
+void extends_rewind(struct extends *extends)
+{
+    extends->unsent = 0;
+    for (struct extend *at = extends->first; at != NULL; at = at->next) {
+        at->sent = false;
+        extends->unsent++;
+    }
+}

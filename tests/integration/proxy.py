@@ -1,0 +1,92 @@
+"""A TCP proxy that a test can cut: what is under way is lost, and nobody gets through while it is shut."""
+import selectors
+import socket
+import threading
+
+
+class Proxy:
+    def __init__(self, endpoint):
+        host, port = endpoint.removeprefix("tcp://").rsplit(":", 1)
+        self.target = host, int(port)
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.listener.setblocking(False)
+        self.endpoint = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.pairs = {}
+        self.connections = self.passed = 0
+        self.shut = self.over = False
+        self.lock = threading.Lock()
+        self.wake, self.waker = socket.socketpair()
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.selector.register(self.wake, selectors.EVENT_READ)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def cut(self, shut=False):
+        """Ends all connections; shut: and takes none before open()."""
+        with self.lock:
+            self.shut = shut
+            for end in list(self.pairs):
+                self._drop(end)
+
+    def open(self):
+        with self.lock:
+            self.shut = False
+
+    def close(self):
+        self.over = True
+        self.waker.send(b"x")
+        self.thread.join()
+        self.cut()
+        for end in self.listener, self.wake, self.waker, self.selector:
+            end.close()
+
+    def _drop(self, end):
+        other = self.pairs.pop(end, None)
+        if other is None:
+            return
+        self.pairs.pop(other, None)
+        for one in end, other:
+            self.selector.unregister(one)
+            # No goodbye: what was not read is lost.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            one.close()
+
+    def _accept(self):
+        try:
+            near = self.listener.accept()[0]
+        except BlockingIOError:
+            return
+        try:
+            if self.shut:
+                raise OSError
+            far = socket.create_connection(self.target, 2)
+        except OSError:
+            near.close()
+            return
+        self.connections += 1
+        for one in near, far:
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            one.settimeout(5)
+            self.selector.register(one, selectors.EVENT_READ)
+        self.pairs[near], self.pairs[far] = far, near
+
+    def _run(self):
+        while not self.over:
+            for key, _ in self.selector.select(1):
+                with self.lock:
+                    if key.fileobj is self.listener:
+                        self._accept()
+                    elif key.fileobj in self.pairs:
+                        self._pass(key.fileobj)
+
+    def _pass(self, end):
+        try:
+            data = end.recv(1 << 18)
+            if data:
+                self.pairs[end].sendall(data)
+                self.passed += len(data)
+                return
+        except OSError:
+            pass
+        self._drop(end)

@@ -1,0 +1,511 @@
+#!/usr/bin/python3
+"""A broker that dies and comes back with the same state folder: what it said to have taken goes on, and ends with the
+same bits."""
+import os
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import time
+import unittest
+
+import cluster
+import wire
+
+COUNT = wire.op(dict(count={}))
+STATE = wire.SCHEMA.enums["JobState"]
+ERESTART = 85
+ENOSPC = 28
+
+
+def shell(text):
+    return wire.op(dict(command=dict(argv=[b"/bin/sh", b"-c", text.encode()])))
+
+
+def pack(layers):
+    return wire.SCHEMA.encode("Graph", {"layer": layers})
+
+
+class Journal(cluster.ClusterTest):
+    def setUp(self):
+        super().setUp()
+        self.state = self.folder / "state"
+        self.listen = f"ipc://{self.folder}/b"
+        self.hub = None
+
+    def start_hub(self, *options):
+        self.hub = self.broker("--state", self.state, "--heartbeat", "0.2", "--timeout", "3", *options,
+                               listen=self.listen)
+        return self.hub
+
+    def kill_hub(self):
+        self.hub.signal(signal.SIGKILL)
+        self.hub.wait_exit()
+
+    def restart_hub(self, *options):
+        self.kill_hub()
+        return self.start_hub(*options)
+
+    def peer(self, **fields):
+        return wire.Peer(self.listen, **fields)
+
+    def hear(self, peer, *kinds, timeout=10):
+        """The next message of these types, whatever comes before it."""
+        deadline = time.monotonic() + timeout * cluster.SLOW
+        while True:
+            try:
+                kind, message, payload = peer.hear(max(0.01, deadline - time.monotonic()))
+            except (OSError, wire.Closed) as why:
+                raise AssertionError(f"no {kinds}: {why!r}\n{self.hub.text}") from why
+            if kind in kinds:
+                return kind, message, payload
+
+    def submit(self, peer, layers, key, **fields):
+        peer.say("SUBMIT", key_hi=7, key_lo=key, graph=pack(layers) if layers else b"", **fields)
+        kind, message, _ = self.hear(peer, "ACCEPTED", "REJECTED")
+        return kind, message
+
+    def job(self, number, peer=None):
+        """What there is to say of it; None: no such job."""
+        own = peer or self.peer()
+        own.say("JOB_QUERY", tag=1, job=number)
+        message = self.hear(own, "JOBS")[1]
+        if peer is None:
+            own.say("BYE")
+            own.close()
+        return message["job"][0] if message["job"] else None
+
+    def wait_state(self, number, state, seconds=20):
+        deadline = time.monotonic() + seconds * cluster.SLOW
+        while True:
+            job = self.job(number)
+            self.assertIsNotNone(job, self.hub.text)
+            if job["state"] == STATE[state]:
+                return job
+            self.assertLess(time.monotonic(), deadline, (job, self.hub.text))
+            time.sleep(0.05)
+
+    def wait_done(self, number, done, seconds=20):
+        deadline = time.monotonic() + seconds * cluster.SLOW
+        while (job := self.job(number))["done"] != done:
+            self.assertLess(time.monotonic(), deadline, job)
+            time.sleep(0.05)
+        return job
+
+    def attach(self, peer, number, **fields):
+        peer.say("ATTACH", tag=5, job=number, **fields)
+        return self.hear(peer, "ATTACHED")[1]
+
+    def results(self, peer, timeout=60):
+        """{(layer, index): value or what went wrong}, JOB_ENDED."""
+        results, asked, ended = {}, {}, None
+        while ended is None or asked:
+            kind, message, payload = self.hear(peer, "RESULT", "PIECE", "JOB_ENDED", timeout=timeout)
+            if kind == "JOB_ENDED":
+                ended = message
+                continue
+            if kind == "PIECE":
+                self.assertNotIn("why", message)
+                results[asked.pop(message["tag"])] = wire.unwrap_payload(payload[0])[16:]
+                continue
+            key = message["layer"], message["index"]
+            if "why" in message:
+                results[key] = message["why"]["text"]
+            elif payload:
+                results[key] = wire.unwrap_payload(payload[0])[16:]
+            else:  # it is at a worker, which is asked by way of the broker
+                tag = 100 + len(results) + len(asked)
+                asked[tag] = key
+                peer.say("FETCH", tag=tag, job=message["job"], layer=key[0], index=key[1], offset=0, length=1 << 20,
+                         worker=message["worker"])
+        return results, ended
+
+    # ---- what was taken is there
+
+    def test_what_was_accepted_is_there(self):
+        hub = self.start_hub()
+        client = self.peer()
+        kind, one = self.submit(client, [dict(tasks=3, op=COUNT, wanted=True, name="first")], 1, detached=True,
+                                name="one", note=b"a note", priority=3)
+        self.assertEqual(kind, "ACCEPTED")
+        kind, two = self.submit(client, [], 2, open=True, detached=True)
+        client.say("EXTEND", job=two["job"], first_layer=0, graph=pack([dict(tasks=2, op=COUNT, wanted=True)]))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=1))
+        client.say("KEEP", tag=3, job=one["job"], name="sales of may")
+        self.assertNotIn("why", self.hear(client, "REPLY")[1])
+        incarnation = client.welcome["incarnation"]
+        self.restart_hub()
+        self.assertIn("2 jobs were known before, 2 of them go on", self.hub.text)
+        client = self.peer()
+        self.assertEqual(client.welcome["incarnation"], incarnation)
+        job = self.job(one["job"], client)
+        self.assertEqual((job["name"], job["priority"], job["tasks"], job["kept"], job["detached"]),
+                         ("one", 3, 3, ["sales of may"], True))
+        self.assertLess(job["age_us"], 60e6 * cluster.SLOW)
+        self.assertEqual(self.job(two["job"], client)["tasks"], 2)
+        # The same key is the same job, and another one has another number.
+        self.assertEqual(self.submit(client, [dict(tasks=3, op=COUNT)], 1)[1]["job"], one["job"])
+        self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 3)[1]["job"], two["job"] + 1)
+        # What came before is a repetition, and the job goes on from there.
+        attached = self.attach(client, two["job"])
+        self.assertEqual(len(attached["layer"]), 1)
+        client.say("EXTEND", job=two["job"], first_layer=0, graph=pack([dict(tasks=2, op=COUNT, wanted=True)]))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=1))
+        client.say("EXTEND", job=two["job"], first_layer=1, last=True,
+                   graph=pack([dict(tasks=4, op=COUNT, wanted=True)]))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=2))
+        attached = self.attach(client, one["job"])
+        self.assertEqual(attached["note"], b"a note")
+        self.restart_hub()
+        self.worker(self.listen)
+        for number in one["job"], two["job"]:
+            self.wait_state(number, "DONE")
+        client = self.peer()
+        self.attach(client, two["job"])
+        results, ended = self.results(client)
+        self.assertEqual(sorted(results), [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (1, 3)])
+        client.say("UNKEEP", tag=4, name="sales of may")
+        self.assertNotIn("why", self.hear(client, "REPLY")[1])
+        self.restart_hub()
+        self.assertEqual(self.job(one["job"])["kept"], [])
+        self.stop(self.hub)
+
+    def test_numbers_are_not_used_twice(self):
+        self.start_hub()
+        client = self.peer()
+        first = self.submit(client, [dict(tasks=1, op=COUNT)], 1)[1]["job"]
+        client.say("FREE", job=first)
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while self.job(first, client) is not None:
+            self.assertLess(time.monotonic(), deadline)
+        time.sleep(0.3)  # what nobody waits for is written within 0.1 s
+        numbers = {client.welcome["peer"]}
+        for key in range(2, 5):
+            self.restart_hub()
+            client = self.peer()
+            self.assertIsNone(self.job(first, client))
+            self.assertNotIn(client.welcome["peer"], numbers)
+            numbers.add(client.welcome["peer"])
+            self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], key, detached=True)[1]["job"],
+                             first + key - 1)
+
+    # ---- work goes on
+
+    def test_job_of_a_killed_broker_goes_on(self):
+        """Again and again, at any moment; workers keep what they have, the client attaches again."""
+        dice = random.Random(5)
+        layers = [dict(tasks=60, op=shell("sleep 0.02; echo $0"), name="a"),
+                  dict(tasks=60, op=COUNT, input=[dict(layer=0, pattern="ONE_TO_ONE")], name="b"),
+                  dict(tasks=1, op=COUNT, input=[dict(layer=1, pattern="ALL")], wanted=True),
+                  dict(tasks=60, op=COUNT, input=[dict(layer=0, pattern="ONE_TO_ONE")], wanted=True)]
+        undisturbed = None
+        self.start_hub()
+        workers = [self.worker(self.listen) for _ in range(2)]
+        for key in range(3):
+            client = self.peer()
+            kind, accepted = self.submit(client, layers, key, detached=key == 2)
+            self.assertEqual(kind, "ACCEPTED", accepted)
+            for _ in range(3 if key > 0 else 0):
+                time.sleep(dice.random() * 0.8)
+                client.close()
+                self.restart_hub()
+                client = self.peer()
+                attached = self.attach(client, accepted["job"], again=True)
+                self.assertNotIn("why", attached, self.hub.text)
+            results, ended = self.results(client)
+            self.assertEqual(ended["state"], STATE["DONE"], (ended, self.hub.text))
+            self.assertEqual(len(results), 61)
+            undisturbed = undisturbed or results
+            self.assertEqual(results, undisturbed)
+            client.say("FREE", job=accepted["job"])
+            client.close()
+        for worker in workers:
+            self.assertIsNone(worker.child.poll(), worker.text)
+            self.assertNotIn("starting over", worker.text)
+
+    def test_a_submit_that_was_not_answered_runs_once(self):
+        """Killed while clients submit: each submits again with the same key, and each job is there once."""
+        dice = random.Random(6)
+        log = self.folder / "ran"
+        self.start_hub()
+        self.worker(self.listen)
+        key, accepted = 0, {}
+        for _ in range(4):
+            client = self.peer()
+            for _ in range(5):
+                key += 1
+                client.say("SUBMIT", key_hi=7, key_lo=key, detached=True,
+                           graph=pack([dict(tasks=1, op=shell(f"echo {key} >>{log}"), wanted=True)]))
+            time.sleep(dice.random() * 0.02)
+            self.kill_hub()
+            try:
+                while True:
+                    kind, message, _ = client.hear(0.1)
+                    if kind == "ACCEPTED":
+                        accepted[message["key_lo"]] = message["job"]
+            except (OSError, wire.Closed):
+                client.close()
+            self.start_hub()
+            client = self.peer()
+            for again in range(1, key + 1):
+                number = self.submit(client, [dict(tasks=1, op=shell(f"echo {again} >>{log}"), wanted=True)], again,
+                                     detached=True)[1]["job"]
+                self.assertEqual(accepted.setdefault(again, number), number)
+            client.say("BYE")
+            client.close()
+        for number in accepted.values():
+            self.wait_state(number, "DONE")
+        self.assertEqual(sorted(map(int, log.read_text().split())), list(range(1, key + 1)))
+
+    def test_what_is_over_is_not_done_again(self):
+        log = self.folder / "ran"
+        self.start_hub()
+        worker = self.worker(self.listen)
+        client = self.peer()
+        layers = [dict(tasks=20, op=shell(f"echo x >>{log}; test -e {self.folder}/go || sleep 0.05"), wanted=True)]
+        job = self.submit(client, layers, 1)[1]["job"]
+        freed = 0
+        while freed < 10:
+            _, message, _ = self.hear(client, "RESULT", timeout=20)
+            client.say("FREE", job=job, run=[dict(job=job, layer=0, first=[message["index"]], count=[1])])
+            freed += 1
+        time.sleep(0.4)
+        self.kill_hub()
+        self.stop(worker, signal.SIGKILL, -signal.SIGKILL)  # with all that it holds
+        ran = len(log.read_text().split())
+        self.start_hub("--recover-grace", "1")
+        self.assertIn("1 workers may come back", self.hub.text)
+        self.worker(self.listen)
+        client = self.peer()
+        self.attach(client, job, again=True)
+        results, ended = self.results(client)
+        self.assertEqual(ended["state"], STATE["DONE"])
+        self.assertEqual(len(results), 10)
+        self.assertLessEqual(len(log.read_text().split()), ran + 10 + 1)
+        self.assertEqual(self.job(job)["done"], 20)
+
+    def test_ends_are_remembered(self):
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        failed = self.submit(client, [dict(tasks=3, op=shell("echo too bad >&2; exit 3"), wanted=True)], 1,
+                             detached=True)[1]["job"]
+        some = self.submit(client, [dict(tasks=3, op=COUNT, wanted=True),
+                                    dict(tasks=1, op=shell("exit 4"), wanted=True)], 2, detached=True,
+                           failures_max=5)[1]["job"]
+        cancelled = self.submit(client, [dict(tasks=3, op=shell("sleep 60"), wanted=True)], 3, detached=True)[1]["job"]
+        client.say("CANCEL", job=cancelled)
+        self.wait_state(failed, "FAILED")
+        self.wait_state(some, "DONE")
+        self.wait_state(cancelled, "CANCELLED")
+        before = {n: self.job(n) for n in (failed, some, cancelled)}
+        time.sleep(0.4)
+        self.restart_hub()
+        for number, job in before.items():
+            now = self.wait_done(number, job["done"])  # when the worker has said what it holds
+            for what in "state", "tasks", "failed", "why", "failure":
+                self.assertEqual(now.get(what), job.get(what), (number, what))
+        client = self.peer()
+        self.attach(client, some)
+        results, ended = self.results(client)
+        self.assertEqual(ended["state"], STATE["DONE"])
+        self.assertEqual(len(results), 4)
+        self.assertIn("4", results[1, 0])
+
+    def test_notes_are_told_again(self):
+        """Of tasks, to who takes the job over: also after a restart, when the worker that wrote them is gone."""
+        path = self.folder / "a.csv"
+        path.write_bytes(b"a,b\n\xff\xfe,1\n")
+        self.start_hub("--recover-grace", "1")
+        worker = self.worker(self.listen)
+        scan = dict(scan_csv=dict(dialect=wire_dialect(), block_size=1000,
+                                  column=[dict(name="a", type="STRING"), dict(name="b", type="INT64")],
+                                  file=[dict(path=str(path), name=path.name, size=os.stat(path).st_size,
+                                             mtime_ns=os.stat(path).st_mtime_ns, codec="PLAIN", data_start=4,
+                                             fields=2, field=[0, 1], blocks=1)]))
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=wire.op(scan), wanted=True)], 1, detached=True)[1]["job"]
+        first = self.hear(client, "NOTES", timeout=20)[1]
+        self.hear(client, "RESULT", timeout=20)
+        client.close()
+        for round_ in range(2):
+            client = self.peer()
+            self.attach(client, job)
+            self.assertEqual(self.hear(client, "NOTES", timeout=20)[1], first)
+            client.close()
+            if round_ == 0:
+                self.kill_hub()
+                self.stop(worker, signal.SIGKILL, -signal.SIGKILL)
+                self.start_hub("--recover-grace", "1")
+
+    # ---- stop and start
+
+    def test_stopped_politely(self):
+        self.start_hub()
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], 1)[1]["job"]
+        self.hub.signal(signal.SIGTERM)
+        bye = self.hear(client, "BYE")[1]
+        self.assertEqual(bye["why"]["code"], ERESTART)
+        self.assertEqual(self.hub.wait_exit(), 0)
+        self.start_hub()
+        self.assertIsNotNone(self.job(job))
+        # A folder for one.
+        second = self.start(cluster.BIN / "dray-broker", "--listen", f"ipc://{self.folder}/c", "--state", self.state)
+        self.assertEqual(second.wait_exit(), 1)
+        self.assertIn("in use by another broker", second.text)
+        self.assertIn(str(self.hub.pid), second.text)
+        self.stop(self.hub)
+
+    def test_without_a_folder_nothing_is_kept_and_it_says_so(self):
+        hub = self.broker(listen=self.listen)
+        hub.wait_text("lost when this process ends", count=1)
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=COUNT)], 1, detached=True)[1]["job"]
+        incarnation = client.welcome["incarnation"]
+        hub.signal(signal.SIGTERM)
+        self.assertNotEqual(self.hear(client, "BYE")[1]["why"]["code"], ERESTART)
+        hub.wait_exit()
+        hub = self.broker(listen=self.listen)
+        client = self.peer()
+        self.assertNotEqual(client.welcome["incarnation"], incarnation)
+        self.assertIsNone(self.job(job, client))
+
+    def test_folders_that_are_none(self):
+        def fails(code, state, *texts):
+            hub = self.start(cluster.BIN / "dray-broker", "--listen", self.listen, "--state", state)
+            self.assertEqual(hub.wait_exit(), code, hub.text)
+            for text in texts:
+                self.assertIn(text, hub.text)
+
+        (self.folder / "file").write_text("hello")
+        fails(1, self.folder / "file", f"{self.folder}/file")
+        fails(1, self.folder / "no/such", f"{self.folder}/no/such", "No such file")
+        self.state.mkdir()
+        (self.state / "journal.db").write_text("It is a truth universally acknowledged" * 100)
+        fails(2, self.state, "is no journal", "move it away")
+
+    def test_damaged_records_are_said_and_left_out(self):
+        self.start_hub()
+        client = self.peer()
+        numbers = [self.submit(client, [dict(tasks=1, op=COUNT, name=f"layer number {key}")], key, detached=True,
+                               name=f"the job with key {key}")[1]["job"] for key in range(1, 4)]
+        self.stop(self.hub)
+        journal = self.state / "journal.db"
+        bytes_ = bytearray(journal.read_bytes())
+        at = bytes_.find(b"the job with key 2")
+        self.assertGreater(at, 0)
+        bytes_[at + 3] ^= 1
+        journal.write_bytes(bytes_)
+        self.start_hub()
+        self.assertIn(f"of job {numbers[1]} (its submission) is damaged", self.hub.text)
+        self.assertEqual([self.job(n) is not None for n in numbers], [True, False, True])
+        client = self.peer()
+        self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 9)[1]["job"], numbers[2] + 1)
+
+    def test_full_disk(self):
+        """Nothing new is taken, in words; what runs goes on; and when there is room again, all is as before."""
+        self.state.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", self.state], capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no tmpfs of its own: {mounted.stderr.decode().strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.state])
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [], 1, open=True)[1]["job"]
+        filler = self.state / "filler"
+        file = os.open(filler, os.O_WRONLY | os.O_CREAT)
+        try:
+            while True:
+                os.write(file, b"x" * 4096)
+        except OSError:
+            os.close(file)
+        note = os.urandom(200000)
+        kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, note=note)
+        self.assertEqual((kind, refused["why"]["code"]), ("REJECTED", ENOSPC), refused)
+        self.assertIn("No space left", refused["why"]["text"])
+        # What runs goes on, and its layers are said to be safe when they are.
+        client.say("EXTEND", job=job, first_layer=0, last=True,
+                   graph=pack([dict(tasks=3, op=shell("true " + "n" * 100000), wanted=True)]))
+        results, ended = self.results(client)
+        self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
+        client.say("KEEP", tag=4, job=job, name="k" * 200)
+        self.hear(client, "REPLY")
+        self.hub.wait_text("nothing new is taken")
+        filler.unlink()
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=1))
+        self.hub.wait_text("can be written again")
+        kind, accepted = self.submit(client, [dict(tasks=1, op=COUNT)], 3, note=note, detached=True)
+        self.assertEqual(kind, "ACCEPTED", accepted)
+        self.restart_hub()
+        self.assertIsNotNone(self.job(accepted["job"]))
+        self.assertEqual(self.job(job)["tasks"], 3)
+        self.stop(self.hub)
+
+    def test_the_journal_stays_small(self):
+        """Of jobs that come and go nothing is left."""
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        for key in range(1, 40 // cluster.SLOW):
+            number = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], key, note=b"n" * 900000)[1]["job"]
+            self.hear(client, "RESULT", timeout=20)
+            self.hear(client, "JOB_ENDED", timeout=20)
+            client.say("FREE", job=number)
+        deadline = time.monotonic() + 20 * cluster.SLOW
+        while True:
+            used = sum(f.stat().st_size for f in self.state.rglob("*") if f.is_file())
+            if used < 20 << 20:
+                break
+            self.assertLess(time.monotonic(), deadline, used)
+            time.sleep(0.1)
+        self.stop(self.hub)
+        self.assertLess((self.state / "journal.db").stat().st_size, 8 << 20)
+
+    # ---- orphans and what lapses
+
+    def test_jobs_of_a_lost_client_wait_for_it(self):
+        self.start_hub("--orphan-grace", "2")
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=shell("sleep 60"), wanted=True)], 1)[1]["job"]
+        client.close()
+        time.sleep(0.5)
+        again = self.peer()
+        self.assertNotIn("why", self.attach(again, job, again=True))
+        time.sleep(2.5)
+        self.assertIsNotNone(self.job(job))
+        again.close()
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while self.job(job) is not None:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        # One that says goodbye is not waited for.
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=shell("sleep 60"), wanted=True)], 2)[1]["job"]
+        client.say("BYE")
+        client.close()
+        time.sleep(0.5)
+        self.assertIsNone(self.job(job))
+        self.stop(self.hub)
+
+    def test_an_attached_job_can_be_detached(self):
+        self.start_hub("--orphan-grace", "0.5")
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], 1)[1]["job"]
+        self.attach(client, job, detach=True)
+        client.say("BYE")
+        client.close()
+        self.restart_hub("--orphan-grace", "0.5")
+        time.sleep(1)
+        self.assertTrue(self.job(job)["detached"])
+
+
+def wire_dialect():
+    from test_jobs import DIALECT
+    return DIALECT
+
+
+if __name__ == "__main__":
+    unittest.main()

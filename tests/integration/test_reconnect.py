@@ -1,0 +1,141 @@
+#!/usr/bin/python3
+"""Clients whose connection is cut while the broker lives: jobs, pools and futures go on as if nothing had happened."""
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+import cluster
+import dray
+from proxy import Proxy
+
+BUILD = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent))
+CLIENT = BUILD / "tests/bin/pool_client"
+DRAY = cluster.BIN / "dray"
+
+
+class Reconnect(cluster.ClusterTest):
+    def setUp(self):
+        super().setUp()
+        self.hub = self.broker("--heartbeat", "0.1", "--timeout", "4", listen="tcp://127.0.0.1:0")
+        self.proxy = Proxy(self.hub.endpoint)
+        self.addCleanup(self.proxy.close)
+
+    def client(self, *argv, **more):
+        child = subprocess.Popen([str(a) for a in argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                 env=dray.environment(**more))
+        self.addCleanup(child.kill)
+        return child
+
+    def cut_until(self, child, every, most, shut=0.0):
+        """Cuts its connections again and again, while it runs."""
+        cuts = 0
+        deadline = time.monotonic() + 60 * cluster.SLOW
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(every)
+            if cuts < most and child.poll() is None:
+                self.proxy.cut(shut=shut > 0)
+                time.sleep(shut)
+                self.proxy.open()
+                cuts += 1
+        out, err = child.communicate(timeout=10)
+        return cuts, out, err
+
+    # ---- pools and futures
+
+    def pool(self, *what, every=0.15, most=5, shut=0.0):
+        before = self.proxy.connections
+        child = self.client(CLIENT, self.proxy.endpoint, *what)
+        cuts, out, err = self.cut_until(child, every, most, shut)
+        self.assertEqual((child.returncode, err), (0, ""), out + self.hub.text)
+        self.assertGreaterEqual(self.proxy.connections - before, cuts)
+        return cuts
+
+    def test_pools(self):
+        """Values are looked at by the program itself: none is missing, none comes twice."""
+        for _ in range(2):
+            self.worker(self.hub.endpoint)
+        cuts = 0
+        for what in ("map", 400000), ("submit", 300000), ("random", 8000), ("pools", 6000), ("latency", 300):
+            cuts += self.pool(*what)
+        self.pool("cancel", 1)
+        self.pool("map", 300000, most=2, shut=0.5)
+        self.assertGreater(cuts, 4)
+
+    # ---- scripts
+
+    def script(self, rows):
+        path = self.folder / "sales.csv"
+        with open(path, "w") as out:
+            out.write("category,price\n")
+            for i in range(rows):
+                # The last rows have another type than the first: a second round.
+                out.write(f"{'abc'[i % 3]},{i % 100 if i < rows * 9 // 10 else i / 8}\n")
+        return f'read_csv("{path}", blocksize=8000).groupby("category").price.agg(["sum", "count"])'
+
+    def test_a_script_of_two_rounds(self):
+        worker = self.worker(self.hub.endpoint)
+        script = self.script(60000)
+        whole = subprocess.run([DRAY, "run", "--broker", self.hub.endpoint, "-f", "csv", script], check=True,
+                               capture_output=True, text=True, env=dray.environment()).stdout
+        total = 0
+        for _ in range(3):
+            child = self.client(DRAY, "run", "--broker", self.proxy.endpoint, "-f", "csv", script)
+            while child.poll() is None and total < 1000:
+                worker.signal(signal.SIGSTOP)
+                time.sleep(0.05)
+                self.proxy.cut()
+                total += child.poll() is None
+                worker.signal(signal.SIGCONT)
+                time.sleep(0.005)
+            out, err = child.communicate(timeout=60 * cluster.SLOW)
+            self.assertEqual((child.returncode, out), (0, whole), err)
+        self.assertGreater(total, 3)
+
+    def begin(self, endpoint, *options, **more):
+        """A script whose job does not go on."""
+        worker = self.worker(self.hub.endpoint)
+        worker.signal(signal.SIGSTOP)
+        child = self.client(DRAY, "run", "--broker", endpoint, *options, self.script(1000), **more)
+        time.sleep(0.3 * cluster.SLOW)
+        return child
+
+    def test_it_says_so_once_and_can_be_interrupted(self):
+        child = self.begin(self.proxy.endpoint)
+        self.proxy.cut(shut=True)
+        time.sleep(0.7)
+        self.assertIsNone(child.poll())
+        child.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        out, err = child.communicate(timeout=10)
+        self.assertLess(time.monotonic() - start, 2 * cluster.SLOW)
+        self.assertEqual((child.returncode, out), (130, ""))
+        self.assertRegex(err, r"\Adray: the broker at tcp://\S+ is gone: the connection has ended; waiting for it, "
+                         r"for up to 30 s\n\Z")
+
+    def test_patience(self):
+        child = self.begin(self.proxy.endpoint, "-q", DRAY_RECONNECT="0.7")
+        self.proxy.cut(shut=True)
+        out, err = child.communicate(timeout=10 * cluster.SLOW)
+        self.assertEqual((child.returncode, out), (3, ""), err)
+        self.assertRegex(err, r"\A[^\n]*did not answer again within 0\.7 s\n\Z")
+
+    # ---- a broker that forgets
+
+    def test_a_broker_without_state(self):
+        child = self.begin(self.hub.endpoint)
+        self.hub.signal(signal.SIGKILL)
+        self.hub.wait_exit()
+        self.broker("--heartbeat", "0.1", "--timeout", "4", listen=self.hub.endpoint)
+        out, err = child.communicate(timeout=20 * cluster.SLOW)
+        self.assertEqual((child.returncode, out), (3, ""), err)
+        self.assertRegex(err, "job [0-9]+ was lost: the broker at .* was started anew without what it knew")
+
+
+if __name__ == "__main__":
+    if b"--orphan-grace" not in subprocess.run([cluster.BIN / "dray-broker", "--help"], capture_output=True).stdout:
+        sys.exit(77)
+    unittest.main()

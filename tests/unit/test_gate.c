@@ -1,0 +1,114 @@
+// Turns that wait for the journal: in order, and nobody behind them is overtaken by himself.
+#include "broker/gate.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+// An event of a peer in this turn of the loop; with a ticket when the journal is to have it first.
+static uint64_t say(struct gate *gate, uint32_t client, uint64_t ticket)
+{
+    struct turn *turn = gate_turn(gate);
+    struct sched_event *event;
+
+    assert_non_null(turn);
+    event = turn_add(turn, EVENT_CLIENT_JOINED);
+    assert_non_null(event);
+    event->u.client.client = client;
+    if (ticket != 0) {
+        gate_wait(gate, ticket);
+    }
+    return gate_number(gate);
+}
+
+static void expect(struct gate *gate, int code, size_t events, uint32_t client)
+{
+    struct gated *gated = gate_next(gate);
+
+    assert_non_null(gated);
+    assert_int_equal(gated->code, code);
+    assert_int_equal(gated->turn.events, events);
+    assert_int_equal(gated->turn.event[0].u.client.client, client);
+    gate_done(gate, gated);
+}
+
+static void test_in_order(void **state)
+{
+    struct gate gate;
+    uint64_t one, two, three;
+
+    (void)state;
+    gate_init(&gate);
+    assert_true(gate_is_empty(&gate));
+    assert_false(gate_holds(&gate, 0));
+    one = say(&gate, 1, 5);
+    assert_true(gate_holds(&gate, one));
+    assert_int_equal(say(&gate, 2, 6), one); // the same turn of the loop
+    gate_seal(&gate);
+    two = say(&gate, 1, 0); // waits for its own
+    gate_seal(&gate);
+    three = say(&gate, 3, 7);
+    gate_seal(&gate);
+    gate_seal(&gate);
+    assert_null(gate_next(&gate));
+    gate_settle(&gate, 5, 0, "");
+    assert_null(gate_next(&gate)); // its other half is not there
+    gate_settle(&gate, 6, 0, "");
+    expect(&gate, 0, 2, 1);
+    assert_false(gate_holds(&gate, one));
+    assert_true(gate_holds(&gate, two));
+    expect(&gate, 0, 1, 1);
+    assert_null(gate_next(&gate));
+    assert_true(gate_holds(&gate, three));
+    gate_settle(&gate, 7, 0, "");
+    expect(&gate, 0, 1, 3);
+    assert_false(gate_holds(&gate, three));
+    assert_true(gate_is_empty(&gate));
+    gate_fini(&gate);
+}
+
+static void test_what_could_not_be_written(void **state)
+{
+    struct gate gate;
+    struct gated *gated;
+
+    (void)state;
+    gate_init(&gate);
+    say(&gate, 1, 1);
+    gate_seal(&gate);
+    say(&gate, 2, 2);
+    gate_seal(&gate);
+    say(&gate, 3, 3);
+    gate_seal(&gate);
+    gate_settle(&gate, 1, 0, "");
+    gate_settle(&gate, 2, ENOSPC, "no room at all");
+    gate_settle(&gate, 3, 0, "");
+    expect(&gate, 0, 1, 1);
+    gated = gate_next(&gate);
+    assert_non_null(gated);
+    assert_int_equal(gated->code, ENOSPC);
+    assert_string_equal(gated->text, "no room at all");
+    gate_done(&gate, gated);
+    expect(&gate, 0, 1, 3);
+    // Used again, and clean.
+    say(&gate, 4, 0);
+    gate_seal(&gate);
+    expect(&gate, 0, 1, 4);
+    say(&gate, 5, 9);
+    gate_seal(&gate);
+    gate_fini(&gate); // with somebody at it
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_in_order),
+        cmocka_unit_test(test_what_could_not_be_written),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,591 @@
+// A connection that is lost and comes back (rejoin, extends, results_rejoin, uplink) against a broker that
+// this program plays on a thread of its own, which writes down what it hears.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client/include/dray.h"
+#include "client/lib/client.h"
+#include "client/lib/extends.h"
+#include "client/lib/rejoin.h"
+#include "proto/frame.h"
+#include "proto/payload.h"
+#include "proto/socket.h"
+
+enum { LOG_MAX = 4096, TASKS = 6 };
+
+struct fake {
+    char endpoint[108], directory[64];
+    pthread_t thread;
+    struct socket *router;
+    uint8_t route[256];
+    size_t route_size;
+    uint64_t session, seq, incarnation;
+    pthread_mutex_t lock;
+    char log[LOG_MAX]; // under the lock
+    uint32_t layers;   // that the job has, each of TASKS tasks
+    atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit;
+    atomic_uint hellos;
+};
+
+static void note(struct fake *fake, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct fake *fake, const char *format, ...)
+{
+    va_list arguments;
+    size_t size;
+
+    pthread_mutex_lock(&fake->lock);
+    size = strlen(fake->log);
+    va_start(arguments, format);
+    vsnprintf(fake->log + size, LOG_MAX - size, format, arguments);
+    va_end(arguments);
+    pthread_mutex_unlock(&fake->lock);
+}
+
+static void say(struct fake *fake, enum frame_type type, const ProtobufCMessage *message,
+                struct buffer *payload)
+{
+    uint8_t bytes[1024];
+    bool outside = type == FRAME_REFUSE;
+
+    assert_true(frame_size(message) <= sizeof(bytes));
+    frame_encode(type, outside ? 0 : fake->session, outside ? 0 : fake->seq++, message, bytes);
+    socket_send(fake->router, fake->route, fake->route_size, bytes, frame_size(message), &payload,
+                payload != NULL ? 1 : 0);
+}
+
+// The first half of the last layer's results, as texts; a note of its first task before them.
+static void tell_results(struct fake *fake)
+{
+    Dray__Notes notes = DRAY__NOTES__INIT;
+    Dray__TaskNote one = DRAY__TASK_NOTE__INIT, *ones[] = {&one};
+    Dray__Results results = DRAY__RESULTS__INIT;
+    Dray__ResultBatch batch = DRAY__RESULT_BATCH__INIT, *batches[] = {&batch};
+    uint32_t first = 0, count = TASKS / 2, inline_bytes[TASKS / 2];
+    uint64_t bytes[TASKS / 2];
+    uint8_t raw[TASKS / 2 * 16] = {0}, word[] = {7};
+    struct buffer *payload = NULL;
+
+    notes.job = batch.job = 1;
+    notes.layer = batch.layer = fake->layers - 1;
+    notes.n_note = 1;
+    notes.note = ones;
+    one.note.data = word;
+    one.note.len = 1;
+    say(fake, FRAME_NOTES, &notes.base, NULL);
+    for (uint32_t i = 0; i < count; i++) {
+        bytes[i] = inline_bytes[i] = 16;
+    }
+    payload_encode(raw, sizeof(raw), PAYLOAD_RAW, &payload, NULL);
+    results.n_batch = 1;
+    results.batch = batches;
+    batch.n_first = batch.n_count = 1;
+    batch.first = &first;
+    batch.count = &count;
+    batch.n_bytes = batch.n_inline_bytes = count;
+    batch.bytes = bytes;
+    batch.inline_bytes = inline_bytes;
+    say(fake, FRAME_RESULTS, &results.base, payload);
+    buffer_unref(payload);
+}
+
+static void play_hello(struct fake *fake)
+{
+    Dray__Welcome welcome = DRAY__WELCOME__INIT;
+
+    note(fake, "HELLO ");
+    fake->hellos++;
+    if (fake->mute) {
+        return;
+    }
+    fake->lost = false;
+    welcome.session = fake->session = 100 + fake->hellos;
+    fake->seq = 0;
+    welcome.incarnation = fake->incarnation;
+    welcome.heartbeat_ms = 20;
+    welcome.timeout_ms = 2000;
+    say(fake, FRAME_WELCOME, &welcome.base, NULL);
+}
+
+static void play_submit(struct fake *fake, const Dray__Submit *submit)
+{
+    Dray__Accepted accepted = DRAY__ACCEPTED__INIT;
+
+    note(fake, "SUBMIT:%llx ", (unsigned long long)submit->key_lo);
+    if (fake->ignores_submit) {
+        fake->ignores_submit = false;
+        fake->lost = true;
+        return;
+    }
+    accepted.key_hi = submit->key_hi;
+    accepted.key_lo = submit->key_lo;
+    accepted.job = 1;
+    say(fake, FRAME_ACCEPTED, &accepted.base, NULL);
+    fake->layers = submit->graph.len > 0;
+    if (fake->layers > 0) {
+        tell_results(fake);
+    }
+}
+
+static void play_attach(struct fake *fake, const Dray__Attach *attach)
+{
+    Dray__Attached attached = DRAY__ATTACHED__INIT;
+    Dray__Failure why = DRAY__FAILURE__INIT;
+    Dray__AttachedLayer layer[16], *layers[16];
+
+    note(fake, "ATTACH:%u%s ", attach->job, attach->again ? ",again" : "");
+    attached.tag = attach->tag;
+    if (fake->forgets_job) {
+        why.code = ENOENT;
+        why.text = (char *)(uintptr_t) "there is no such job";
+        attached.why = &why;
+        say(fake, FRAME_ATTACHED, &attached.base, NULL);
+        return;
+    }
+    attached.has_job = attached.has_state = true;
+    attached.job = 1;
+    attached.state = DRAY__JOB_STATE__RUNNING;
+    attached.n_layer = fake->layers;
+    attached.layer = layers;
+    for (uint32_t i = 0; i < fake->layers; i++) {
+        dray__attached_layer__init(&layer[i]);
+        layer[i].tasks = TASKS;
+        layer[i].has_wanted = layer[i].wanted = true;
+        layers[i] = &layer[i];
+    }
+    say(fake, FRAME_ATTACHED, &attached.base, NULL);
+    if (fake->layers > 0) {
+        tell_results(fake);
+    }
+}
+
+static void play_extend(struct fake *fake, const Dray__Extend *extend)
+{
+    Dray__Extended extended = DRAY__EXTENDED__INIT;
+
+    note(fake, "EXTEND:%u%s%s ", extend->first_layer, extend->has_graph ? "" : ",none",
+         extend->last ? ",last" : "");
+    assert_int_equal(extend->first_layer, fake->layers);
+    if (!fake->confirms) {
+        return; // nor does it remember
+    }
+    fake->layers += extend->has_graph ? 1 : 0;
+    extended.job = 1;
+    extended.layers = fake->layers;
+    say(fake, FRAME_EXTENDED, &extended.base, NULL);
+}
+
+static void note_runs(struct fake *fake, const char *what, uint32_t job, Dray__Run *const *run, size_t runs)
+{
+    note(fake, "%s:%u", what, job);
+    for (size_t i = 0; i < runs; i++) {
+        for (size_t k = 0; k < run[i]->n_first; k++) {
+            note(fake, ",%u.%u+%u", run[i]->layer, run[i]->first[k], run[i]->count[k]);
+        }
+    }
+    note(fake, " ");
+}
+
+static void play(struct fake *fake, const struct frame *frame)
+{
+    Dray__Refuse refuse = DRAY__REFUSE__INIT;
+    Dray__Failure why = DRAY__FAILURE__INIT;
+
+    if (frame->info->type == FRAME_HELLO) {
+        play_hello(fake);
+        return;
+    }
+    if (fake->lost || frame->session != fake->session) {
+        why.code = ENOTCONN;
+        why.text = (char *)(uintptr_t) "no such session";
+        refuse.why = &why;
+        say(fake, FRAME_REFUSE, &refuse.base, NULL);
+        return;
+    }
+    switch (frame->info->type) {
+    case FRAME_SUBMIT:
+        play_submit(fake, (const Dray__Submit *)frame->message);
+        break;
+    case FRAME_ATTACH:
+        play_attach(fake, (const Dray__Attach *)frame->message);
+        break;
+    case FRAME_EXTEND:
+        play_extend(fake, (const Dray__Extend *)frame->message);
+        break;
+    case FRAME_FREE: {
+        const Dray__Free *freed = (const Dray__Free *)frame->message;
+
+        note_runs(fake, "FREE", freed->job, freed->run, freed->n_run);
+        break;
+    }
+    case FRAME_CANCEL: {
+        const Dray__Cancel *cancel = (const Dray__Cancel *)frame->message;
+
+        note_runs(fake, "CANCEL", cancel->job, cancel->run, cancel->n_run);
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+static void *fake_main(void *arg)
+{
+    struct fake *fake = arg;
+    static _Thread_local struct message message;
+    struct arena arena;
+    struct frame frame;
+
+    arena_init(&arena, 0);
+    while (!fake->stop) {
+        struct pollfd fd = {.fd = socket_fd(fake->router), .events = POLLIN};
+
+        while (socket_receive(fake->router, &message) == 1) {
+            memcpy(fake->route, message.frame[0].data, message.frame[0].size);
+            fake->route_size = message.frame[0].size;
+            assert_int_equal(
+                frame_decode(message.frame[1].data, message.frame[1].size, FROM_CLIENT, &arena, &frame, NULL),
+                0);
+            play(fake, &frame);
+            message_fini(&message);
+            arena_reset(&arena);
+        }
+        if (!socket_ready(fake->router)) {
+            poll(&fd, 1, 5);
+        }
+    }
+    arena_fini(&arena);
+    return NULL;
+}
+
+static int set_up(void **state)
+{
+    struct fake *fake = calloc(1, sizeof(*fake));
+
+    snprintf(fake->directory, sizeof(fake->directory), "/tmp/dray-test-XXXXXX");
+    assert_non_null(mkdtemp(fake->directory));
+    snprintf(fake->endpoint, sizeof(fake->endpoint), "ipc://%s/broker", fake->directory);
+    sockets_init();
+    fake->router = socket_create(SOCKET_ROUTER, &(struct socket_options){0}, NULL);
+    assert_int_equal(socket_bind(fake->router, fake->endpoint, NULL), 0);
+    pthread_mutex_init(&fake->lock, NULL);
+    fake->incarnation = 5;
+    fake->confirms = true;
+    pthread_create(&fake->thread, NULL, fake_main, fake);
+    *state = fake;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fake *fake = *state;
+
+    fake->stop = true;
+    pthread_join(fake->thread, NULL);
+    socket_destroy(fake->router, 0);
+    rmdir(fake->directory);
+    pthread_mutex_destroy(&fake->lock);
+    free(fake);
+    return 0;
+}
+
+// ---- the client ------------------------------------------------------------------------------------
+
+static dray_t *connected(const struct fake *fake, int reconnect_ms)
+{
+    const struct dray_options options = {.size = sizeof(options), .reconnect_ms = reconnect_ms};
+    struct dray_error err = {0};
+    dray_t *dray = NULL;
+
+    if (dray_connect(fake->endpoint, &options, &dray, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    return dray;
+}
+
+static size_t pack(uint8_t out[256])
+{
+    Dray__Graph graph = DRAY__GRAPH__INIT;
+    Dray__Layer layer = DRAY__LAYER__INIT, *layers[] = {&layer};
+    uint8_t op[] = {0};
+
+    layer.tasks = TASKS;
+    layer.op.data = op;
+    layer.op.len = sizeof(op);
+    layer.has_wanted = layer.wanted = true;
+    graph.n_layer = 1;
+    graph.layer = layers;
+    return dray__graph__pack(&graph, out);
+}
+
+static dray_job_t submit(dray_t *dray, bool open)
+{
+    const struct dray_submit_options options = {.size = sizeof(options), .open = open, .key = {3, 0xabc}};
+    struct dray_error err = {0};
+    uint8_t graph[256];
+    dray_job_t job = 0;
+
+    if (dray_submit_graph(dray, graph, pack(graph), &options, &job, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    return job;
+}
+
+static void extend(dray_t *dray, dray_job_t job, bool last)
+{
+    struct dray_error err = {0};
+    uint8_t graph[256];
+
+    if (dray_extend_graph(dray, job, graph, pack(graph), last, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+}
+
+// Until the broker has heard all of this, in this order, since the last time.
+static void hears(struct fake *fake, dray_t *dray, const char *text)
+{
+    struct dray_error err = {0};
+    bool is = false;
+
+    for (int i = 0; i < 1000 && !is; i++) {
+        dray_process(dray, &err);
+        poll(NULL, 0, 5);
+        pthread_mutex_lock(&fake->lock);
+        is = strncmp(fake->log, text, strlen(text)) == 0;
+        if (is) {
+            memmove(fake->log, fake->log + strlen(text), strlen(fake->log + strlen(text)) + 1);
+        } else if (i == 999) {
+            print_error("heard: %s, not: %s\n", fake->log, text);
+        }
+        pthread_mutex_unlock(&fake->lock);
+    }
+    assert_true(is);
+}
+
+// How many results come, at once or within a moment; *notes: beside them.
+static unsigned take_all(dray_t *dray, unsigned *notes)
+{
+    struct dray_event event;
+    struct dray_error err = {0};
+    unsigned results = 0;
+
+    *notes = 0;
+    while (dray_wait(dray, 100, &err) == 1) {
+        while (dray_next(dray, &event, &err) == 1) {
+            results += event.type == DRAY_PARTITION;
+            *notes += event.type == DRAY_NOTE;
+        }
+    }
+    return results;
+}
+
+static void test_a_job_goes_on(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    dray_job_t job = submit(dray, false);
+    struct dray_error err = {0};
+    unsigned notes;
+
+    assert_int_equal(take_all(dray, &notes), TASKS / 2);
+    assert_int_equal(notes, 1);
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    fake->lost = true;
+    // What it may not have heard it hears again; what it tells again comes once.
+    hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again ");
+    assert_int_equal(take_all(dray, &notes), 0);
+    assert_int_equal(notes, 0);
+    assert_int_equal(dray_connected(dray), 1);
+    assert_int_equal(dray_cancel(dray, job, &err), 0);
+    hears(fake, dray, "CANCEL:1 ");
+    fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again CANCEL:1 ");
+    assert_int_equal(dray_release(dray, job, &err), 0);
+    hears(fake, dray, "FREE:1 ");
+    fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1 ");
+    dray_close(dray);
+}
+
+// What was released in a layer that the broker may not have is freed behind it.
+static void test_what_is_done_meanwhile(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    dray_job_t job = submit(dray, true);
+    const struct dray_future future[] = {{job, 0, 4}, {job, 0, 5}};
+    struct dray_error err = {0};
+    unsigned notes;
+
+    take_all(dray, &notes);
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    fake->mute = fake->lost = true;
+    hears(fake, dray, "HELLO ");
+    assert_int_equal(dray_connected(dray), 0);
+    extend(dray, job, false);
+    assert_int_equal(dray_cancel_futures(dray, future, 1, &err), 0);
+    assert_int_equal(dray_release_futures(dray, &future[1], 1, &err), 0);
+    extend(dray, job, true);
+    assert_int_equal(dray_wait(dray, 10, &err), 0);
+    fake->mute = false;
+    hears(fake, dray, "HELLO FREE:1,0.0+3,0.5+1 ATTACH:1,again EXTEND:1 EXTEND:2,last CANCEL:1,0.4+1 ");
+    // Whether it has heard that these were the last is not known.
+    fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3,0.5+1 ATTACH:1,again EXTEND:3,none,last CANCEL:1,0.4+1 ");
+    dray_close(dray);
+}
+
+static void test_layers_that_were_not_confirmed(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    dray_job_t job = submit(dray, true);
+
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    extend(dray, job, false);
+    hears(fake, dray, "EXTEND:1 ");
+    fake->confirms = false;
+    extend(dray, job, false);
+    hears(fake, dray, "EXTEND:2 ");
+    fake->lost = fake->confirms = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again EXTEND:2 ");
+    fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3");
+    dray_close(dray);
+}
+
+static void test_a_submission_without_an_answer(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    unsigned notes;
+
+    fake->ignores_submit = true;
+    assert_int_equal(submit(dray, false), 1);
+    assert_int_equal(take_all(dray, &notes), TASKS / 2);
+    hears(fake, dray, "HELLO SUBMIT:abc HELLO SUBMIT:abc ");
+    dray_close(dray);
+}
+
+static void fails(dray_t *dray, const char *words)
+{
+    struct dray_event event = {0};
+    struct dray_error err = {0};
+
+    for (int i = 0; event.type != DRAY_FAILED && i < 100; i++) {
+        dray_wait(dray, 50, &err);
+        dray_next(dray, &event, &err);
+    }
+    assert_int_equal(event.type, DRAY_FAILED);
+    assert_int_equal(event.error.code, ENOTCONN);
+    assert_non_null(strstr(event.error.text, words));
+}
+
+static void test_a_broker_that_knows_nothing(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    struct dray_event event;
+    struct dray_error err = {0};
+
+    // Without a job there is nothing to be lost.
+    fake->incarnation = 6;
+    fake->lost = true;
+    hears(fake, dray, "HELLO HELLO ");
+    submit(dray, false);
+    hears(fake, dray, "SUBMIT:abc FREE:1,0.0+3 ");
+    fake->incarnation = 7;
+    fake->lost = true;
+    fails(dray, "was started anew without what it knew");
+    assert_int_equal(dray_next(dray, &event, &err), -ENOTCONN);
+    assert_int_equal(dray_wait(dray, 10, &err), -ENOTCONN);
+    assert_int_equal(dray_connected(dray), -ENOTCONN);
+    dray_close(dray);
+}
+
+static void test_a_job_that_is_gone(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+
+    submit(dray, false);
+    fake->forgets_job = fake->lost = true;
+    fails(dray, "there is no such job");
+    assert_int_equal(dray_connected(dray), 1);
+    dray_close(dray);
+}
+
+static void count_told(void *arg, const struct error *why, unsigned patience_ms)
+{
+    unsigned *told = arg;
+
+    assert_int_equal(patience_ms, 300);
+    told[why == NULL]++;
+}
+
+static void test_patience_ends(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 300);
+    struct dray_error err = {0};
+    unsigned told[2] = {0};
+    uint64_t start;
+
+    client_on_lost(dray, count_told, told);
+    fake->lost = true;
+    hears(fake, dray, "HELLO HELLO ");
+    assert_int_equal(dray_wait(dray, 50, &err), 0);
+    assert_true(told[0] == 1 && told[1] == 1);
+    fake->mute = fake->lost = true;
+    start = monotonic_us();
+    assert_int_equal(dray_wait(dray, 5000, &err), -ENOTCONN);
+    assert_in_range(monotonic_us() - start, 250000, 3000000);
+    assert_non_null(strstr(err.text, "did not answer again within 0.3 s"));
+    assert_true(told[0] == 2 && told[1] == 1);
+    dray_close(dray);
+}
+
+static void test_words_of_the_environment(void **state)
+{
+    const struct fake *fake = *state;
+    struct dray_error err = {0};
+    dray_t *dray = NULL;
+
+    setenv("DRAY_RECONNECT", "soon", 1);
+    assert_int_equal(dray_connect(fake->endpoint, NULL, &dray, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "soon"));
+    setenv("DRAY_RECONNECT", "0", 1);
+    dray = connected(fake, 0);
+    ((struct fake *)(uintptr_t)fake)->lost = true;
+    assert_int_equal(dray_wait(dray, 5000, &err), -ENOTCONN);
+    dray_close(dray);
+    unsetenv("DRAY_RECONNECT");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_job_goes_on, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_broker_that_knows_nothing, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_job_that_is_gone, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_patience_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_words_of_the_environment, set_up, tear_down),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

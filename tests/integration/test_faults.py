@@ -57,7 +57,7 @@ class Workers(TestCase):
             self.assertEqual((client.returncode, out.decode()), (0, expected))
 
     def ends_job(self, number, status):
-        with Cluster(workers=1) as cluster:
+        with Cluster(workers=1, broker_options=["--orphan-grace", "0.5"]) as cluster:
             cluster.workers[0].send_signal(signal.SIGSTOP)
             client = cluster.start(self.script)
             time.sleep(0.3 * SLOW)

@@ -122,7 +122,29 @@ class Reconnect(cluster.ClusterTest):
         self.assertEqual((child.returncode, out), (3, ""), err)
         self.assertRegex(err, r"\A[^\n]*did not answer again within 0\.7 s\n\Z")
 
-    # ---- a broker that forgets
+    # ---- a broker that is killed and started again
+
+    def test_pools_outlive_their_broker(self):
+        hub = self.hub
+        options = "--heartbeat", "0.1", "--timeout", "4", "--state", self.folder / "state"
+        hub.kill()
+        hub = self.broker(*options, listen="tcp://127.0.0.1:0")
+        for _ in range(2):
+            self.worker(hub.endpoint)
+        kills = 0
+        for what in ("submit", 300000), ("latency", 200), ("random", 10000), ("pools", 5000):
+            child = self.client(CLIENT, hub.endpoint, *what)
+            for _ in range(3):
+                time.sleep(0.1)
+                if child.poll() is None:
+                    hub.signal(signal.SIGKILL)
+                    hub.wait_exit()
+                    hub = self.broker(*options, listen=hub.endpoint)
+                    kills += 1
+            out, err = child.communicate(timeout=60 * cluster.SLOW)
+            self.assertEqual((child.returncode, err), (0, ""), out + hub.text)
+        self.assertGreater(kills, 3)
+
 
     def test_a_broker_without_state(self):
         child = self.begin(self.hub.endpoint)

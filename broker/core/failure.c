@@ -191,7 +191,7 @@ void task_fail_for_good(struct layer *layer, uint32_t i, int code, const char *t
             &job->sched->arena, "%llu tasks have failed, of which %u may; the last of them: %s",
             (unsigned long long)job->failures, job->failures_max, reason_text(reason_at(job, reason)));
     }
-    if (code == EOWNERDEAD) {
+    if (code == ENOTRECOVERABLE) {
         job_doom_late(job, code, text, layer->number, i, worker); // it is not the others' fault
     } else {
         job_doom(job, code, text, layer->number, i, worker);

@@ -239,7 +239,7 @@ static void set_aside(struct layer *layer, uint32_t i, const struct worker *work
         arena_printf(&layer->job->sched->arena,
                      "%u workers died while they ran %s, the last of them %s (%s); it is not tried again%s",
                      deaths, what, worker->name, why, attempts_tell(layer, i));
-    task_fail_for_good(layer, i, EOWNERDEAD, text, worker->name);
+    task_fail_for_good(layer, i, ENOTRECOVERABLE, text, worker->name);
 }
 
 // It waits for a worker of its own.

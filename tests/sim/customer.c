@@ -409,7 +409,7 @@ static bool may_have(const struct world *world, const struct plan *plan, int cod
 {
     if ((code == EINVAL && plan->has_poison) ||
         (code == ENOENT && plan->has_sources && world->files_mode > 0) ||
-        (code == EOWNERDEAD && world->killers) ||
+        (code == ENOTRECOVERABLE && world->killers) ||
         (code == ECANCELED && (plan->cancelled_some || plan->cancelled))) {
         return true;
     }
@@ -441,7 +441,7 @@ static bool may_fail(const struct world *world, const struct plan *plan, const s
     if (action->code == ENOENT) {
         return plan->has_sources && world->files_mode > 0;
     }
-    if (action->code == EOWNERDEAD) {
+    if (action->code == ENOTRECOVERABLE) {
         return world->killers;
     }
     return action->code == EINVAL && plan->fails[action->layer_at][action->index_at] == FAILS_ALWAYS;
@@ -480,7 +480,7 @@ static void hears_failed(struct world *world, struct customer *customer, struct 
         if (!(plan->other != NULL && may_have(world, plan->other, action->code)) &&
             !(action->code == EINVAL && plan->doomed[l][i]) &&
             !(action->code == ECANCELED && plan->cancelled_some) &&
-            !(action->code == EOWNERDEAD && world->killers)) {
+            !(action->code == ENOTRECOVERABLE && world->killers)) {
             world_fail(world, "t%u.%u of j%u failed with code %d", l, i, plan->job, action->code);
         }
         plan->said[l][i] = plan->got[l][i] = true;

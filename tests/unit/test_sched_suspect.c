@@ -97,7 +97,7 @@ static void test_bystander_is_not_blamed(void **state)
     ended = find(&play, ACTION_JOB_ENDED, CLIENT);
     assert_non_null(ended);
     assert_int_equal(ended->state, JOB_FAILED);
-    assert_int_equal(ended->code, EOWNERDEAD);
+    assert_int_equal(ended->code, ENOTRECOVERABLE);
     assert_string_equal(
         ended->text,
         "3 workers died while they ran task crunch[0], the last of them pair (killed); it is not "

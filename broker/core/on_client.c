@@ -208,8 +208,14 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     struct sched_action *action;
 
     burn_number(sched, event->u.submit.number);
+    if (event->u.submit.client == 0 && job == NULL) {
+        return submit_restored(sched, event);
+    }
     if (event->u.submit.client == 0) {
-        return job == NULL ? submit_restored(sched, event) : 0;
+        if (event->u.submit.number != job->number && outbox_reserve(sched, 1)) {
+            record_refused(sched, event->u.submit.number); // it had come twice
+        }
+        return 0;
     }
     if (client == NULL) {
         // Nobody is left to be told, or to have it.

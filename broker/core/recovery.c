@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "broker/core/failure.h"
-#include "broker/core/growth.h"
 #include "broker/core/job.h"
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
@@ -143,8 +142,11 @@ static void restore_done(struct job *job)
     if (job->state > JOB_RUNNING) {
         return;
     }
+    // It cannot have been before its last layers came.
     if (job->grows) {
-        growth_close(job);
+        job_end(job, JOB_FAILED, EIO, "layers of this job were lost from what the broker had written down",
+                UINT32_MAX, UINT32_MAX, NULL);
+        return;
     }
     job->state = JOB_DONE;
     job->told_end = false;
@@ -171,7 +173,7 @@ int on_restore_job(struct sched *sched, const struct sched_event *event)
         job_end(job, state, event->u.restore.code, event->u.restore.text, event->u.restore.layer_at,
                 event->u.restore.index_at, event->u.restore.worker_name);
     }
-    job->is_end_due = job->is_end_due && state <= JOB_RUNNING;
+    job->is_end_due = job->is_end_due && job->state != state; // it is known already
     lapse_restored(job);
     if (event->u.restore.given_up) {
         job_forget(job);

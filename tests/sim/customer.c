@@ -44,7 +44,21 @@ void customer_plan_over(struct world *world, struct plan *plan)
     world_check_over(world);
 }
 
-// Detached jobs are taken up by somebody else; others end with their client.
+// Who had it is not there any more: somebody else takes it up when it is detached, and otherwise it ends with him.
+void customer_bequeath(struct world *world, struct plan *plan)
+{
+    struct letter *letter;
+
+    if (!plan->detached) {
+        customer_plan_over(world, plan);
+        return;
+    }
+    letter = letter_new(LETTER_SUBMIT);
+    letter->number = (uint32_t)(plan - world->plan);
+    letter->customer = customer_join(world);
+    world_post(world, letter, random_below(&world->random, 5000) + 1);
+}
+
 void customer_leave(struct world *world, struct customer *customer)
 {
     if (!customer->here) {
@@ -57,17 +71,8 @@ void customer_leave(struct world *world, struct customer *customer)
     for (uint32_t p = 0; p < world->plans; p++) {
         struct plan *plan = &world->plan[p];
 
-        if (!plan->submitted || plan->over || plan->owner != customer->number) {
-            continue;
-        }
-        if (plan->detached) {
-            struct letter *letter = letter_new(LETTER_SUBMIT);
-
-            letter->number = p;
-            letter->customer = customer_join(world);
-            world_post(world, letter, random_below(&world->random, 5000) + 1);
-        } else {
-            customer_plan_over(world, plan);
+        if (plan->submitted && !plan->over && plan->owner == customer->number) {
+            customer_bequeath(world, plan);
         }
     }
 }
@@ -424,7 +429,7 @@ static bool may_fail(const struct world *world, const struct plan *plan, const s
     if (action->state == JOB_CANCELLED) {
         return plan->cancelled;
     }
-    if (plan->damaged && (action->code == EINVAL || action->code == ENOENT)) {
+    if (plan->damaged && (action->code == EINVAL || action->code == ENOENT || action->code == EIO)) {
         return true; // layers of it are missing, or a job that it reads
     }
     // A refusal that was not written down is an end after a restart.

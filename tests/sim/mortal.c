@@ -10,7 +10,8 @@ enum {
     COMMIT_US = 400,   // that a commit takes at most
     NOTE_PERCENT = 3,  // of reports that have something for the ledger
     PATIENCE = 300000, // of brokers where nobody is late
-    LEFT_OVER_US = 200000,
+    SWEPT_US = 200000,      // after the end, all that customers still had to say has been heard
+    LEFT_OVER_US = 5000000, // and what they left behind has gone
     BROKEN_PERMILLE = 3,  // of messages that come twice, or not in order: that ends their session
     DAMAGE_PERCENT = 10,  // of ledgers that lose an entry from amidst them
 };
@@ -281,6 +282,10 @@ static void follow_owner(struct world *world, struct plan *plan, uint32_t job)
         plan->owner = customer->number;
         plan->accepted = customer->number + 1;
         plan->accepted_as = job;
+        // What it had sent came late, while another one had the job.
+        if (!customer->here && !plan->over) {
+            customer_bequeath(world, plan);
+        }
     }
     plan->ended = false;
 }
@@ -392,6 +397,9 @@ static void die(struct world *world)
     if (world->options.counts != NULL) {
         world->options.counts->deaths++;
         world->options.counts->lost += ledger->count - kept;
+    }
+    for (size_t k = kept; k < ledger->count; k++) {
+        world->stranger = world->stranger || ledger->entry[k].type == ENTRY_WORKER;
     }
     ledger_cut(ledger, kept);
     forget_letters(world);
@@ -623,9 +631,12 @@ void mortal_begin(struct world *world)
 
 bool mortal_is_over(const struct world *world)
 {
-    const struct sched_options *options = &world->sched_options;
+    struct sched_counts counts = {.jobs = 1};
 
-    return world->now > world->closing_at + options->orphan_us + options->recover_us + options->ttl_us + LEFT_OVER_US;
+    if (!world->down) {
+        sched_counts(world->sched, &counts);
+    }
+    return world->now > world->closing_at + (counts.jobs > 0 ? LEFT_OVER_US : SWEPT_US);
 }
 
 // Begun again although it had not failed.
@@ -651,16 +662,16 @@ static bool is_wanted(const struct plan *plan)
     return wanted;
 }
 
-// Where only the broker dies and all come back, nothing is done twice: but for what nobody waited for and was not
+// Where only the broker dies and all come back whom it knew, nothing is done twice: but for what nobody waited for and was not
 // written down, and what is needed again because more was asked for.
 void mortal_check(const struct world *world)
 {
-    bool strict = false && !world->options.faults && !world->frees;
+    bool strict = !world->options.faults && !world->frees && !world->stranger;
 
     for (uint32_t p = 0; p < world->plans; p++) {
         const struct plan *plan = &world->plan[p];
 
-        strict = strict && plan->piece == 0;
+        strict = strict && plan->piece == 0 && plan->other == NULL;
     }
     for (uint32_t p = 0; p < world->plans; p++) {
         const struct plan *plan = &world->plan[p];

@@ -193,6 +193,7 @@ struct world {
     size_t writing;
     uint64_t closing_at;
     struct letter *held;
+    bool stranger; // a worker joined, and that was not written down
 };
 
 // Makes a world from its seed, lets it run to its end, checks all.  Aborts when something
@@ -266,6 +267,7 @@ void customer_connect(struct world *world, struct customer *customer);
 void customer_say(struct world *world, struct customer *customer, enum sched_event_type type, uint32_t job);
 void customer_say_submit(struct world *world, struct customer *customer, struct plan *plan);
 void customer_extend_later(struct world *world, struct customer *customer, struct plan *plan);
+void customer_bequeath(struct world *world, struct plan *plan);
 void customer_plan_over(struct world *world, struct plan *plan);
 
 struct customer *customer_join(struct world *world);

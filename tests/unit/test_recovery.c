@@ -572,6 +572,32 @@ static void test_job_that_was_detached(void **state)
     play_end(&play);
 }
 
+// What it was done with is not there.
+static void test_done_without_its_last_layers(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.number = 1;
+    event.u.submit.open = true;
+    event.u.submit.graph = build_graph(&build);
+    assert_int_equal(step(&play, &event), 0);
+    event = event_of(&play, EVENT_RESTORE_JOB);
+    event.u.restore.range.job = 1;
+    event.u.restore.state = JOB_DONE;
+    assert_int_equal(step(&play, &event), 0);
+    attach(&play, 1);
+    assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->code, EIO);
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
 // Kept and given back before: its client was there then, and may come back.
 static void test_names_that_were_given_back(void **state)
 {
@@ -665,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_layers_that_are_sent_again),
         cmocka_unit_test(test_layers_of_another_client),
         cmocka_unit_test(test_job_that_was_detached),
+        cmocka_unit_test(test_done_without_its_last_layers),
         cmocka_unit_test(test_names_that_were_given_back),
         cmocka_unit_test(test_job_that_failed_after_it_was_done),
         cmocka_unit_test(test_owner_that_leaves_hands_over),

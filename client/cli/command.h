@@ -25,7 +25,7 @@ enum {
 // argv[0] is "dray NAME".  Returns the exit status.
 typedef int command_main(int argc, char **argv);
 command_main run_main, submit_main, result_main, wait_main, cancel_main, jobs_main, job_main, keep_main,
-    unkeep_main, kept_main, workers_main;
+    unkeep_main, kept_main, workers_main, retire_main;
 
 // "dray: ..." on standard error; several lines as they are.
 void complain(const struct error *err);

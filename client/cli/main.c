@@ -26,7 +26,7 @@ static const struct command {
     {"keep", keep_main, "keep a job and its results under a name"},
     {"unkeep", unkeep_main, "take such a name back"},
     {"kept", kept_main, "list these names"},
-    {"workers", workers_main, "list the workers of a cluster"},
+    {"workers", workers_main, "list the workers of a cluster, or ask some to leave (workers retire NAME...)"},
     {"cluster", workers_main, NULL}, // another name
     {"version", version_main, "print the version"},
     {"help", help_main, "print this, or `dray help COMMAND` for its options"},

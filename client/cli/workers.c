@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/cli/command.h"
 #include "client/cli/listing.h"
@@ -45,7 +46,7 @@ static const struct argp ARGP = {
     .options = OPTIONS,
     .parser = parse_option,
     .children = CHILDREN,
-    .doc = "List the workers of a cluster.\v" STATUS_HELP,
+    .doc = "List the workers of a cluster. See also `dray workers retire --help`.\v" STATUS_HELP,
 };
 
 static const struct listing_column COLUMNS[] = {
@@ -60,7 +61,7 @@ static const struct listing_column COLUMNS[] = {
     {"damaged", "damaged", true, false},
     {"files", "own_files", false, false},
     {"resources", "resources", false, true},
-    {"labels", "labels", false, true},
+    {"labels", "labels", false, true},    {"state", "leaving", false, false},
 };
 
 static void add_size(struct listing *listing, uint64_t bytes)
@@ -104,6 +105,7 @@ static int add_worker(struct listing *listing, const Dray__WorkerInfo *worker, s
     listing_bool(listing, worker->data_dirs, worker->data_dirs ? "its own" : "shared");
     rc = add_resources(listing, worker, arena);
     listing_texts(listing, worker->label, worker->n_label);
+    listing_bool(listing, worker->leaving, worker->leaving ? "leaving" : "");
     return rc;
 }
 
@@ -143,6 +145,9 @@ int workers_main(int argc, char **argv)
     int status;
     int rc;
 
+    if (argc > 1 && strcmp(argv[1], "retire") == 0) {
+        return retire_main(argc - 1, argv + 1);
+    }
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     rc = session_open(&session, arguments.broker, &err);
     rc = rc == 0 ? client_cluster(session.dray, &session.arena, &cluster, &err) : rc;

@@ -50,6 +50,8 @@ int client_attach(dray_t *dray, const struct client_attach *how, struct arena *a
                   const Dray__Attached **out, struct error *err);
 int client_keep(dray_t *dray, uint32_t job, const char *name, struct error *err);
 int client_unkeep(dray_t *dray, const char *name, struct error *err);
+// Asks all workers of these names to leave.  -ENOENT: no worker is called so, and none was asked.
+int client_retire(dray_t *dray, char *const *name, size_t names, struct error *err);
 
 // Tasks [first, first + count) of a layer.
 struct client_range {

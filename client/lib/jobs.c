@@ -335,6 +335,25 @@ int client_unkeep(dray_t *dray, const char *name, struct error *err)
     return rc;
 }
 
+int client_retire(dray_t *dray, char *const *name, size_t names, struct error *err)
+{
+    Dray__Retire retire = DRAY__RETIRE__INIT;
+    ProtobufCMessage *answer;
+    struct arena arena;
+    int rc;
+
+    arena_init(&arena, 0);
+    retire.tag = ++dray->tag;
+    retire.n_name = names;
+    retire.name = (char **)(uintptr_t)name; // only read
+    rc = inquire(dray, FRAME_RETIRE, &retire.base, FRAME_REPLY, &arena, &answer, err);
+    if (rc == 0) {
+        rc = refused(((const Dray__Reply *)answer)->why, err);
+    }
+    arena_fini(&arena);
+    return rc;
+}
+
 int client_attach(dray_t *dray, const struct client_attach *how, struct arena *arena,
                   const Dray__Attached **out, struct error *err)
 {

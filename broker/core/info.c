@@ -9,6 +9,7 @@
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
 #include "broker/core/recovery.h"
+#include "broker/core/rest.h"
 #include "broker/core/suspect.h"
 
 static struct job *find(const struct sched *sched, uint32_t number)
@@ -110,7 +111,10 @@ bool job_why_waiting(const struct job *job, char *out, size_t size)
         return false;
     }
     if (sched->worker_count == 0 || !say_demand(sched, job, out, size)) {
-        snprintf(out, size, "%s", why_waiting(sched, job));
+        rest_why(sched, out, size);
+        if (out[0] == '\0') {
+            snprintf(out, size, "%s", why_waiting(sched, job));
+        }
     }
     for (const struct lane *lane = &job->lane; stuck && lane != NULL; lane = lane->next) {
         stuck =

@@ -11,6 +11,7 @@
 #include "broker/core/lineage.h"
 #include "broker/core/outbox.h"
 #include "broker/core/recovery.h"
+#include "broker/core/rest.h"
 #include "broker/core/share.h"
 #include "broker/core/steal.h"
 #include "broker/core/suspect.h"
@@ -344,6 +345,10 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     }
     worker_unassign(worker, layer, range.first);
     worker_reload(sched, worker);
+    if (!event->u.failed.missing_input && event->u.failed.code == ENOSPC &&
+        rest_begin(worker, layer, range.first)) {
+        return 0;
+    }
     if (!event->u.failed.missing_input) {
         task_fail_attempt(layer, range.first, event->u.failed.code, event->u.failed.text, worker->name);
         return 0;

@@ -13,8 +13,9 @@
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
 #include "broker/core/recovery.h"
-#include "broker/core/suspect.h"
+#include "broker/core/rest.h"
 #include "broker/core/state.h"
+#include "broker/core/suspect.h"
 #include "broker/core/worker.h"
 
 enum {
@@ -183,6 +184,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 
         sched->now_us = events[k].now_us;
         delays_fire(sched);
+        rests_fire(sched);
         lapses_fire(sched);
         recovery_fire(sched);
         sched->restoring = events[k].type >= EVENT_RESTORE_TASKS;

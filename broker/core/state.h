@@ -345,6 +345,7 @@ struct worker {
     uint64_t pass_us;
     uint64_t incoming;   // bytes on their way to it from those that leave
     uint64_t refused_us; // it takes none of these before
+    uint64_t rests_until_us; // gets none until then; 0: it does not rest
     uint64_t memory, memory_used, rss;
     char **label;
     struct stock *stock;
@@ -390,6 +391,7 @@ struct sched {
     uint32_t worker_slots, worker_count, worker_capacity;
     uint64_t threads;  // of all workers
     uint64_t backlog;  // of all workers
+    uint32_t resting;  // workers
     uint32_t unshared; // workers that see only their own files
     struct worker *load_head[LOAD_FULL + 1], *load_tail[LOAD_FULL + 1];
     uint64_t load_used[2]; // levels with workers
@@ -426,7 +428,8 @@ struct sched {
     struct expected *expected; // while there are such, nothing is placed
     size_t expects;
     uint64_t expect_until_us;
-    struct sched_action failed; // the record of tasks that is still open to more (records.h); without a job: none
+    struct sched_action
+        failed;         // the record of tasks that is still open to more (records.h); without a job: none
     bool restoring;     // the event under way says what was before
     struct arena arena; // texts of this step
     struct sched_location *location;

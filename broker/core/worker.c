@@ -191,6 +191,7 @@ int worker_create(struct sched *sched, const struct sched_event *joined)
 
 void worker_destroy(struct sched *sched, struct worker *worker)
 {
+    sched->resting -= worker->rests_until_us != 0;
     while (worker->knows != NULL) {
         knows_destroy(sched, worker->knows);
     }
@@ -295,7 +296,8 @@ struct knows *worker_knows(struct worker *worker, struct job *job)
 void worker_unlocate(const struct worker *worker, const struct layer *layer)
 {
     const struct sched *sched = layer->job->sched;
-    struct hash_node *node = hash_first(&sched->knows, hash_mix((uint64_t)layer->job->number << 16 | worker->number));
+    struct hash_node *node =
+        hash_first(&sched->knows, hash_mix((uint64_t)layer->job->number << 16 | worker->number));
 
     if (node != NULL) {
         knows_clear(hash_entry(node, struct knows, node)->located, layer->number);
@@ -480,12 +482,13 @@ void worker_assign(struct worker *worker, struct layer *layer, uint32_t i)
     assign(worker, layer, i, task_state(layer, i) == TASK_WAITING);
 }
 
-// Behind what it was told.  Its inputs may not be where it was told they are: so it may give it back unasked, as
-// what was assigned ahead.
+// Behind what it was told.  Its inputs may not be where it was told they are: so it may give it back unasked,
+// as what was assigned ahead.
 void worker_resume(struct worker *worker, struct layer *layer, uint32_t i)
 {
     uint32_t told = worker->queue_told;
-    struct slot *last = told > worker->queue_over && told > worker->queue_ahead ? &worker->queue[told - 1] : NULL;
+    struct slot *last =
+        told > worker->queue_over && told > worker->queue_ahead ? &worker->queue[told - 1] : NULL;
 
     if (last != NULL && last->layer == layer && last->first + last->count == i) {
         last->count++;
@@ -559,7 +562,7 @@ uint32_t worker_space(const struct worker *worker, struct layer *layer)
     uint64_t time = worker_time(worker, layer);
     uint64_t room = work < window ? (window - work + time - 1) / time : 0;
 
-    if (worker->leaving || worker->closed || worker->assigned >= SLOTS_MAX) {
+    if (worker->leaving || worker->closed || worker->rests_until_us != 0 || worker->assigned >= SLOTS_MAX) {
         return 0;
     }
     if (worker->assigned < worker->least && room < worker->least - worker->assigned) {
@@ -573,7 +576,7 @@ uint8_t worker_load(const struct worker *worker)
     uint64_t wait = worker_wait(worker);
     unsigned level;
 
-    if (worker->leaving || worker->closed || worker->assigned >= SLOTS_MAX ||
+    if (worker->leaving || worker->closed || worker->rests_until_us != 0 || worker->assigned >= SLOTS_MAX ||
         (wait >= WINDOW && worker->assigned >= worker->least)) {
         return LOAD_FULL;
     }

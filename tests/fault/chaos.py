@@ -321,6 +321,7 @@ class Chaos:
         """Runs of tasks of the graph beyond one each, and how many the losses of this round require: what was lost and still
         needed, what that was made of and had been released since, and what ran where something happened."""
         ended, holders, running, allowed, begun = set(), {}, {}, 0, 0
+        handed_over = set()  # by workers that left: to whom is not known
         readers, made_of = collections.defaultdict(list), {}
         for name, (tasks, _, inputs) in LAYERS.items():
             for i in range(tasks):
@@ -332,7 +333,7 @@ class Chaos:
             return task in ended and (task[0] == "d" or any(r not in ended for r in readers[task]))
 
         def lost_with(worker):
-            found = {t for t in holders.get(worker, ()) if is_held(t)}
+            found = {t for t in holders.get(worker, set()) | handed_over if is_held(t)}
             left = list(found)
             while left:
                 for source in made_of[left.pop()]:
@@ -350,11 +351,13 @@ class Chaos:
                 running.setdefault(worker, set()).discard(task)
                 ended.add(task)
                 holders.setdefault(worker, set()).add(task)
+            elif what == "leaves":
+                handed_over |= holders.pop(worker, set())
             else:
                 lost = lost_with(worker)
                 allowed += len(lost) + len(running.get(worker, ())) + 1  # one may begin while we write
                 # Who was stopped or cut off may come back with all of it, or may not.
-                if what in ("killed", "leaves"):
+                if what == "killed":
                     holders.pop(worker, None)
                     ended -= lost
         return begun - sum(tasks for tasks, _, _ in LAYERS.values()), allowed

@@ -546,6 +546,18 @@ static void name_error(const struct job *job, struct error *err)
                  size > MESSAGE_ARGV ? "..." : "");
 }
 
+// What fails while the disk of the scratch folders is full is taken to fail for that: not the task's fault.
+static void blame_disk(struct job *job)
+{
+    struct error *err = &job->task->err;
+
+    if (job->ending == 0 && job->scratch && scratch_is_full(job->directory)) {
+        error_prefix(err, "the disk of its --scratch folder is full: ");
+        err->code = ENOSPC;
+        job->task->rc = -ENOSPC;
+    }
+}
+
 void command_run(struct children *children, const Dray__Command *command, uint32_t timeout_ms,
                  struct child_task *task)
 {
@@ -559,6 +571,7 @@ void command_run(struct children *children, const Dray__Command *command, uint32
     task->rc = run(&job, timeout_ms, &files, &task->err);
     if (task->rc != 0) {
         name_error(&job, &task->err);
+        blame_disk(&job);
     }
     close_fd(&job.in);
     close_fd(&job.out);

@@ -7,9 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { OPEN_FOLDERS = 16 };
+enum {
+    OPEN_FOLDERS = 16,
+    FULL_BYTES = 16 << 10,
+    FULL_FILES = 1,
+};
 
 int scratch_create(const char *base, char **path, struct error *err)
 {
@@ -82,4 +87,12 @@ bool scratch_is_untouched(const char *path)
     }
     closedir(folder);
     return empty;
+}
+
+bool scratch_is_full(const char *path)
+{
+    struct statvfs fs;
+
+    return statvfs(path, &fs) == 0 &&
+           (fs.f_bavail * fs.f_frsize < FULL_BYTES || (fs.f_files > 0 && fs.f_favail < FULL_FILES));
 }

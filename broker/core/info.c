@@ -8,9 +8,7 @@
 
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
-#include "broker/core/recovery.h"
-#include "broker/core/rest.h"
-#include "broker/core/suspect.h"
+#include "broker/core/why.h"
 
 static struct job *find(const struct sched *sched, uint32_t number)
 {
@@ -31,96 +29,6 @@ static uint64_t held_bytes(const struct job *job)
         }
     }
     return bytes;
-}
-
-// Of the first lane that has tasks to hand out and a reason that none of them is.
-static bool say_demand(const struct sched *sched, const struct job *job, char *out, size_t size)
-{
-    for (const struct lane *lane = &job->lane; lane != NULL; lane = lane->next) {
-        const struct rank_node *node = lane->demand != NULL ? rank_from(&lane->runnable, 0) : NULL;
-        const struct layer *layer = node != NULL ? hash_entry(node, struct layer, rank) : NULL;
-        const char *name = layer != NULL ? layer->graph->name : NULL;
-        int used = 0;
-
-        if (layer == NULL) {
-            continue;
-        }
-        if (job->layers > 1 && name != NULL && name[0] != '\0') {
-            used = snprintf(out, size, "%.60s: ", name);
-        }
-        demand_why(sched, lane->demand, out + used, size - (size_t)used);
-        if (out[used] != '\0') {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool has_delayed(const struct job *job)
-{
-    for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
-        if (job->layer[l]->in[TASK_DELAYED] > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool reads_files(const struct job *job)
-{
-    for (uint32_t l = 0; job->has_tasks && l < job->layers; l++) {
-        if (job->layer[l]->in[TASK_READY] > 0 && job->layer[l]->graph->n_source > 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// "": for no reason that one could do something about.
-static const char *why_waiting(const struct sched *sched, const struct job *job)
-{
-    if (job->open == 0 && job->grows) {
-        return "all that was submitted is done, and more may come";
-    }
-    if (sched->worker_count == 0) {
-        return "no workers are connected";
-    }
-    if (job->runnable == 0 && has_delayed(job)) {
-        if (suspects_waiting(sched) > 0) {
-            return "workers died of what may be one of its tasks: those wait for a worker of their own";
-        }
-        return "what has failed waits for its next attempt";
-    }
-    if (sched->load_head[LOAD_FULL] != NULL && sched->in[TASK_ASSIGNED] > 0) {
-        return "the workers are busy with other jobs";
-    }
-    return reads_files(job) ? "workers have not yet said which files they can read" : "";
-}
-
-bool job_why_waiting(const struct job *job, char *out, size_t size)
-{
-    const struct sched *sched = job->sched;
-    bool stuck = sched->worker_count > 0 && job->runnable > 0;
-
-    out[0] = '\0';
-    if (job->assigned > 0 || job->state > JOB_RUNNING) {
-        return false;
-    }
-    if (recovery_holds(sched)) {
-        recovery_why(sched, out, size);
-        return false;
-    }
-    if (sched->worker_count == 0 || !say_demand(sched, job, out, size)) {
-        rest_why(sched, out, size);
-        if (out[0] == '\0') {
-            snprintf(out, size, "%s", why_waiting(sched, job));
-        }
-    }
-    for (const struct lane *lane = &job->lane; stuck && lane != NULL; lane = lane->next) {
-        stuck =
-            lane->runnable.root == NULL || (lane->demand != NULL && !demand_has_worker(sched, lane->demand));
-    }
-    return stuck && !has_delayed(job);
 }
 
 int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job *out)

@@ -49,8 +49,4 @@ void job_forgive(struct job *job, uint32_t layer, uint32_t index); // forgets th
 // "scan sales.csv[3]" or "task 4[3]".
 void task_describe(const struct layer *layer, uint32_t index, char *out, size_t size);
 
-// Why nothing of it runs, as a sentence; "": something does, or it is over.  True: no worker that is there
-// can run any of what is left.
-bool job_why_waiting(const struct job *job, char *out, size_t size);
-
 #endif

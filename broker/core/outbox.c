@@ -8,6 +8,7 @@
 #include "broker/core/lapse.h"
 #include "broker/core/links.h"
 #include "broker/core/records.h"
+#include "broker/core/why.h"
 #include "broker/core/worker.h"
 
 void sched_actions_init(struct sched_actions *actions)

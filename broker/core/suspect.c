@@ -345,6 +345,16 @@ uint64_t suspects_waiting(const struct sched *sched)
     return count;
 }
 
+bool suspects_of(const struct sched *sched, uint32_t job)
+{
+    for (size_t k = 0; k < sched->trials; k++) {
+        if (sched->trial[k].job == job && trial_layer(sched, &sched->trial[k]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void trial_remove(struct sched *sched, size_t at)
 {
     memmove(sched->trial + at, sched->trial + at + 1, (--sched->trials - at) * sizeof(*sched->trial));

@@ -22,6 +22,7 @@ void suspect_pardon(const struct worker *worker, const struct layer *layer, uint
 void suspects_place(struct sched *sched);
 // How many tasks wait for that, of those that are delayed.
 uint64_t suspects_waiting(const struct sched *sched);
+bool suspects_of(const struct sched *sched, uint32_t job); // of this job
 
 // An attempt failed without a death: noted, for the words of the end.
 void attempt_note(struct layer *layer, uint32_t i, const char *text);

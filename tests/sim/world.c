@@ -5,7 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TICK_US = 5000, END_OF_TIME = 60 * 1000 * 1000, HOSTS_WANTED = 4, LEAVE_AFTER_US = 50000 };
+enum {
+    TICK_US = 5000,
+    MUTE_TICKS = 3,
+    END_OF_TIME = 60 * 1000 * 1000,
+    HOSTS_WANTED = 4,
+    LEAVE_AFTER_US = 50000
+};
 
 void world_fail(const struct world *world, const char *format, ...)
 {
@@ -116,14 +122,42 @@ static void say_jobs(const struct world *world)
         if (plan->over) {
             continue;
         }
-        fprintf(stderr, "plan %u of customer %u%s%s%s%s: ", p, plan->owner, plan->submitted ? "" : ", not submitted",
-                plan->detached ? ", detached" : "", plan->piece > 0 ? ", growing" : "", plan->ended ? ", done" : "");
+        fprintf(stderr, "plan %u of customer %u%s%s%s%s: ", p, plan->owner,
+                plan->submitted ? "" : ", not submitted", plan->detached ? ", detached" : "",
+                plan->piece > 0 ? ", growing" : "", plan->ended ? ", done" : "");
         if (sched_job_info(world->sched, plan->job, &info) == 0) {
-            fprintf(stderr, "j%u in state %d, client %u, %u layers, %" PRIu64 " of %" PRIu64 " tasks done%s%s\n",
+            fprintf(stderr,
+                    "j%u in state %d, client %u, %u layers, %" PRIu64 " of %" PRIu64 " tasks done%s%s\n",
                     plan->job, (int)info.state, info.client, info.layers, info.done, info.tasks,
                     info.waiting[0] != '\0' ? ": " : "", info.waiting);
         } else {
             fprintf(stderr, "no job %u\n", plan->job);
+        }
+    }
+}
+
+// A job that is not over has tasks at workers or says why it has none.
+static void check_reasons(struct world *world)
+{
+    uint32_t number[64];
+    size_t count = world->sched != NULL ? sched_jobs(world->sched, 0, number, 64) : 0;
+
+    for (size_t k = 0; k < count; k++) {
+        struct sched_job info;
+        bool runs = false;
+
+        if (number[k] >= JOBS_MAX || sched_job_info(world->sched, number[k], &info) < 0) {
+            continue;
+        }
+        for (uint32_t l = 0; l < info.layers && info.state <= JOB_RUNNING; l++) {
+            struct sched_layer layer;
+
+            runs = runs || (sched_layer_info(world->sched, number[k], l, &layer) == 0 && layer.in[3] > 0);
+        }
+        if (info.state > JOB_RUNNING || runs || info.waiting[0] != '\0') {
+            world->mute[number[k]] = 0;
+        } else if (++world->mute[number[k]] > MUTE_TICKS) {
+            world_fail(world, "job %u neither runs nor says why", number[k]);
         }
     }
 }
@@ -142,6 +176,7 @@ static void tick(struct world *world)
     if (world->now >= world->chaos_until) {
         rescue(world);
     }
+    check_reasons(world);
     for (uint32_t h = 0; h < world->hosts; h++) {
         if (world->host[h]->alive && !world->host[h]->paused) {
             host_tick(world, world->host[h]);

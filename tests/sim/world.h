@@ -32,8 +32,8 @@ struct link {
     struct host *host;
     struct customer *customer;
     // In mortal worlds.
-    uint32_t life;                     // of the broker
-    bool heard, left;                  // the broker has read that it joined; that it is gone
+    uint32_t life;                    // of the broker
+    bool heard, left;                 // the broker has read that it joined; that it is gone
     struct letter *gate, **gate_last; // read, and waiting for what was written before to be durable
 };
 
@@ -139,10 +139,11 @@ struct letter {
 struct world_options {
     uint64_t seed;
     bool faults;
-    bool wide; // jobs that grow and read others, demands, workers that leave, jobs that are kept
-    bool rot;  // partitions are damaged where they are held
-    bool mortal; // the broker dies and comes back
-    bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they held
+    bool wide;    // jobs that grow and read others, demands, workers that leave, jobs that are kept
+    bool rot;     // partitions are damaged where they are held
+    bool mortal;  // the broker dies and comes back
+    bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they
+                  // held
     FILE *trace;
     struct world_counts *counts; // NULL: not asked for
 };
@@ -179,7 +180,8 @@ struct world {
     uint64_t chaos_until;
     uint32_t threads_max, delay_max, duration_max, depth, files_mode;
     bool killers;
-    bool closing; // all jobs are over
+    bool closing;           // all jobs are over
+    uint8_t mute[JOBS_MAX]; // ticks for which a job has neither run nor said why
     uint64_t steps;
     // In mortal worlds.
     struct sched_options sched_options;

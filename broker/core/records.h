@@ -4,10 +4,13 @@
 
 #include "broker/core/state.h"
 
-// A task of a goal layer is not needed any more, whether it was done or not.
+// A task of a goal layer is not needed any more, whether it was done or not.  That a job was ended or given up says
+// it of all of its tasks: were they said to be over before, it might come back as one that is done without them.
 static inline void record_over(struct layer *layer, uint32_t i)
 {
-    if (layer->goal && layer->over.word != NULL && !layer->job->sched->restoring) {
+    const struct job *job = layer->job;
+
+    if (layer->goal && layer->over.word != NULL && !job->sched->restoring && job->state <= JOB_DONE && !job->hidden) {
         bits_set(&layer->over, i);
         layer_mark_dirty(layer);
     }

@@ -168,6 +168,37 @@ static void test_numbers_of_refused_submits(void **state)
     play_end(&play);
 }
 
+// Another one reads it, so its tasks are given up one by one.
+static void test_end_of_a_job_that_others_read(void **state)
+{
+    struct play play;
+    struct build build, other;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    build_wanted(&build, build_layer(&build, 2));
+    submit(&play, &build);
+    build_init(&other);
+    build_wanted(&other, build_layer(&other, 4));
+    build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
+    other.layer[0]->input[0]->job = 1;
+    other.layer[0]->input[0]->job_tasks = 4;
+    submit_as(&play, &other, 2, CLIENT);
+    join(&play, 1, 1, true);
+    done(&play, 1, 1, 0, 0, 4);
+    of_job(&play, EVENT_CANCEL, CLIENT, NULL);
+    assert_true(said(&play, "record: j1 is cancelled: cancelled"));
+    for (size_t k = 0; k < play.actions.count; k++) {
+        assert_true(play.actions.action[k].type != ACTION_RECORD ||
+                    play.actions.action[k].record != RECORD_TASKS_OVER);
+    }
+    build_fini(&other);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_nothing_without_the_option(void **state)
 {
     struct play play;
@@ -191,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_results_that_are_over),      cmocka_unit_test(test_what_is_not_wanted_is_not_told),
         cmocka_unit_test(test_job_for_its_effect),         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_end_of_a_job_that_others_read),
         cmocka_unit_test(test_numbers_of_refused_submits), cmocka_unit_test(test_nothing_without_the_option),
     };
 

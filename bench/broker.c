@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,6 +37,8 @@ struct options {
     uint32_t tasks, workers, threads, rounds;
     bool each; // a task a submit, one after another: latency
     bool frees;
+    const char *state;  // folder of its journal; NULL: none
+    bool recover;       // it is killed when half is done
     const char *broker; // its executable
     const char *endpoint;
 };
@@ -56,7 +59,8 @@ struct bench {
     uint32_t *inline_bytes;
     uint64_t done, results, sum, messages_out, messages_in;
     uint32_t job;
-    bool ended;
+    bool ended, attached, halted;
+    uint64_t halt_at; // tasks after which workers answer nothing more; 0: never
     uint64_t cpu_us, core_us;
     bool answered;
 };
@@ -151,6 +155,9 @@ static void work(struct bench *bench, struct peer *peer, const Dray__Assign *ass
     Dray__Completed *completed = arena_array(&bench->arena, assign->n_run, sizeof(*completed));
     struct buffer **frame = arena_array(&bench->arena, assign->n_run, sizeof(struct buffer *));
 
+    if (bench->halt_at > 0 && bench->done >= bench->halt_at) {
+        return;
+    }
     done.completed = arena_array(&bench->arena, assign->n_run, sizeof(*done.completed));
     for (size_t i = 0; i < assign->n_run; i++) {
         Dray__Run *run = assign->run[i];
@@ -262,6 +269,7 @@ static void take_results(struct bench *bench, const Dray__Results *results, stru
             free_batch(bench, batch);
         }
     }
+    bench->halted = bench->halt_at > 0 && bench->results >= bench->halt_at && bench->results == bench->done;
 }
 
 // ---- turns ------------------------------------------------------------------------
@@ -286,6 +294,12 @@ static void handle(struct bench *bench, struct peer *peer, struct message *messa
         break;
     case FRAME_ACCEPTED:
         bench->job = ((const Dray__Accepted *)frame.message)->job;
+        break;
+    case FRAME_ATTACHED:
+        if (((const Dray__Attached *)frame.message)->why != NULL) {
+            fail("the job", ((const Dray__Attached *)frame.message)->why->text);
+        }
+        bench->attached = true;
         break;
     case FRAME_RESULTS:
         take_results(bench, (const Dray__Results *)frame.message, message);
@@ -439,19 +453,23 @@ static void run_layer(struct bench *bench, uint32_t round)
 static pid_t start_broker(struct options *options, const char *self)
 {
     static char endpoint[512];
-    char beside[4096], fd[16];
+    char beside[4096], fd[16], listen[512];
     char *argv[] = {beside,
                     (char *)(uintptr_t) "--listen",
-                    (char *)(uintptr_t) "tcp://127.0.0.1:0",
+                    listen,
                     (char *)(uintptr_t) "--quiet",
                     (char *)(uintptr_t) "--ready-fd",
                     fd,
+                    options->state != NULL ? (char *)(uintptr_t) "--state" : NULL,
+                    (char *)(uintptr_t)options->state,
                     NULL};
     posix_spawn_file_actions_t actions;
     int pipes[2], rc;
     ssize_t n;
     pid_t pid;
 
+    // Again: where it was.
+    snprintf(listen, sizeof(listen), "%s", options->endpoint != NULL ? endpoint : "tcp://127.0.0.1:0");
     if (options->broker != NULL) {
         snprintf(beside, sizeof(beside), "%s", options->broker);
     } else {
@@ -481,6 +499,98 @@ static pid_t start_broker(struct options *options, const char *self)
     endpoint[strcspn(endpoint, " \n")] = '\0';
     options->endpoint = endpoint;
     return pid;
+}
+
+// ---- a broker that dies -------------------------------------------------------------
+
+static void greet_all(struct bench *bench)
+{
+    bool here = false;
+
+    greet(bench, &bench->client, DRAY__ROLE__CLIENT, 0);
+    for (uint32_t i = 0; i < bench->options.workers; i++) {
+        greet(bench, &bench->worker[i], DRAY__ROLE__WORKER, i + 1);
+    }
+    while (!here) {
+        drain(bench, &bench->client);
+        here = bench->client.session != 0;
+        for (uint32_t i = 0; i < bench->options.workers; i++) {
+            drain(bench, &bench->worker[i]);
+            here = here && bench->worker[i].session != 0;
+        }
+    }
+}
+
+static void part_all(struct bench *bench)
+{
+    socket_destroy(bench->client.socket, 0);
+    bench->client = (struct peer){0};
+    for (uint32_t i = 0; i < bench->options.workers; i++) {
+        socket_destroy(bench->worker[i].socket, 0);
+        bench->worker[i] = (struct peer){0};
+    }
+}
+
+static uint64_t journal_bytes(const struct bench *bench)
+{
+    static const char *const NAMES[] = {"journal.db", "journal.db-wal"};
+    uint64_t bytes = 0;
+    char path[4096];
+    struct stat stat_of;
+
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/%s", bench->options.state, NAMES[i]);
+        bytes += stat(path, &stat_of) == 0 ? (uint64_t)stat_of.st_size : 0;
+    }
+    return bytes;
+}
+
+static void run_recover(struct bench *bench, pid_t *pid)
+{
+    Dray__Attach attach = DRAY__ATTACH__INIT;
+    Dray__Advertise advertise = DRAY__ADVERTISE__INIT;
+    uint64_t start, listens_us, attached_us, over_us, empty, half, rest, written;
+
+    bench->halt_at = bench->options.tasks / 2;
+    ask(bench);
+    empty = journal_bytes(bench);
+    submit(bench, bench->options.tasks, (uint64_t)monotonic_us());
+    serve(bench, &bench->halted);
+    nanosleep(&(struct timespec){0, 300000000}, NULL); // what nobody waits for is written within 0.1 s
+    half = bench->results;
+    written = journal_bytes(bench);
+    kill(*pid, SIGKILL);
+    waitpid(*pid, NULL, 0);
+    part_all(bench);
+    bench->halt_at = bench->results = bench->done = 0;
+    start = monotonic_us();
+    *pid = start_broker(&bench->options, "/proc/self/exe");
+    listens_us = monotonic_us() - start;
+    greet_all(bench);
+    advertise.has_full = advertise.full = true;
+    for (uint32_t i = 0; i < bench->options.workers; i++) {
+        say(bench, &bench->worker[i], FRAME_ADVERTISE, &advertise.base, NULL, 0);
+    }
+    attach.tag = 1;
+    attach.has_job = true;
+    attach.job = bench->job;
+    say(bench, &bench->client, FRAME_ATTACH, &attach.base, NULL, 0);
+    serve(bench, &bench->attached);
+    attached_us = monotonic_us() - start;
+    serve(bench, &bench->ended);
+    over_us = monotonic_us() - start;
+    rest = bench->results;
+    if (half + rest != bench->options.tasks) {
+        fail("the outcome", "not every task was done once");
+    }
+    free_job(bench);
+    ask(bench);
+    printf("{\"tasks\": %u, \"done_before\": %llu, \"journal_bytes\": %llu, \"journal_bytes_per_task_done\": "
+           "%.2f, "
+           "\"listens_s\": %.3f, \"attached_s\": %.3f, \"over_s\": %.3f}\n",
+           bench->options.tasks, (unsigned long long)half, (unsigned long long)(written - empty),
+           (double)(written - empty) / (double)half, (double)listens_us / 1e6, (double)attached_us / 1e6,
+           (double)over_us / 1e6);
 }
 
 static uint32_t parse_count(const char *text, const char *option, int64_t most, struct argp_state *state)
@@ -522,6 +632,17 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case 'c':
         options->endpoint = value;
         return 0;
+    case 's':
+        options->state = value;
+        return 0;
+    case 'R':
+        options->recover = options->frees = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (options->recover && (options->state == NULL || options->endpoint != NULL)) {
+            argp_error(state, "--recover goes with --state, and with a broker that is started here");
+        }
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -537,6 +658,12 @@ int bench_broker(int argc, char **argv)
         {"each", 'e', NULL, 0, "A job for each task, one after another: how long one takes", 0},
         {"free", 'f', NULL, 0, "Give results back as they come", 0},
         {"executable", 'b', "FILE", 0, "The broker to start (the one beside this program)", 0},
+        {"state", 's', "DIR", 0, "The broker keeps a journal there", 0},
+        {"recover", 'R', NULL, 0,
+         "With --state: the broker is killed when half of the layer is done and read, and started again: "
+         "bytes of "
+         "the journal, and how long it takes until the job goes on and until it is over",
+         0},
         {"connect", 'c', "ENDPOINT", 0, "A broker that runs already", 0},
         {0},
     };
@@ -567,17 +694,10 @@ int bench_broker(int argc, char **argv)
     if (bench->options.endpoint == NULL) {
         pid = start_broker(&bench->options, "/proc/self/exe");
     }
-    greet(bench, &bench->client, DRAY__ROLE__CLIENT, 0);
-    for (uint32_t i = 0; i < bench->options.workers; i++) {
-        greet(bench, &bench->worker[i], DRAY__ROLE__WORKER, i + 1);
-    }
-    while (bench->client.session == 0 || bench->worker[bench->options.workers - 1].session == 0) {
-        drain(bench, &bench->client);
-        for (uint32_t i = 0; i < bench->options.workers; i++) {
-            drain(bench, &bench->worker[i]);
-        }
-    }
-    if (bench->options.each) {
+    greet_all(bench);
+    if (bench->options.recover) {
+        run_recover(bench, &pid);
+    } else if (bench->options.each) {
         run_each(bench);
     } else {
         for (uint32_t round = 0; round < bench->options.rounds; round++) {
@@ -588,10 +708,7 @@ int bench_broker(int argc, char **argv)
         kill(pid, SIGTERM);
         waitpid(pid, NULL, 0);
     }
-    for (uint32_t i = 0; i < bench->options.workers; i++) {
-        socket_destroy(bench->worker[i].socket, 0);
-    }
-    socket_destroy(bench->client.socket, 0);
+    part_all(bench);
     sockets_fini();
     arena_fini(&bench->arena);
     free(bench->sizes);

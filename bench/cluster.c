@@ -113,6 +113,8 @@ static int start_broker(struct cluster *cluster, struct error *err)
                     ready,
                     (char[]){"--lifeline"},
                     lifeline,
+                    cluster->options.state != NULL ? (char[]){"--state"} : NULL,
+                    (char *)(uintptr_t)cluster->options.state,
                     NULL};
     int pipe[2], rc;
 

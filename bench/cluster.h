@@ -15,6 +15,7 @@ struct cluster_options {
     uint32_t workers;   // to begin with; 0: none
     uint32_t threads;   // of each; 0: 1
     const char *memory; // of each, as dray-worker takes it; NULL: 512M
+    const char *state;  // folder of the broker's journal; NULL: none
     const char *const
         *option; // more of them for each worker, NULL-terminated, as long as the cluster is; NULL: none
 };

@@ -42,7 +42,8 @@ int pool_connect(struct pool_cluster *cluster, struct error *err)
 int pool_cluster_create(const struct pool_options *options, uint32_t workers, struct pool_cluster *out,
                         struct error *err)
 {
-    struct cluster_options cluster_options = {.workers = workers, .option = out->option};
+    struct cluster_options cluster_options = {
+        .workers = workers, .option = out->option, .state = options->state};
     int rc;
 
     memset(out, 0, sizeof(*out));
@@ -194,6 +195,7 @@ static void usage(FILE *out)
           "  --width N       tasks of a row of the stencil (1000)\n"
           "  --plugin FILE   shared object with the function of the plugin pattern (bench.so beside this "
           "program)\n"
+          "  --state DIR     the broker keeps a journal there\n"
           "  --waiting-only  measure only what waiting tasks cost the broker, and the push\n"
           "  --no-waiting    leave out what waiting tasks cost the broker\n"
           "  --format F      json (one object, the default) or table\n",
@@ -249,11 +251,17 @@ static const char *default_plugin(void)
 int bench_pool(int argc, char **argv)
 {
     static const struct option long_options[] = {
-        {"pattern", required_argument, NULL, 'p'}, {"tasks", required_argument, NULL, 'n'},
-        {"workers", required_argument, NULL, 'w'}, {"width", required_argument, NULL, 'i'},
-        {"plugin", required_argument, NULL, 'l'},  {"no-waiting", no_argument, NULL, 'o'},
-        {"waiting-only", no_argument, NULL, 'a'},  {"format", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"pattern", required_argument, NULL, 'p'},
+        {"tasks", required_argument, NULL, 'n'},
+        {"workers", required_argument, NULL, 'w'},
+        {"width", required_argument, NULL, 'i'},
+        {"plugin", required_argument, NULL, 'l'},
+        {"no-waiting", no_argument, NULL, 'o'},
+        {"state", required_argument, NULL, 's'},
+        {"waiting-only", no_argument, NULL, 'a'},
+        {"format", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct pool_options options = {.workers = 2, .width = 1000, .waiting = true, .running = true};
     struct pool_figures figures = {.seconds = NAN,
@@ -293,6 +301,9 @@ int bench_pool(int argc, char **argv)
             break;
         case 'l':
             options.plugin = optarg;
+            break;
+        case 's':
+            options.state = optarg;
             break;
         case 'o':
             options.waiting = false;

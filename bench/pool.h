@@ -13,6 +13,7 @@ struct pool_options {
     uint32_t workers;
     uint32_t width;     // stencil
     const char *plugin; // its path
+    const char *state;  // folder of the broker's journal, or NULL
     bool waiting;       // measure what waiting tasks take as well
     bool running;       // run them
 };

@@ -9,20 +9,23 @@ struct unsafe {
     uint32_t client, job;
 };
 
-static void note_unsafe(struct broker *broker, const struct turn *turn)
+int admit_later(struct broker *broker, const struct extended *extended)
 {
-    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
-        struct unsafe *unsafe = broker->unsafe;
+    struct unsafe *unsafe = broker->unsafe;
 
-        while (unsafe != NULL && (unsafe->job != extended->job || unsafe->client != extended->client)) {
-            unsafe = unsafe->next;
-        }
-        if (unsafe != NULL || (unsafe = malloc(sizeof(*unsafe))) == NULL) {
-            continue; // without memory: with the next layers of the job
-        }
-        *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job};
-        broker->unsafe = unsafe;
+    while (unsafe != NULL && (unsafe->job != extended->job || unsafe->client != extended->client)) {
+        unsafe = unsafe->next;
     }
+    if (unsafe != NULL) {
+        return 0;
+    }
+    unsafe = malloc(sizeof(*unsafe));
+    if (unsafe == NULL) {
+        return -ENOMEM;
+    }
+    *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job};
+    broker->unsafe = unsafe;
+    return 0;
 }
 
 static void tell_safe(struct broker *broker)
@@ -103,7 +106,9 @@ static void refuse(struct broker *broker, struct gated *gated)
     }
     turn->events = kept;
     refuse_replies(broker, turn, &why);
-    note_unsafe(broker, turn);
+    for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
+        admit_later(broker, extended); // without memory: with the next layers of the job
+    }
     turn->extended = NULL;
 }
 

@@ -142,8 +142,13 @@ static int run_core(struct broker *broker, struct turn *turn)
 // Steps the scheduler through a turn and sends what comes of it.
 static void step_turn(struct broker *broker, struct turn *turn)
 {
-    int rc = run_core(broker, turn);
+    int rc = 0;
 
+    if (turn->events > 0) {
+        rc = run_core(broker, turn);
+    } else { // only answers that waited
+        broker->actions.count = 0;
+    }
     if (rc != 0) {
         log_write(broker->options.log, LEVEL_ERROR, "the scheduler: %s", strerror(-rc));
     }
@@ -250,7 +255,7 @@ static void on_turn(void *arg)
     }
     if (current(broker)->events == 0) {
         turn_reset(current(broker));
-        peers_sweep(&broker->peers);
+        peers_sweep(&broker->peers, broker->gate.passed);
     }
     sessions_flush(broker->sessions);
 }

@@ -135,6 +135,33 @@ static void send_accepted(struct broker *broker, struct peer *peer, const struct
     sessions_send(broker->sessions, peer, FRAME_ACCEPTED, &message.base, NULL, 0);
 }
 
+// A refused SUBMIT is in the journal, so its client hears of it when that has forgotten it: a restart would
+// take what was said to be refused.
+static bool put_off(struct broker *broker, const struct sched_action *action)
+{
+    struct turn *turn = action->range.job == 0 && broker->journal != NULL ? gate_turn(&broker->gate) : NULL;
+
+    return turn != NULL && turn_refuse(turn, action) == 0;
+}
+
+static void send_refusals(struct broker *broker, const struct turn *turn)
+{
+    for (const struct refusal *refusal = turn->refusals; refusal != NULL; refusal = refusal->next) {
+        struct peer *peer = peers_by_number(&broker->peers, refusal->client);
+        Dray__Rejected message = DRAY__REJECTED__INIT;
+        Dray__Failure why = DRAY__FAILURE__INIT;
+
+        why.code = refusal->code;
+        why.text = (char *)(uintptr_t)refusal->text; // only read
+        message.key_hi = refusal->key_hi;
+        message.key_lo = refusal->key_lo;
+        message.why = &why;
+        if (peer != NULL) {
+            sessions_send(broker->sessions, peer, FRAME_REJECTED, &message.base, NULL, 0);
+        }
+    }
+}
+
 static void send_rejected(struct broker *broker, struct peer *peer, const struct sched_action *action)
 {
     Dray__Rejected message = DRAY__REJECTED__INIT;
@@ -248,7 +275,9 @@ static void to_client(struct broker *broker, const struct sched_action *action)
         send_accepted(broker, peer, action);
         break;
     case ACTION_REJECTED:
-        send_rejected(broker, peer, action);
+        if (!put_off(broker, action)) {
+            send_rejected(broker, peer, action);
+        }
         break;
     case ACTION_PROGRESS:
         send_progress(broker, peer, action);
@@ -387,14 +416,30 @@ static void send_addressed(struct broker *broker, struct turn *turn)
     }
 }
 
+// It is the end of a SUBMIT that came in this step, which somebody may wait to hear of.
+static bool refuses(const struct broker *broker, const struct sched_action *action)
+{
+    for (size_t i = 0; action->record == RECORD_JOB_FORGOTTEN && i < broker->actions.count; i++) {
+        const struct sched_action *other = &broker->actions.action[i];
+
+        if (other->type == ACTION_REJECTED && other->range.job == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void deliver_actions(struct broker *broker, struct turn *turn)
 {
     bool ended = false;
 
     send_answers(broker, turn);
     send_replies(broker, turn);
+    send_refusals(broker, turn);
     for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
-        deliver_extended(broker, extended->client, extended->job);
+        if (!broker->is_full || admit_later(broker, extended) != 0) {
+            deliver_extended(broker, extended->client, extended->job);
+        }
     }
     for (size_t i = 0; i < broker->actions.count; i++) {
         const struct sched_action *action = &broker->actions.action[i];
@@ -412,7 +457,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             ended = true;
             break;
         case ACTION_RECORD:
-            recorder_record(broker, action);
+            recorder_record(broker, action, refuses(broker, action));
             break;
         default:
             to_client(broker, action);

@@ -46,10 +46,24 @@ int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame 
     return error_set(err, EBADMSG, "%s is not for a broker", frame->info->name);
 }
 
+// A process that connects anew comes after all that came over its old connection, the end of that included.
+static struct turn *turn_of_joined(struct broker *broker, struct peer *peer)
+{
+    struct turn *turn = broker_turn(broker);
+
+    if (gate_holds(&broker->gate, peers_gated(&broker->peers, peer->incarnation))) {
+        turn = gate_turn(&broker->gate);
+        peer->gated = gate_number(&broker->gate);
+    }
+    return turn;
+}
+
 int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
 {
+    struct turn *turn = turn_of_joined(broker, peer);
     struct sched_event *event =
-        turn_add(broker_turn(broker), peer->role == FROM_WORKER ? EVENT_WORKER_JOINED : EVENT_CLIENT_JOINED);
+        turn == NULL ? NULL
+                     : turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_JOINED : EVENT_CLIENT_JOINED);
 
     if (event == NULL) {
         return error_no_memory(err);
@@ -63,7 +77,7 @@ int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
     event->u.joined.threads = peer->threads;
     event->u.joined.memory = peer->memory;
     event->u.joined.shared_files = peer->shared_files;
-    // The peer lives until the turn is over.
+    // The peer lives until the turn is over, also one at the gate.
     event->u.joined.name = peer->name;
     event->u.joined.labels = peer->labels;
     event->u.joined.label = peer->label;

@@ -90,9 +90,8 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (rc == 0) {
         event->u.submit.client = peer->number;
     }
-    // One that it has already only hears its number again.
-    if (rc == 0 && broker->journal != NULL &&
-        sched_job_of_key(broker->sched, submit->key_hi, submit->key_lo) == 0) {
+    // A repeated one as well: what it repeats may be gone when it is through.
+    if (rc == 0 && broker->journal != NULL) {
         event->u.submit.number = broker->next_job;
         if (keep_message(broker, ENTRY_JOB, broker->next_job, wall_us(), frames, true) == 0) {
             broker->next_job++;
@@ -150,9 +149,11 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (turn_extended(turn, peer->number, extend->job) != 0) {
         return error_no_memory(err);
     }
-    // Of jobs that are there, what is not a repetition: the scheduler leaves out the rest.
+    // Of jobs that are there, what is not only a repetition.
     if (broker->journal != NULL && sched_job_layers(broker->sched, extend->job, &layers, &state) == 0 &&
-        state <= JOB_RUNNING && (extend->graph.len == 0 || extend->first_layer >= layers)) {
+        state <= JOB_RUNNING &&
+        (event->u.extend.graph == NULL ||
+         extend->first_layer + (uint64_t)event->u.extend.graph->n_layer > layers)) {
         rc = keep_message(broker, ENTRY_LAYERS, extend->job, extend->first_layer, frames, false);
     }
     return rc == 0 ? 0 : error_no_memory(err);

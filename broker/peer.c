@@ -71,7 +71,7 @@ void peers_fini(struct peers *peers)
     while (peers->first != NULL) {
         peers_remove(peers, peers->first);
     }
-    peers_sweep(peers);
+    peers_sweep(peers, UINT64_MAX);
     map_fini(&peers->by_number);
     map_fini(&peers->by_route);
 }
@@ -180,14 +180,30 @@ void peers_remove(struct peers *peers, struct peer *peer)
     peers->gone = peer;
 }
 
-void peers_sweep(struct peers *peers)
+void peers_sweep(struct peers *peers, uint64_t passed)
 {
-    while (peers->gone != NULL) {
-        struct peer *peer = peers->gone;
+    struct peer **link = &peers->gone;
 
-        peers->gone = peer->next_route;
-        peer_destroy(peer);
+    while (*link != NULL) {
+        struct peer *peer = *link;
+
+        if (peer->gated > passed) {
+            link = &peer->next_route;
+        } else {
+            *link = peer->next_route;
+            peer_destroy(peer);
+        }
     }
+}
+
+uint64_t peers_gated(const struct peers *peers, uint64_t incarnation)
+{
+    uint64_t gated = 0;
+
+    for (const struct peer *peer = peers->gone; peer != NULL; peer = peer->next_route) {
+        gated = peer->incarnation == incarnation && peer->gated > gated ? peer->gated : gated;
+    }
+    return gated;
 }
 
 // A copy of the list, NULL: no memory.

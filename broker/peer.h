@@ -88,7 +88,10 @@ struct peer *peers_by_route(const struct peers *peers, const void *route, size_t
 struct peer *peers_by_incarnation(const struct peers *peers, uint64_t incarnation);
 // Found no more; freed by peers_sweep, when nobody holds a pointer to it.
 void peers_remove(struct peers *peers, struct peer *peer);
-void peers_sweep(struct peers *peers);
+// But not those of whom something is still at the gate: turns above `passed`.
+void peers_sweep(struct peers *peers, uint64_t passed);
+// The last turn at the gate that has something of an earlier session of this process; 0: none.
+uint64_t peers_gated(const struct peers *peers, uint64_t incarnation);
 
 // A copy of what HELLO says of a worker.  -ENOMEM.
 int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count);

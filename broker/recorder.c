@@ -73,12 +73,16 @@ static void append(struct broker *broker, struct entry *entry)
     }
 }
 
-void recorder_record(struct broker *broker, const struct sched_action *action)
+void recorder_record(struct broker *broker, const struct sched_action *action, bool wait)
 {
+    struct entry *entry = NULL;
+
     if (broker->journal == NULL) {
         return;
     }
-    if (action->record != RECORD_TASKS_OVER) {
+    if (wait && gate_turn(&broker->gate) != NULL && (entry = recorder_entry(action)) != NULL) {
+        recorder_wait(broker, entry);
+    } else if (action->record != RECORD_TASKS_OVER) {
         append(broker, recorder_entry(action));
     } else if (journal_over(broker->journal, &action->range) != 0) {
         append(broker, NULL);

@@ -112,13 +112,15 @@ void deliver_extended(struct broker *broker, uint32_t client, uint32_t job);
 // ---- admit.c: what waited for the journal
 // Steps the scheduler through what is through the gate.
 void admit_all(struct broker *broker, void (*step)(struct broker *broker, struct turn *turn));
+// EXTENDED when what could not be written is.  -ENOMEM.
+int admit_later(struct broker *broker, const struct extended *extended);
 // The journal has something to say.
 void admit_outcomes(struct broker *broker);
 void admit_fini(struct broker *broker);
 
 // ---- recorder.c: what the journal is told; nothing without one
-// What the scheduler says is worth remembering.
-void recorder_record(struct broker *broker, const struct sched_action *action);
+// What the scheduler says is worth remembering.  `wait`: the next turn of the gate waits for it.
+void recorder_record(struct broker *broker, const struct sched_action *action, bool wait);
 void recorder_peer_joined(struct broker *broker, const struct peer *peer);
 void recorder_worker_left(struct broker *broker, const struct peer *peer);
 // Numbers go on from those that were used before.

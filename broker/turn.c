@@ -55,6 +55,7 @@ void turn_reset(struct turn *turn)
     turn->last_answer = &turn->answers;
     turn->extended = NULL;
     turn->replies = NULL;
+    turn->refusals = NULL;
     parcels_reset(&turn->parcels);
     arenas_fini(turn);
     if (turn->arena.used > KEEP_BYTES) {
@@ -139,5 +140,23 @@ int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *nam
     }
     *reply = (struct reply){turn->replies, client, tag, job, copy};
     turn->replies = reply;
+    return 0;
+}
+
+int turn_refuse(struct turn *turn, const struct sched_action *action)
+{
+    struct refusal *refusal = arena_alloc(&turn->arena, sizeof(*refusal));
+    const char *text = arena_strdup(&turn->arena, action->text != NULL ? action->text : "");
+
+    if (refusal == NULL || text == NULL) {
+        return -ENOMEM;
+    }
+    *refusal = (struct refusal){.next = turn->refusals,
+                                .client = action->peer,
+                                .key_hi = action->key_hi,
+                                .key_lo = action->key_lo,
+                                .code = action->code,
+                                .text = text};
+    turn->refusals = refusal;
     return 0;
 }

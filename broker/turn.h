@@ -29,6 +29,15 @@ struct reply {
     const char *name; // under which the job is kept from now on, or NULL
 };
 
+// REJECTED to a SUBMIT, when the journal has forgotten it.
+struct refusal {
+    struct refusal *next;
+    uint32_t client;
+    uint64_t key_hi, key_lo;
+    int code;
+    const char *text;
+};
+
 // What the scheduler may take over as a whole.
 struct turn_arena {
     struct turn_arena *next;
@@ -44,6 +53,7 @@ struct turn {
     struct answer *answers, **last_answer;
     struct extended *extended; // the latest first, each job once
     struct reply *replies;
+    struct refusal *refusals;
     uint64_t now_us; // of its events; 0: not asked for yet
 };
 
@@ -60,6 +70,8 @@ struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached);
 // The name is copied.  -ENOMEM.
 int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job);
+// The text is copied.  -ENOMEM.
+int turn_refuse(struct turn *turn, const struct sched_action *action);
 // -ENOMEM.
 int turn_extended(struct turn *turn, uint32_t client, uint32_t job);
 

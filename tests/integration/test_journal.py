@@ -136,7 +136,7 @@ class Journal(cluster.ClusterTest):
         self.assertNotIn("why", self.hear(client, "REPLY")[1])
         incarnation = client.welcome["incarnation"]
         self.restart_hub()
-        self.assertIn("2 jobs were known before, 2 of them go on", self.hub.text)
+        self.hub.wait_text("2 jobs were known before, 2 of them go on")
         client = self.peer()
         self.assertEqual(client.welcome["incarnation"], incarnation)
         job = self.job(one["job"], client)
@@ -144,9 +144,9 @@ class Journal(cluster.ClusterTest):
                          ("one", 3, 3, ["sales of may"], True))
         self.assertLess(job["age_us"], 60e6 * cluster.SLOW)
         self.assertEqual(self.job(two["job"], client)["tasks"], 2)
-        # The same key is the same job, and another one has another number.
+        # The same key is the same job (a number was kept ready for it), and another one has another number.
         self.assertEqual(self.submit(client, [dict(tasks=3, op=COUNT)], 1)[1]["job"], one["job"])
-        self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 3)[1]["job"], two["job"] + 1)
+        self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 3)[1]["job"], two["job"] + 2)
         # What came before is a repetition, and the job goes on from there.
         attached = self.attach(client, two["job"])
         self.assertEqual(len(attached["layer"]), 1)
@@ -170,6 +170,43 @@ class Journal(cluster.ClusterTest):
         self.restart_hub()
         self.assertEqual(self.job(one["job"])["kept"], [])
         self.stop(self.hub)
+
+    def test_what_was_refused_is_not_there(self):
+        self.start_hub("--jobs-max", "1")
+        client = self.peer()
+        one = self.submit(client, [dict(tasks=1, op=COUNT)], 1, detached=True)[1]["job"]
+        kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, detached=True)
+        self.assertEqual((kind, refused["key_lo"]), ("REJECTED", 2))
+        self.assertIn("limit", refused["why"]["text"])
+        client.say("SUBMIT", key_hi=7, key_lo=3, graph=b"\xff\xff\xff\x77")  # which is none
+        kind, refused, _ = self.hear(client, "ACCEPTED", "REJECTED")
+        self.assertEqual((kind, refused["key_lo"]), ("REJECTED", 3))
+        self.restart_hub()
+        client = self.peer()
+        client.say("JOB_QUERY", tag=1)
+        self.assertEqual([j["job"] for j in self.hear(client, "JOBS")[1]["job"]], [one])
+        self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 2, detached=True)[0], "ACCEPTED")
+
+    def test_who_connects_anew_comes_after_what_he_said(self):
+        """A client whose connection is cut right behind what it pushed has its job when it attaches again."""
+        self.start_hub()
+        for round_ in range(20 // cluster.SLOW):
+            incarnation = int.from_bytes(os.urandom(8), "little")
+            client = self.peer(incarnation=incarnation)
+            job = self.submit(client, [], round_, open=True)[1]["job"]
+            layer = pack([dict(tasks=1, op=COUNT, wanted=True, name="x" * 200)])
+            for first in range(20):
+                client.say("EXTEND", job=job, first_layer=first, graph=layer)
+            again = self.peer(incarnation=incarnation)
+            again.say("ATTACH", tag=5, job=job, again=True)
+            kind, message, _ = self.hear(again, "ATTACHED", "REJECTED")
+            self.assertEqual((kind, message.get("why")), ("ATTACHED", None), self.hub.text)
+            again.say("EXTEND", job=job, first_layer=len(message["layer"]), graph=layer)
+            kind, message, _ = self.hear(again, "EXTENDED", "REJECTED", "JOB_ENDED")
+            self.assertEqual(kind, "EXTENDED", message)
+            client.close()
+            again.say("BYE")
+            again.close()
 
     def test_numbers_are_not_used_twice(self):
         self.start_hub()
@@ -275,7 +312,7 @@ class Journal(cluster.ClusterTest):
         self.stop(worker, signal.SIGKILL, -signal.SIGKILL)  # with all that it holds
         ran = len(log.read_text().split())
         self.start_hub("--recover-grace", "1")
-        self.assertIn("1 workers may come back", self.hub.text)
+        self.hub.wait_text("1 workers may come back")
         self.worker(self.listen)
         client = self.peer()
         self.attach(client, job, again=True)
@@ -399,7 +436,7 @@ class Journal(cluster.ClusterTest):
         bytes_[at + 3] ^= 1
         journal.write_bytes(bytes_)
         self.start_hub()
-        self.assertIn(f"of job {numbers[1]} (its submission) is damaged", self.hub.text)
+        self.hub.wait_text(rf"of job {numbers[1]} \(its submission\) is damaged")
         self.assertEqual([self.job(n) is not None for n in numbers], [True, False, True])
         client = self.peer()
         self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 9)[1]["job"], numbers[2] + 1)

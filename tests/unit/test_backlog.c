@@ -165,7 +165,7 @@ static void test_peers(void **state)
             }
             assert_int_equal(count, peers.count);
             assert_int_equal(listed, count);
-            peers_sweep(&peers);
+            peers_sweep(&peers, UINT64_MAX);
         }
     }
     peers_fini(&peers);

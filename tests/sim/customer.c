@@ -168,7 +168,8 @@ static void extend_begin(struct world *world, struct customer *customer, struct 
     }
     plan->extends = plan->job;
     plan->extender = customer->number + 1;
-    plan->sent = layers_of(plan);
+    // Of one that has failed there are none, but it may come back.
+    plan->sent = world->options.mortal ? plan->piece : layers_of(plan);
     if (world->sched != NULL && sched_job_info(world->sched, plan->job, &info) == 0 && info.layers > 0) {
         plan->sent = info.layers;
     }

@@ -83,6 +83,27 @@ static void test_reconnect_after_a_drop(void **state)
     end(&play);
 }
 
+// A broker that has not heard yet what is queued here gives it again; meanwhile a copy of it has come.
+static void test_given_again_with_a_copy(void **state)
+{
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 3);
+    layer_one(&play, 0, 8, 0, 0, 0, 0);
+    layer_one(&play, 1, 8, 0, DRAY__PATTERN__ONE_TO_ONE, 0, 8);
+    assign_with(&play, 1, 1, 0, 7);
+    assert_true(said(&play, "fetch j1:t0.1 from w7"));
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 3), 0);
+    assert_true(said(&play, "run j1:t0.0"));
+    fetched(&play, AGENT_FETCHED, 0, 1);
+    assert_int_equal(range(&play, AGENT_ASSIGN, 0, 0, 3), 0);
+    assert_true(said(&play, "report done j1:t0.1"));
+    outcome(&play, AGENT_TASKS_DONE, 0, 0, 1, 1);
+    assert_false(said(&play, "run j1:t0.1"));
+    end(&play);
+}
+
 static int copy(struct play *play, uint32_t layer, uint32_t first, uint32_t count, uint32_t worker)
 {
     struct agent_event event = {.type = AGENT_COPY};
@@ -186,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reconnect),
         cmocka_unit_test(test_reconnect_after_a_drop),
+        cmocka_unit_test(test_given_again_with_a_copy),
         cmocka_unit_test(test_takes_over),
         cmocka_unit_test(test_taking_over_makes_way),
     };

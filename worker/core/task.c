@@ -231,7 +231,7 @@ static int assign_block(struct agent *agent, struct block *block, const struct w
                         uint32_t end)
 {
     uint64_t fresh = walk->mask & ~(block->held | block->queued | block->ready | block->running);
-    uint64_t here = walk->mask & block->held;
+    uint64_t here = walk->mask & block->held & ~block->running;
     uint64_t busy = walk->mask & block->running;
 
     if (!actions_reserve(agent, BLOCK_CELLS)) {
@@ -241,7 +241,9 @@ static int assign_block(struct agent *agent, struct block *block, const struct w
     block->asked &= ~busy;
     copies_decline(agent, block, fresh); // it is made here instead
     if (here != 0) {
-        // The broker does not know, or these were copies: they are ours to keep now.
+        // The broker does not know, or these were copies: they are ours to keep now.  Some may be in the queue: the
+        // broker did not know yet that they are, and a copy came meanwhile.
+        tasks_leave(agent, block, here & (block->queued | block->ready));
         block->own |= here;
         block->sticky &= ~here;
         action_mask(agent, AGENT_REPORT_DONE, block, here);

@@ -60,7 +60,8 @@ void daemon_look_at_leaving(struct daemon *daemon)
         daemon_drop(daemon, &range);
     }
     agent_counts(daemon->agent, &counts);
-    switch (leave_look(&daemon->leave, now, counts.running, agent_own(daemon->agent, NULL, NULL))) {
+    switch (leave_look(&daemon->leave, now, counts.running, agent_own(daemon->agent, NULL, NULL),
+                       exchange_served(daemon->exchange))) {
     case LEAVE_GO:
         loop_stop(daemon->loop);
         break;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -40,6 +41,7 @@ struct exchange {
     struct fetch *orders, **orders_end;
     struct fetch *outcomes, **outcomes_end;
     int order_fd, outcome_fd;
+    _Atomic uint64_t served;
 };
 
 static void ring(int fd)
@@ -104,6 +106,9 @@ static void serve(struct exchange *exchange, struct message *message)
         encoding_answer(exchange->options.store, fetch, &piece, size, &payload, &err);
     }
     piece.tag = fetch->tag;
+    if (payload != NULL) {
+        atomic_fetch_add_explicit(&exchange->served, 1, memory_order_relaxed);
+    }
     reply(exchange, route, &piece, payload, payload == NULL ? &err : NULL);
     buffer_unref(payload);
 }
@@ -118,6 +123,11 @@ static void on_readable(void *arg)
         message_fini(&message);
         arena_reset(&exchange->arena);
     }
+}
+
+uint64_t exchange_served(const struct exchange *exchange)
+{
+    return atomic_load_explicit(&exchange->served, memory_order_relaxed);
 }
 
 // ---- orders and outcomes ----------------------------------------------------------

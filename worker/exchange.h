@@ -23,6 +23,8 @@ struct exchange_options {
 int exchange_create(const struct exchange_options *options, struct exchange **out, struct error *err);
 void exchange_destroy(struct exchange *exchange);
 const char *exchange_endpoint(const struct exchange *exchange);
+// Pieces that others have fetched so far.
+uint64_t exchange_served(const struct exchange *exchange);
 
 // Orders go in and outcomes come out on the owner's thread; the file descriptor is readable when
 // there is one.

@@ -24,12 +24,16 @@ void leave_fini(struct leave *leave)
     memset(leave, 0, sizeof(*leave));
 }
 
-enum leave_verdict leave_look(struct leave *leave, uint64_t now_us, uint32_t running, uint64_t own)
+enum leave_verdict leave_look(struct leave *leave, uint64_t now_us, uint32_t running, uint64_t own,
+                              uint64_t served)
 {
-    if (own < leave->own && leave->own != UINT64_MAX && leave->deadline_us < now_us + leave->grace_us) {
+    bool moves = own < leave->own || (own > 0 && served > leave->served);
+
+    if (moves && leave->own != UINT64_MAX) {
         leave->deadline_us = now_us + leave->grace_us;
     }
     leave->own = own;
+    leave->served = served;
     if (running == 0 && own == 0 && leave->count == 0) {
         return LEAVE_GO;
     }

@@ -26,15 +26,17 @@ struct leave_drop {
 struct leave {
     bool under_way; // all zeros: it is not
     uint64_t grace_us, deadline_us;
-    uint64_t own; // partitions that were left at the last look
+    uint64_t own, served; // partitions that were left, and pieces that were fetched, at the last look
     struct leave_drop *drop;
     size_t first, count, capacity;
 };
 
 void leave_begin(struct leave *leave, uint64_t now_us, uint64_t grace_us);
 void leave_fini(struct leave *leave);
-// So many tasks run, so many partitions are here alone.  Each that is handed over begins the grace anew.
-enum leave_verdict leave_look(struct leave *leave, uint64_t now_us, uint32_t running, uint64_t own);
+// So many tasks run, so many partitions are here alone, so many pieces of them were fetched in all.  While some are
+// fetched and handed over, the grace begins anew.
+enum leave_verdict leave_look(struct leave *leave, uint64_t now_us, uint32_t running, uint64_t own,
+                              uint64_t served);
 // The range is to be dropped in a while.  False: at once (it does not leave, or there is no memory).
 bool leave_later(struct leave *leave, uint64_t now_us, const struct agent_range *range);
 // The next range whose time has come; false: none.

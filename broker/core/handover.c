@@ -93,6 +93,15 @@ static void settle_one(struct worker *to, const struct layer *layer, uint32_t i,
     }
 }
 
+// It is still where it was, and somebody has to be asked again.
+static void put_off(struct layer *layer, uint32_t i)
+{
+    if (task_state(layer, i) == TASK_HELD && (layer->state[i] & TASK_RECALL) != 0) {
+        layer->state[i] &= (uint8_t)~TASK_RECALL;
+        layer->job->sched->worker[layer->owner[i]]->shipping--;
+    }
+}
+
 // They will not come: others may be asked for them.
 static void unmark(struct sched *sched, const struct shipment *shipment)
 {
@@ -102,10 +111,8 @@ static void unmark(struct sched *sched, const struct shipment *shipment)
     for (uint32_t n = 0; layer != NULL && from != NULL && n < shipment->range.count; n++) {
         uint32_t i = shipment->range.first + n;
 
-        if (task_state(layer, i) == TASK_HELD && layer->owner[i] == from->number &&
-            (layer->state[i] & TASK_RECALL) != 0) {
-            layer->state[i] &= (uint8_t)~TASK_RECALL;
-            from->shipping--;
+        if (layer->owner[i] == from->number) {
+            put_off(layer, i);
         }
     }
 }
@@ -152,8 +159,12 @@ bool handover_arrived(struct worker *to, struct layer *layer, uint32_t i)
     struct knows *knows;
 
     settle_one(to, layer, i, bytes);
-    if (!held || owner == to || !owner->leaving || to->leaving ||
-        (knows = worker_knows(to, layer->job)) == NULL) {
+    if (!held || owner == to || !owner->leaving || to->leaving) {
+        return false;
+    }
+    knows = worker_knows(to, layer->job);
+    if (knows == NULL || !outbox_reserve(sched, 1)) {
+        put_off(layer, i); // without the memory for it
         return false;
     }
     knows_set(knows->holds, layer->number);
@@ -178,10 +189,7 @@ void handover_declined(struct worker *to, struct layer *layer, uint32_t i)
 
     settle_one(to, layer, i, held ? weight(layer, i) : PARTITION_BYTES);
     to->refused_us = sched->now_us + REFUSED_US;
-    if (held && (layer->state[i] & TASK_RECALL) != 0) {
-        layer->state[i] &= (uint8_t)~TASK_RECALL;
-        sched->worker[layer->owner[i]]->shipping--;
-    }
+    put_off(layer, i);
 }
 
 // ---- to whom --------------------------------------------------------------------------------

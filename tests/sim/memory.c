@@ -77,6 +77,7 @@ struct town {
     enum job_state ended;
     bool extended, refused; // refused: there was no memory for the layer that came later
     uint32_t results;
+    uint64_t now_us;
 };
 
 static void must(bool truth, const char *what)
@@ -94,6 +95,7 @@ static struct note *tell_broker(struct town *town, enum sched_event_type type)
 
     memset(note, 0, sizeof(*note));
     note->event.type = type;
+    note->event.now_us = town->now_us;
     return note;
 }
 
@@ -144,6 +146,16 @@ static void agent_does(struct town *town, uint32_t worker, const struct agent_ac
         note->range = (struct task_range){range->job, range->layer, range->first, range->count};
         note->event.u.dropped.worker = worker;
         note->event.u.dropped.ranges = 1;
+        break;
+    case AGENT_ADVERTISE:
+    case AGENT_DECLINE:
+        for (uint32_t i = 0; i < range->count; i++) {
+            note = tell_broker(town, EVENT_HOLDING);
+            note->range = (struct task_range){range->job, range->layer, range->first + i, 1};
+            note->event.u.holding.worker = worker;
+            note->event.u.holding.adds = action->type == AGENT_ADVERTISE ? 1 : 0;
+            note->event.u.holding.gones = 1 - note->event.u.holding.adds;
+        }
         break;
     case AGENT_REPORT_FAILED:
         note = tell_broker(town, EVENT_TASK_FAILED);
@@ -236,6 +248,10 @@ static void deliver(struct town *town, const struct sched_action *action)
     case ACTION_FORGET_JOB:
         range_to_agent(town, action, AGENT_FORGET_JOB);
         break;
+    case ACTION_COPY:
+        range_to_agent(town, action, AGENT_COPY);
+        town->pending[town->pending_tail - 1].u.range.worker = action->worker;
+        break;
     case ACTION_RESULT:
         town->results += action->range.count;
         break;
@@ -260,6 +276,10 @@ static void broker_hears(struct town *town, struct note *note)
     note->event.u.done.range = note->event.type == EVENT_TASKS_DONE ? &note->range : note->event.u.done.range;
     if (note->event.type == EVENT_TASKS_DONE) {
         note->event.u.done.bytes = &note->bytes;
+    }
+    if (note->event.type == EVENT_HOLDING) {
+        note->event.u.holding.add = note->event.u.holding.gone = &note->range;
+        note->event.u.holding.bytes = &note->bytes;
     }
     if (note->event.type == EVENT_TASKS_DROPPED) {
         note->event.u.dropped.range = &note->range;
@@ -336,6 +356,35 @@ static void join(struct town *town, uint32_t worker)
         note->event.u.sources.path = &files;
         go_on(town, 1);
     }
+}
+
+// In peace: another one takes what it has, however often one of them had no memory for that.
+static void leave(struct town *town, uint32_t worker)
+{
+    struct agent_event leaving = {.type = AGENT_LEAVING};
+    struct sched_counts before;
+    struct sched_counts after;
+    struct note *note;
+
+    sched_counts(town->sched, &before);
+    tell_broker(town, EVENT_WORKER_LEAVING)->event.u.left.worker = worker;
+    agent_hears(town, worker, &leaving);
+    go_on(town, QUEUE_MAX);
+    for (int k = 0; k < 4 && agent_own(town->agent[worker], NULL, NULL) > 0; k++) {
+        town->now_us += 200000;
+        tell_broker(town, EVENT_TICK);
+        go_on(town, QUEUE_MAX);
+    }
+    must(agent_own(town->agent[worker], NULL, NULL) == 0, "nobody took what a worker had that leaves");
+    note = tell_broker(town, EVENT_WORKER_LEFT);
+    note->event.u.left.worker = worker;
+    note->event.u.left.on_purpose = true;
+    agent_destroy(town->agent[worker]);
+    town->agent[worker] = NULL;
+    go_on(town, QUEUE_MAX);
+    sched_counts(town->sched, &after);
+    must(after.recomputed == before.recomputed && after.partitions == before.partitions,
+         "something is done again for a worker that has left");
 }
 
 static void build_all(struct build *build)
@@ -417,6 +466,7 @@ static void story(unsigned fail_at)
         tell_broker(&town, EVENT_TICK);
         go_on(&town, QUEUE_MAX);
     }
+    leave(&town, 1);
     must(town.ended == JOB_FAILED || (town.ended == JOB_DONE && !town.refused && town.results >= 6),
          "the job did not end well");
     tell_broker(&town, EVENT_CLIENT_LEFT)->event.u.client.client = CLIENT;

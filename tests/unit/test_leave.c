@@ -15,9 +15,9 @@ static void test_goes_when_nothing_is_left(void **state)
 
     (void)state;
     leave_begin(&leave, SECOND, 10 * SECOND);
-    assert_int_equal(leave_look(&leave, SECOND, 2, 0), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 2 * SECOND, 0, 3), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 3 * SECOND, 0, 0), LEAVE_GO);
+    assert_int_equal(leave_look(&leave, SECOND, 2, 0, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 2 * SECOND, 0, 3, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 3 * SECOND, 0, 0, 0), LEAVE_GO);
     leave_fini(&leave);
 }
 
@@ -27,11 +27,11 @@ static void test_is_late(void **state)
 
     (void)state;
     leave_begin(&leave, SECOND, 10 * SECOND);
-    assert_int_equal(leave_look(&leave, SECOND, 0, 3), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, SECOND, 0, 3, 0), LEAVE_STAY);
     // A second begin changes nothing.
     leave_begin(&leave, 9 * SECOND, 10 * SECOND);
-    assert_int_equal(leave_look(&leave, 11 * SECOND, 0, 3), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 11 * SECOND + 1, 0, 3), LEAVE_LATE);
+    assert_int_equal(leave_look(&leave, 11 * SECOND, 0, 3, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 11 * SECOND + 1, 0, 3, 0), LEAVE_LATE);
     leave_fini(&leave);
 }
 
@@ -42,11 +42,17 @@ static void test_progress_is_waited_for(void **state)
 
     (void)state;
     leave_begin(&leave, 0, 10 * SECOND);
-    assert_int_equal(leave_look(&leave, 0, 1, 3), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 5 * SECOND, 1, 4), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 9 * SECOND, 1, 3), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 19 * SECOND, 1, 3), LEAVE_STAY);
-    assert_int_equal(leave_look(&leave, 19 * SECOND + 1, 1, 3), LEAVE_LATE);
+    assert_int_equal(leave_look(&leave, 0, 1, 3, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 5 * SECOND, 1, 4, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 9 * SECOND, 1, 3, 0), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 19 * SECOND, 1, 3, 0), LEAVE_STAY);
+    // A large one is on its way.
+    assert_int_equal(leave_look(&leave, 19 * SECOND, 1, 3, 5), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 29 * SECOND, 1, 3, 5), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 29 * SECOND + 1, 1, 3, 5), LEAVE_LATE);
+    // Nothing is left that could be: a task runs for too long.
+    assert_int_equal(leave_look(&leave, 30 * SECOND, 1, 0, 5), LEAVE_STAY);
+    assert_int_equal(leave_look(&leave, 40 * SECOND + 1, 1, 0, 9), LEAVE_LATE);
     leave_fini(&leave);
 }
 
@@ -63,7 +69,7 @@ static void test_drops_come_later(void **state)
         const struct agent_range one = {1, 2, n, 1};
 
         assert_true(leave_later(&leave, n, &one));
-        assert_int_equal(leave_look(&leave, n, 0, 0), LEAVE_STAY);
+        assert_int_equal(leave_look(&leave, n, 0, 0, 0), LEAVE_STAY);
         // In order, each when its time has come.
         assert_int_equal(leave_due(&leave, n + LEAVE_LINGER_US - 100, &out), n >= 100);
         if (n >= 100) {
@@ -75,7 +81,7 @@ static void test_drops_come_later(void **state)
         assert_int_equal(out.first, n);
     }
     assert_false(leave_due(&leave, SECOND, &out));
-    assert_int_equal(leave_look(&leave, SECOND, 0, 0), LEAVE_GO);
+    assert_int_equal(leave_look(&leave, SECOND, 0, 0, 0), LEAVE_GO);
     leave_fini(&leave);
 }
 

@@ -75,6 +75,7 @@ class ChildrenTest(cluster.ClusterTest):
         while True:
             kind, message, payload = client.hear_kind("RESULT", "NOTES", "JOB_ENDED", timeout=timeout * cluster.SLOW)
             if kind == "JOB_ENDED":
+                client.say("BYE")  # or the job would wait for it to come back
                 client.close()
                 return results, uses, message
             if kind == "NOTES":
@@ -253,6 +254,7 @@ class Children(ChildrenTest):
                 self.assertLess(time.monotonic(), end, below(worker.pid))
                 time.sleep(0.02)
             started = [p for p, (_, parent, _) in parents().items() if parent == worker.pid]
+            client.say("BYE")
             client.close()
             worker.signal(number)
             self.assertEqual(worker.wait_exit(), code, worker.text)

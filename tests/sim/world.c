@@ -67,7 +67,7 @@ static void chaos(struct world *world)
         } else if (living(world) < HOSTS_WANTED + 2) {
             start_random(world);
         }
-    } else if (world->options.rot && host != NULL && random_percent(&world->random, 40)) {
+    } else if (world->options.rot && host != NULL && !host->paused && random_percent(&world->random, 40)) {
         host_rot(world, host);
     } else if (world->options.wide && host != NULL && random_percent(&world->random, 20)) {
         host_leave(world, host);

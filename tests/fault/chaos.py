@@ -21,7 +21,7 @@ import tempfile
 import time
 
 import base  # puts tests/integration on the path
-import proxy
+import badlink
 import wire
 
 BIN, SLOW = base.BIN, base.SLOW
@@ -99,9 +99,12 @@ class Chaos:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.endpoint = f"tcp://127.0.0.1:{self.port}"
+        self.proxy = None
+
+    def begin(self):
         self.start_broker()
-        self.proxy = proxy.Proxy("127.0.0.1", self.port)
-        while len(self.workers) < options.workers:
+        self.proxy = badlink.Proxy("127.0.0.1", self.port)
+        while len(self.workers) < self.options.workers:
             self.start_worker()
         self.await_workers()
 
@@ -394,6 +397,7 @@ class Chaos:
         return f"{took:5.1f} s {job:5} {', '.join(names)}{count}"
 
     def run(self):
+        self.begin()
         self.prepare()
         begin, rounds = time.monotonic(), 0
         while rounds < self.options.rounds or time.monotonic() - begin < self.options.seconds:
@@ -406,7 +410,8 @@ class Chaos:
         for process in [*self.clients, *self.workers, *([self.broker] if self.broker else [])]:
             if process.alive():
                 process.end()
-        self.proxy.close()
+        if self.proxy is not None:
+            self.proxy.close()
         if keep:
             self.say(f"see {self.folder}")
         else:

@@ -19,6 +19,10 @@ class Chaos(unittest.TestCase):
         self.run_rounds("--rounds", "4" if base.cluster.SANITIZED else "8", "--seed", os.environ.get("DRAY_SEED", "11"),
                         "--roles", "worker,client", "--no-state")
 
+    def test_everybody(self):
+        self.run_rounds("--rounds", "4" if base.cluster.SANITIZED else "8", "--seed", os.environ.get("DRAY_SEED", "12"),
+                        "--faults", "broker_kill,broker_leave,broker_stop,worker_kill,link_reset")
+
 
 if __name__ == "__main__":
     unittest.main()

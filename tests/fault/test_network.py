@@ -4,9 +4,9 @@ import sys
 import time
 import unittest
 
+import badlink
 import base
 import hosts
-import proxy
 
 SLOW = base.SLOW
 HELD = """
@@ -141,7 +141,7 @@ class Proxied(base.FaultTest):
     def setUp(self):
         super().setUp()
         self.hub = self.broker_at(None)
-        self.proxy = proxy.Proxy("127.0.0.1", int(self.hub.endpoint.rsplit(":", 1)[1]))
+        self.proxy = badlink.Proxy("127.0.0.1", int(self.hub.endpoint.rsplit(":", 1)[1]))
         self.addCleanup(self.proxy.close)
 
     def test_slow_link_of_a_worker(self):

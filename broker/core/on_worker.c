@@ -84,11 +84,17 @@ static bool is_lost_too_often(struct layer *layer, uint32_t i)
 
 int on_worker_joined(struct sched *sched, const struct sched_event *event)
 {
+    int rc;
+
     if (worker_find(sched, event->u.joined.worker) != NULL) {
         return 0;
     }
     sched->check_sources = true;
-    return worker_create(sched, event);
+    rc = worker_create(sched, event);
+    if (rc == 0) {
+        recovery_joined(sched, worker_find(sched, event->u.joined.worker));
+    }
+    return rc;
 }
 
 int on_worker_left(struct sched *sched, const struct sched_event *event)

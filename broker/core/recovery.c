@@ -60,17 +60,46 @@ static void hold_end(struct sched *sched)
     }
 }
 
+static void forget_expected(struct sched *sched, size_t k)
+{
+    free(sched->expected[k].name);
+    sched->expected[k] = sched->expected[--sched->expects];
+    if (sched->expects == 0) {
+        hold_end(sched);
+    }
+}
+
+static bool is_expected(const struct sched *sched, uint64_t incarnation, size_t *at)
+{
+    for (*at = 0; *at < sched->expects; ++*at) {
+        if (sched->expected[*at].incarnation == incarnation) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void recovery_joined(struct sched *sched, const struct worker *worker)
+{
+    size_t k;
+
+    if (worker->name[0] == '\0' || worker->incarnation == 0 || is_expected(sched, worker->incarnation, &k)) {
+        return;
+    }
+    for (k = 0; k < sched->expects; k++) {
+        if (strcmp(sched->expected[k].name, worker->name) == 0) {
+            forget_expected(sched, k);
+            return; // one for one
+        }
+    }
+}
+
 void recovery_heard(struct sched *sched, const struct worker *worker)
 {
-    for (size_t k = 0; k < sched->expects; k++) {
-        if (sched->expected[k].incarnation == worker->incarnation) {
-            free(sched->expected[k].name);
-            sched->expected[k] = sched->expected[--sched->expects];
-            if (sched->expects == 0) {
-                hold_end(sched);
-            }
-            return;
-        }
+    size_t k;
+
+    if (is_expected(sched, worker->incarnation, &k)) {
+        forget_expected(sched, k);
     }
 }
 

@@ -9,6 +9,8 @@ static inline bool recovery_holds(const struct sched *sched)
 {
     return sched->expects > 0;
 }
+// A new process with the name of one that is waited for: that one has been replaced.
+void recovery_joined(struct sched *sched, const struct worker *worker);
 // The worker has said all that it holds.
 void recovery_heard(struct sched *sched, const struct worker *worker);
 // The time may be over.

@@ -185,6 +185,33 @@ static void test_waiting_has_an_end(void **state)
     play_end(&play);
 }
 
+// Its process was started anew: the one before does not come back.
+static void test_worker_of_the_same_name(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 6);
+    expect(&play, 11, "one");
+    expect(&play, 12, "one");
+    expect(&play, 13, "two");
+    restore_submit(&play, &build, 1, true);
+    come_back(&play, 1, 12); // one of them itself
+    assert_string_equal(waiting(&play, 1), "waiting for worker one and 2 more to come back, for at most 1 s more");
+    say_all(&play, 1, NULL, 0, NULL, 0);
+    assert_string_equal(waiting(&play, 1), "waiting for worker one and 1 more to come back, for at most 1 s more");
+    come_back(&play, 2, 20);
+    assert_string_equal(waiting(&play, 1), "waiting for worker two to come back, for at most 1 s more");
+    come_back(&play, 3, 13);
+    say_all(&play, 3, NULL, 0, NULL, 0);
+    assert_int_equal(counts(&play).tasks_assigned, 6);
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_tasks_that_a_worker_still_has(void **state)
 {
     struct play play;
@@ -679,6 +706,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nothing_is_placed_before_they_are_back),
         cmocka_unit_test(test_waiting_has_an_end),
+        cmocka_unit_test(test_worker_of_the_same_name),
         cmocka_unit_test(test_tasks_that_a_worker_still_has),
         cmocka_unit_test(test_task_that_comes_to_nothing_is_given_back),
         cmocka_unit_test(test_what_was_over_is_not_run_again),

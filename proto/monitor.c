@@ -172,6 +172,10 @@ void monitor_drain(struct monitor *monitor)
             if (fd >= 0) {
                 close_connection(monitor, (size_t)fd, event == ZMQ_EVENT_DISCONNECTED);
             }
+            monitor->refusals += event == ZMQ_EVENT_CLOSED;
+            if (event == ZMQ_EVENT_CONNECTED) {
+                monitor->refusals = 0;
+            }
             if (fd >= 0 && (event == ZMQ_EVENT_ACCEPTED || event == ZMQ_EVENT_CONNECTED)) {
                 open_connection(monitor, (size_t)fd);
             }

@@ -44,8 +44,9 @@ struct monitor {
     uint64_t messages;
     struct ending *ending; // oldest first
     size_t endings, endings_max;
-    bool tells;  // somebody asks for endings
-    bool routed; // a ROUTER's: those that sent nothing are nobody's
+    unsigned refusals; // attempts to connect that failed, since one did not
+    bool tells;        // somebody asks for endings
+    bool routed;       // a ROUTER's: those that sent nothing are nobody's
 };
 
 // `handle` is libzmq's socket, neither bound nor connected yet.  NULL: errno says why.

@@ -485,6 +485,15 @@ int socket_ended(struct socket *socket, uint8_t route[SOCKET_ROUTING_ID_MAX], si
                : monitor_ended(socket->monitor, !socket_ready(socket), route, route_size);
 }
 
+unsigned socket_refusals(struct socket *socket)
+{
+    if (socket->monitor == NULL) {
+        return 0;
+    }
+    monitor_drain(socket->monitor);
+    return socket->monitor->refusals;
+}
+
 int socket_signs(struct socket *socket, const void *route, size_t route_size, struct socket_signs *out)
 {
     if (socket->monitor == NULL) {

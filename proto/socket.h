@@ -91,6 +91,9 @@ void socket_trust(struct socket *socket, const struct message *message);
 // (edge-triggered) fires, and now and then.
 int socket_ended(struct socket *socket, uint8_t route[SOCKET_ROUTING_ID_MAX], size_t *route_size);
 int socket_watch_fd(const struct socket *socket); // -1: not watched
+// Of a DEALER that is watched: so many attempts to connect were refused since one was not.  0: it is
+// connected, or has no answer yet.
+unsigned socket_refusals(struct socket *socket);
 
 // What the kernel has seen of a connection, where no whole message has come: a large one takes its time on a
 // slow link.

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@ enum {
     SOURCE_WINDOW = 8, // messages to one worker that it has not answered
     BEGUN_MAX = 8,     // partitions from one worker of which a part is here
     SILENCE_US = 5000000,
+    REFUSALS_MAX = 3,
     IDLE_US = 30000000, // then a connection is closed
     QUEUE_MESSAGES = 1000,
 };
@@ -486,9 +488,18 @@ static void on_readable(void *arg)
 
 // ---- connections ------------------------------------------------------------------
 
+static void look_for_end(struct source *source);
+
+static void on_watch(void *arg, short revents)
+{
+    (void)revents;
+    look_for_end(arg);
+}
+
 static void disconnect(struct source *source)
 {
     if (source->socket != NULL) {
+        loop_remove_fd(source->owner->loop, socket_watch_fd(source->socket));
         loop_remove_socket(source->owner->loop, source->socket);
         socket_destroy(source->socket, 0);
         source->socket = NULL;
@@ -502,6 +513,7 @@ static int connect_to(struct source *source, const char *endpoint, struct error 
         .send_messages_max = QUEUE_MESSAGES,
         .receive_messages_max = QUEUE_MESSAGES,
         .reconnect_ms = 5,
+        .watch = true,
     };
     int rc;
 
@@ -513,9 +525,11 @@ static int connect_to(struct source *source, const char *endpoint, struct error 
     if (rc == 0) {
         rc = loop_add_socket(source->owner->loop, source->socket, on_readable, source);
     }
+    if (rc == 0) {
+        rc = loop_add_fd(source->owner->loop, socket_watch_fd(source->socket), POLLIN, on_watch, source);
+    }
     if (rc != 0) {
-        socket_destroy(source->socket, 0);
-        source->socket = NULL;
+        disconnect(source);
     }
     return rc;
 }
@@ -648,15 +662,52 @@ static void try_next_endpoint(struct source *source, const struct fetch *fetch)
     ask_all(source);
 }
 
+// A worker that was killed ends its connections, and nobody listens where it did.  It does not come back as
+// the process that was asked, so nothing is waited for.
+static void look_for_end(struct source *source)
+{
+    uint8_t route[SOCKET_ROUTING_ID_MAX];
+    size_t size;
+    bool ended = source->socket != NULL && socket_ended(source->socket, route, &size) == 1;
+    const struct download *first = source->download;
+
+    if (source->socket == NULL || (!ended && socket_refusals(source->socket) < REFUSALS_MAX)) {
+        return;
+    }
+    if (!ended && first != NULL && source->endpoint + 1 < first->fetch->endpoints) {
+        try_next_endpoint(source, first->fetch);
+        return;
+    }
+    source->under_way = 0;
+    fail_all(source, ended ? ECONNRESET : ECONNREFUSED,
+             ended ? "the connection has ended" : "nobody listens there any more");
+    disconnect(source);
+}
+
+// Bytes of a large piece on a slow link are no silence.
+static uint64_t heard_us(const struct source *source, const struct download *download, uint64_t now)
+{
+    struct socket_signs signs;
+
+    if (now - download->heard_us > SILENCE_US && socket_signs(source->socket, NULL, 0, &signs) == 0 &&
+        signs.received_us < now - download->heard_us) {
+        return now - signs.received_us;
+    }
+    return download->heard_us;
+}
+
 static void check_silence(struct source *source, uint64_t now)
 {
     struct download *next;
+
+    look_for_end(source);
 
     for (struct download *download = source->download; download != NULL; download = next) {
         const struct fetch *fetch = download->fetch;
 
         next = download->next;
-        if (download->asked == 0 || now <= download->heard_us || now - download->heard_us <= SILENCE_US) {
+        if (download->asked == 0 || now <= download->heard_us ||
+            now - heard_us(source, download, now) <= SILENCE_US) {
             continue;
         }
         if (download->total == 0 && source->endpoint + 1 < fetch->endpoints) {

@@ -23,6 +23,7 @@ enum {
     OPTION_BACKLOG,
     OPTION_STALLED,
     OPTION_ALLOWED_FAILURES,
+    OPTION_STRAGGLER,
     OPTION_TASKS_MAX,
     OPTION_JOBS_MAX,
     OPTION_MEMORY_MAX,
@@ -72,6 +73,11 @@ static const struct argp_option OPTIONS[] = {
      "A client whose results are held back and that reads nothing for so long is disconnected (60)", 0},
     {"allowed-failures", OPTION_ALLOWED_FAILURES, "N", 0,
      "A task is set aside when that many workers died while they ran it, the last one of it alone (3)", 0},
+    {"straggler", OPTION_STRAGGLER, "SECONDS", 0,
+     "A task that takes three times as long as its like and so much more is run a second time where somebody "
+     "idles, if "
+     "it may be (0.5; 0: never)",
+     0},
     {"tasks-max", OPTION_TASKS_MAX, "N", 0, "Jobs with more tasks than that in all are refused (100000000)",
      0},
     {"jobs-max", OPTION_JOBS_MAX, "N", 0, "More jobs than that are refused (1000000)", 0},
@@ -186,6 +192,10 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case OPTION_ALLOWED_FAILURES:
         arguments->sched.attempts_max = (uint32_t)parse_whole(value, "allowed-failures", 1, 1000000, state);
+        return 0;
+    case OPTION_STRAGGLER:
+        arguments->sched.straggler_us =
+            strcmp(value, "0") == 0 ? 0 : (uint64_t)(parse_seconds(value, "straggler", state) * 1e6);
         return 0;
     case OPTION_TASKS_MAX:
         arguments->sched.tasks_max = (uint64_t)parse_whole(value, "tasks-max", 1, 1L << 40, state);

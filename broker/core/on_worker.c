@@ -13,6 +13,7 @@
 #include "broker/core/recovery.h"
 #include "broker/core/rest.h"
 #include "broker/core/share.h"
+#include "broker/core/speculate.h"
 #include "broker/core/steal.h"
 #include "broker/core/suspect.h"
 #include "broker/core/worker.h"
@@ -47,6 +48,10 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
     }
     if (state == TASK_ASSIGNED && layer->owner[i] == worker->number) {
         worker_unassign(worker, layer, i);
+        task_hold(layer, i, worker, bytes);
+        return;
+    }
+    if (state == TASK_ASSIGNED && sched->twins > 0 && twin_wins(worker, layer, i)) {
         task_hold(layer, i, worker, bytes);
         return;
     }
@@ -338,8 +343,10 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     struct layer *layer = range_layer(sched, &range);
     struct layer *source = event->u.failed.missing_input ? range_layer(sched, &missing) : NULL;
 
-    if (worker == NULL || layer == NULL || task_state(layer, range.first) != TASK_ASSIGNED ||
-        layer->owner[range.first] != worker->number) {
+    if (worker != NULL && layer != NULL && !worker_has(worker, layer, range.first)) {
+        twin_over(worker, layer, range.first);
+    }
+    if (worker == NULL || layer == NULL || !worker_has(worker, layer, range.first)) {
         return 0;
     }
     worker_unlocate(worker, layer);
@@ -381,6 +388,7 @@ int on_worker_leaving(struct sched *sched, const struct sched_event *event)
     sched->leavers++;
     worker_reload(sched, worker);
     steal_back(sched, worker);
+    twins_end(sched, worker, false);
     return 0;
 }
 
@@ -397,7 +405,11 @@ int on_tasks_dropped(struct sched *sched, const struct sched_event *event)
 
             // Only what was asked back and is still there (other answers are to drops of before), or
             // waits for what will not be made there.
-            if (!worker_has(worker, layer, i) || (!asked && (layer->state[i] & TASK_AHEAD) == 0)) {
+            if (!worker_has(worker, layer, i)) {
+                twin_over(worker, layer, i);
+                continue;
+            }
+            if (!asked && (layer->state[i] & TASK_AHEAD) == 0) {
                 continue;
             }
             worker_unassign(worker, layer, i);

@@ -8,6 +8,7 @@
 #include "broker/core/lapse.h"
 #include "broker/core/links.h"
 #include "broker/core/records.h"
+#include "broker/core/speculate.h"
 #include "broker/core/why.h"
 #include "broker/core/worker.h"
 
@@ -229,10 +230,10 @@ static bool release_push(const struct layer *layer, uint32_t peer, uint32_t firs
     return true;
 }
 
-// Copies of partitions that whole layers read stay with those who had such tasks, of this job or of others: they
-// are told of all at once, whosever these are.  `owner` is told anyway.
-static bool copies_flush(const struct layer *layer, const struct layer *reader, uint32_t owner, uint32_t first,
-                         uint32_t count)
+// Copies of partitions that whole layers read stay with those who had such tasks, of this job or of others:
+// they are told of all at once, whosever these are.  `owner` is told anyway.
+static bool copies_flush(const struct layer *layer, const struct layer *reader, uint32_t owner,
+                         uint32_t first, uint32_t count)
 {
     for (struct knows *knows = reader->job->knows; knows != NULL; knows = knows->job_next) {
         if (knows->worker->number != owner && knows_test(knows->told, reader->number) &&
@@ -289,7 +290,8 @@ static bool layers_flush(struct job *job)
     for (uint32_t l = 0; (l = bits_next(&job->dirty, l)) != BITS_NONE; l++) {
         struct layer *layer = job->layer[l];
 
-        if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer) || !records_flush_layer(layer)) {
+        if ((layer->wanted && !results_flush(layer)) || !releases_flush(layer) ||
+            !records_flush_layer(layer)) {
             return false;
         }
         bits_clear(&job->dirty, l);
@@ -599,6 +601,7 @@ void outbox_flush(struct sched *sched)
     jobs_flush(sched);
     begin = sched->out->count;
     workers_flush(sched);
+    twins_flush(sched, run_flush);
     // The array of locations has stopped moving.
     for (size_t k = begin; k < sched->out->count; k++) {
         struct sched_action *action = &sched->out->action[k];

@@ -15,12 +15,14 @@
 #include "broker/core/recovery.h"
 #include "broker/core/rest.h"
 #include "broker/core/state.h"
+#include "broker/core/speculate.h"
 #include "broker/core/suspect.h"
 #include "broker/core/worker.h"
 
 enum {
     QUEUE_DEPTH = 2,
     ATTEMPTS_MAX = 3,
+    STRAGGLER_US = 500000,
 };
 
 void sched_options_default(struct sched_options *options)
@@ -28,6 +30,7 @@ void sched_options_default(struct sched_options *options)
     *options = (struct sched_options){
         .queue_depth = QUEUE_DEPTH,
         .attempts_max = ATTEMPTS_MAX,
+        .straggler_us = STRAGGLER_US,
         .progress_us = 100000,
         .tasks_max = UINT64_C(100) * 1000 * 1000,
         .jobs_max = 1000 * 1000,
@@ -198,8 +201,10 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
             placement_check_sources(sched);
             lineage_settle(sched);
         }
+        twins_follow(sched);
         suspects_place(sched);
         placement_run(sched);
+        speculate_run(sched);
     }
     handover_run(sched);
     outbox_flush(sched);
@@ -218,6 +223,7 @@ void sched_counts(const struct sched *sched, struct sched_counts *counts)
         .partitions = sched->in[TASK_HELD],
         .recomputed = sched->recomputed,
         .handed_over = sched->handed_over,
+        .second_runs = sched->second_runs,
         .transitions = sched->transitions,
         .workers = sched->worker_count,
         .clients = (uint32_t)sched->clients.count,

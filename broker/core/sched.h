@@ -21,6 +21,7 @@ struct sched_options {
     uint32_t queue_depth;  // tasks of unknown length that a worker holds per thread beyond those that run
     bool ahead;            // tasks are assigned before their inputs are made, where those are being made
     uint32_t attempts_max; // worker deaths that one task may see before it is set aside
+    uint64_t straggler_us; // a task that takes three times as long as its like and this is run twice; 0: none
     uint64_t progress_us;  // interval of PROGRESS to clients
     uint64_t tasks_max;    // of all jobs that are kept; a submit beyond it is refused
     uint32_t jobs_max;
@@ -289,6 +290,7 @@ struct sched_counts {
     uint64_t jobs, tasks, tasks_ready, tasks_assigned, tasks_done, partitions;
     uint64_t recomputed;  // tasks run again because their partition was lost
     uint64_t handed_over; // partitions that another worker took from one that left
+    uint64_t second_runs; // of tasks that took too long (speculation)
     uint64_t transitions; // moves of tasks from state to state
     uint32_t workers, clients;
 };

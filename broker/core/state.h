@@ -357,6 +357,7 @@ struct worker {
     void *sources_block;
     uint32_t assigned;
     uint32_t recalled;
+    uint32_t twins; // second runs of others' tasks
     uint64_t partitions;
     uint8_t load; // 0 idle .. LOAD_FULL: no room
     struct worker *load_prev, *load_next;
@@ -374,6 +375,19 @@ struct worker {
     struct knows *knows;
     uint64_t barren_stamp; // ready_stamp of the layer in which it last found nothing that it can read
 };
+
+// A second run of a task (speculate.h).
+struct twin {
+    uint32_t job, layer, index;
+    uint16_t worker, first; // slots: who has it, and who has the first one
+    bool due;               // it has not been told
+};
+// A task that is seen to run.
+struct watch {
+    uint32_t job, layer, index, worker;
+    uint64_t since_us;
+};
+enum { TWINS_MAX = 64, WATCHES_MAX = 256 };
 
 struct client {
     struct hash_node node;
@@ -421,6 +435,12 @@ struct sched {
     struct task_range *trial; // tasks that wait for a worker of their own; as delays, some for nothing
     size_t trials, trial_capacity;
     uint32_t closed;  // workers for those
+    struct twin twin[TWINS_MAX];
+    uint32_t twins;
+    struct watch watch[WATCHES_MAX];
+    uint32_t watches;
+    uint64_t watched_us;
+    uint64_t second_runs;
     struct job *late; // jobs that will have failed
     struct { // the soonest first
         struct job *head, *tail;

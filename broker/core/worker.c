@@ -9,6 +9,7 @@
 
 #include "broker/core/estimate.h"
 #include "broker/core/share.h"
+#include "broker/core/speculate.h"
 
 enum {
     THREADS_MAX = 4096,
@@ -191,6 +192,7 @@ int worker_create(struct sched *sched, const struct sched_event *joined)
 
 void worker_destroy(struct sched *sched, struct worker *worker)
 {
+    twins_end(sched, worker, true);
     sched->resting -= worker->rests_until_us != 0;
     while (worker->knows != NULL) {
         knows_destroy(sched, worker->knows);

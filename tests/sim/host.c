@@ -5,7 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FETCH_FAULT_PERCENT = 1, NO_MEMORY_PERCENT = 40, REFUSED_PERCENT = 5, PARTITION_COSTS = 72 };
+enum {
+    FETCH_FAULT_PERCENT = 1,
+    NO_MEMORY_PERCENT = 40,
+    SLOW_PERCENT = 4,
+    SLOW_TIMES = 300,
+    REFUSED_PERCENT = 5,
+    PARTITION_COSTS = 72
+};
 
 static struct map_key store_key(struct task_key key)
 {
@@ -324,6 +331,9 @@ static void run_next(struct world *world, struct host *host, struct run *run)
         run->stopped = false;
         run->number = ++host->runs;
         run->task_ns = 1000 * (random_below(&world->random, world->duration_max) + 1);
+        if (world->options.slow && random_percent(&world->random, SLOW_PERCENT)) {
+            run->task_ns *= 1 + random_below(&world->random, SLOW_TIMES);
+        }
         post_over(world, host, run, run->task_ns / 1000);
         return;
     }
@@ -577,10 +587,9 @@ void host_fetch_over(struct world *world, struct letter *letter)
     event.u.task.key = letter->key;
     event.u.task.text = "not there";
     // In some worlds: seeds that are kept in CMakeLists.txt stay what they are.
-    if (letter->value != 0 &&
-        ((world->options.faults && world->options.seed % 16 == 15 &&
-          random_percent(&world->random, NO_MEMORY_PERCENT)) ||
-         (world->options.leaving && random_percent(&world->random, REFUSED_PERCENT)))) {
+    if (letter->value != 0 && ((world->options.faults && world->options.seed % 16 == 15 &&
+                                random_percent(&world->random, NO_MEMORY_PERCENT)) ||
+                               (world->options.leaving && random_percent(&world->random, REFUSED_PERCENT)))) {
         event.u.task.code = ENOMEM;
         event.u.task.text = "no memory";
     } else if (letter->value != 0) {

@@ -15,13 +15,16 @@ enum {
     MORTAL_SEEDS = 2000000,
     ROT_SEEDS = 2500000,
     IMMORTAL_SEEDS = 3000000, // again
+    SLOW_SEEDS = 4000000,
+    SLOW_MORTAL_SEEDS = 4500000,
 };
 
 static int usage(FILE *out, int code)
 {
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults, those from\n"
-          "                            1000000 on have more in them, and again from 1500000, 2000000, 2500000 and\n"
-          "                            3000000 on (README.md)\n"
+          "                            1000000 on have more in them, and again from 1500000, 2000000, "
+          "2500000,\n"
+          "                            3000000, 4000000 and 4500000 on (README.md)\n"
           "       sim --trace SEED     run one and tell what happens\n"
           "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
           "       sim --memory         every allocation in the cores fails once\n",
@@ -48,9 +51,11 @@ static void run(uint64_t seed, FILE *trace)
     struct world_options options = {.seed = seed,
                                     .faults = seed % 4 != 0 && !leaving,
                                     .wide = seed >= WIDE_SEEDS,
-                                    .mortal = seed >= MORTAL_SEEDS && seed < IMMORTAL_SEEDS,
+                                    .mortal = (seed >= MORTAL_SEEDS && seed < IMMORTAL_SEEDS) ||
+                                              seed >= SLOW_MORTAL_SEEDS,
                                     .leaving = leaving,
                                     .rot = seed >= ROT_SEEDS,
+                                    .slow = seed >= SLOW_SEEDS,
                                     .trace = trace,
                                     .counts = &counts};
 
@@ -75,9 +80,13 @@ int main(int argc, char **argv)
             run(seed, NULL);
         }
         printf("%" PRIu64 " worlds, all well\n", last - first + 1);
+        if (counts.second_runs > 0) {
+            printf("%" PRIu64 " tasks were run a second time while they ran\n", counts.second_runs);
+        }
         if (counts.deaths > 0) {
-            printf("%" PRIu64 " deaths of brokers, which lost %" PRIu64 " entries of their ledgers; of %" PRIu64
-                   " tasks that were begun, %" PRIu64 " had been before\n",
+            printf("%" PRIu64 " deaths of brokers, which lost %" PRIu64
+                   " entries of their ledgers; of %" PRIu64 " tasks that were begun, %" PRIu64
+                   " had been before\n",
                    counts.deaths, counts.lost, counts.runs, counts.more);
         }
         return 0;

@@ -141,6 +141,7 @@ struct world_options {
     bool faults;
     bool wide;    // jobs that grow and read others, demands, workers that leave, jobs that are kept
     bool rot;     // partitions are damaged where they are held
+    bool slow;    // some tasks take very long where they run first
     bool mortal;  // the broker dies and comes back
     bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they
                   // held
@@ -150,9 +151,10 @@ struct world_options {
 
 // Of all worlds that were run.
 struct world_counts {
-    uint64_t deaths;     // of brokers
-    uint64_t lost;       // entries of their ledgers that were cut off
-    uint64_t runs, more; // tasks that were begun; those that were begun again, without having failed
+    uint64_t deaths;      // of brokers
+    uint64_t lost;        // entries of their ledgers that were cut off
+    uint64_t second_runs; // of tasks that took long
+    uint64_t runs, more;  // tasks that were begun; those that were begun again, without having failed
 };
 
 struct world {

@@ -1,0 +1,215 @@
+// broker/core/speculate.h: stragglers are run a second time, and one of the two counts.
+#include "broker/core/speculate.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/sched_play.h"
+
+enum { TASKS = 6, USUAL_US = 10000 };
+
+static void done_in(struct play *play, uint32_t worker, uint32_t index, uint64_t busy_us)
+{
+    struct sched_event event = event_of(play, EVENT_TASKS_DONE);
+    const struct task_range range = {1, 0, index, 1};
+    const uint64_t bytes = 8;
+
+    event.u.done.worker = worker;
+    event.u.done.ranges = 1;
+    event.u.done.range = &range;
+    event.u.done.bytes = &bytes;
+    event.u.done.busy_us = busy_us;
+    assert_int_equal(step(play, &event), 0);
+}
+
+// All are done but the first, which worker 1 has; worker 2 has nothing to do.
+static void begin(struct play *play, struct build *build, bool may)
+{
+    play_begin(play, 0);
+    build_init(build);
+    build_wanted(build, build_layer(build, TASKS));
+    build->layer[0]->has_speculate = build->layer[0]->speculate = may;
+    submit(play, build);
+    join(play, 1, 1, true);
+    assert_true(said(play, "w1: run j1:t0.0"));
+    join(play, 2, 1, true);
+    for (uint32_t i = 1; i < TASKS; i++) {
+        assert_non_null(find(play, ACTION_RUN, 2));
+        done_in(play, 2, i, USUAL_US);
+    }
+    assert_null(find(play, ACTION_RUN, 2));
+}
+
+static void end(struct play *play, struct build *build)
+{
+    build_fini(build);
+    play_end(play);
+}
+
+// Looks are some way apart: it is first seen with one of them.
+static bool wait_for_second_run(struct play *play)
+{
+    for (int n = 0; n < 20; n++) {
+        later(play, 100000);
+        if (said(play, "w2: run j1:t0.0")) {
+            assert_true(n >= 4); // not before its time
+            return true;
+        }
+    }
+    return false;
+}
+
+static void test_second_run_wins(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    assert_int_equal(counts(&play).second_runs, 1);
+    later(&play, 1000000);
+    assert_int_equal(counts(&play).second_runs, 1); // once
+    done_in(&play, 2, 0, USUAL_US);
+    assert_true(said(&play, "w1: stop j1:t0.0"));
+    assert_true(said(&play, "c1000: j1 is done"));
+    // The other one was done as well before it heard of that.
+    done_in(&play, 1, 0, 900000);
+    assert_true(said(&play, "w1: release j1:t0.0"));
+    end(&play, &build);
+}
+
+static void test_first_run_wins(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    done_in(&play, 1, 0, 900000);
+    assert_true(said(&play, "w2: stop j1:t0.0"));
+    assert_true(said(&play, "c1000: j1 is done"));
+    done_in(&play, 2, 0, USUAL_US);
+    assert_true(said(&play, "w2: release j1:t0.0"));
+    end(&play, &build);
+}
+
+static void test_not_unless_it_may(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, false);
+    assert_false(wait_for_second_run(&play));
+    end(&play, &build);
+}
+
+// Who has it as the second takes it over when the first is lost.
+static void test_first_is_lost(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    leave(&play, 1);
+    assert_null(find(&play, ACTION_RUN, 2));
+    assert_null(find(&play, ACTION_DROP, 2));
+    assert_int_equal(counts(&play).tasks_assigned, 1);
+    done_in(&play, 2, 0, USUAL_US);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+static void test_second_is_lost(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    leave(&play, 2); // and what it made has to be made again
+    assert_int_equal(counts(&play).tasks_assigned, 1);
+    done_in(&play, 1, 0, USUAL_US);
+    for (uint32_t i = 1; i < TASKS; i++) {
+        assert_null(find(&play, ACTION_DROP, 1));
+        done_in(&play, 1, i, USUAL_US);
+    }
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+// A second run fails, or is given back: nothing comes of it.
+static void test_second_fails(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    task_fails(&play, 2, 0, 0);
+    assert_null(find(&play, ACTION_JOB_ENDED, CLIENT));
+    assert_int_equal(counts(&play).tasks_assigned, 1);
+    done_in(&play, 1, 0, USUAL_US);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+// Work of his own comes first.
+static void test_gives_way(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    submit_as(&play, &build, 2, CLIENT);
+    later(&play, 1000);
+    assert_true(said(&play, "w2: stop j1:t0.0") || counts(&play).second_runs == 1);
+    done_in(&play, 1, 0, USUAL_US);
+    end(&play, &build);
+}
+
+static void test_cancelled(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+    const struct task_range range = {1, 0, 0, 1};
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    event = event_of(&play, EVENT_CANCEL);
+    event.u.job.client = CLIENT;
+    event.u.job.job = 1;
+    event.u.job.ranges = 1;
+    event.u.job.range = &range;
+    assert_int_equal(step(&play, &event), 0);
+    assert_true(said(&play, "w1: stop j1:t0.0"));
+    later(&play, 1000);
+    assert_int_equal(counts(&play).tasks_assigned, 0);
+    end(&play, &build);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_second_run_wins),   cmocka_unit_test(test_first_run_wins),
+        cmocka_unit_test(test_not_unless_it_may), cmocka_unit_test(test_first_is_lost),
+        cmocka_unit_test(test_second_is_lost),    cmocka_unit_test(test_second_fails),
+        cmocka_unit_test(test_gives_way),         cmocka_unit_test(test_cancelled),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -205,6 +205,8 @@ struct dray_task {
     int priority;              /* within the pool */
     uint32_t retries, retry_delay_ms;
     uint32_t timeout_ms; /* of one attempt */
+    int speculate; /* CALL, COMMAND: should one take far longer than the others of its kind, it may be run a second time
+                      meanwhile, where somebody idles: it has no effect but its result, which is always the same */
 };
 
 DRAY_API int dray_pool_open(dray_t *dray, const struct dray_pool_options *options, dray_pool_t **out,

@@ -163,7 +163,8 @@ static void walk_task(struct walker *w, const struct dray_task *task, bool liste
         .inputs = is_positional(task) ? task->inputs : 0,
         .kind = (uint32_t)task->kind,
         .flags = (listed ? 1U : 0) | (task->clear_env ? 2U : 0) | (task->input_as_stdin ? 4U : 0) |
-                 (task->input_file != NULL ? 8U : 0) | (task->standard_input.data != NULL ? 16U : 0),
+                 (task->input_file != NULL ? 8U : 0) | (task->standard_input.data != NULL ? 16U : 0) |
+                 (task->speculate ? 32U : 0),
         .priority = (uint32_t)task->priority,
         .retries = task->retries,
         .retry_delay_ms = task->retry_delay_ms,
@@ -382,6 +383,8 @@ static int make_layer(const struct dray_task *task, Dray__Layer *layer, struct a
     layer->retry_delay_ms = task->retry_delay_ms;
     layer->has_timeout_ms = task->timeout_ms > 0;
     layer->timeout_ms = task->timeout_ms;
+    layer->speculate = task->speculate || (task->kind != DRAY_TASK_CALL && task->kind != DRAY_TASK_COMMAND);
+    layer->has_speculate = layer->speculate;
     return 0;
 }
 

@@ -73,6 +73,7 @@ static void close_layer(struct lowering *l, const char *name)
     op->n_step = l->steps;
     dray__layer__init(layer);
     layer->tasks = l->tasks;
+    layer->has_speculate = layer->speculate = true;
     layer->name = arena_strdup(l->arena, name);
     layer->op.len = dray__op__get_packed_size(op);
     layer->op.data = arena_alloc(l->arena, layer->op.len);

@@ -32,6 +32,7 @@ enum field {
     FIELD_RETRIES,
     FIELD_RETRY_DELAY,
     FIELD_TIMEOUT,
+    FIELD_SPECULATE,
     FIELD_RESULT,
     FIELDS
 };

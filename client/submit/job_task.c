@@ -540,6 +540,16 @@ static int read_demands(const struct job_state *state, struct task *task, struct
         rc = read_duration_ms(state, field[FIELD_TIMEOUT], "timeout", &layer->timeout_ms, err);
         layer->has_timeout_ms = rc == 0 && layer->timeout_ms > 0;
     }
+    // What is built in has no effect but its result.
+    layer->speculate =
+        field[FIELD_CALL] == NULL && field[FIELD_COMMAND] == NULL && field[FIELD_SHELL] == NULL;
+    if (rc == 0 && field[FIELD_SPECULATE] != NULL) {
+        bool speculate = false;
+
+        rc = read_bool(state, field[FIELD_SPECULATE], "speculate", &speculate, err);
+        layer->speculate = speculate;
+    }
+    layer->has_speculate = layer->speculate;
     if (rc == 0 && field[FIELD_RESULT] != NULL) {
         bool wanted = false;
 

@@ -35,6 +35,7 @@ static const struct key TASK_KEYS[] = {
     {"retries", FIELD_RETRIES},
     {"retry_delay", FIELD_RETRY_DELAY},
     {"timeout", FIELD_TIMEOUT},
+    {"speculate", FIELD_SPECULATE},
     {"result", FIELD_RESULT},
 };
 
@@ -42,7 +43,7 @@ static const struct key DEFAULT_KEYS[] = {
     {"env", FIELD_ENV},           {"clear_env", FIELD_CLEAR_ENV}, {"directory", FIELD_DIRECTORY},
     {"memory", FIELD_MEMORY},     {"resources", FIELD_RESOURCES}, {"workers", FIELD_WORKERS},
     {"priority", FIELD_PRIORITY}, {"retries", FIELD_RETRIES},     {"retry_delay", FIELD_RETRY_DELAY},
-    {"timeout", FIELD_TIMEOUT},
+    {"timeout", FIELD_TIMEOUT},   {"speculate", FIELD_SPECULATE},
 };
 
 // What others call it: Compose, HyperQueue, Snakemake, Nextflow, the CI services.

@@ -5,7 +5,7 @@ import threading
 import time
 import unittest
 
-from dray import BIN, Cluster, TestCase, environment, run, wait_for
+from dray import BIN, SLOW, Cluster, TestCase, alive, environment, run, wait_for
 
 PLUGIN = os.path.join(os.environ.get("DRAY_BUILD", os.path.dirname(BIN)), "tests", "hostile_plugin.so")
 # Commands are started by a helper, whose parent is the worker.
@@ -95,6 +95,22 @@ class Blame(TestCase):
         self.assertRegex(text, r"attempt 2: .*worker \S+: .*(signal 11|Segmentation fault)")
         self.assertEqual(self.deaths, 0)
         self.assertEqual(len(wait_for(lambda: self.cluster.workers, 1, "workers")), 1)
+
+    def test_straggler(self):
+        """Hangs where it runs first: somebody who idles runs it too, and the first is ended."""
+        self.begin("--straggler", "0.3")
+        first = self.path("first")
+        text = (f"tasks: {{a: {{array: 0..7, speculate: true, shell: 'if [ {{index}} = 3 ] && mkdir {first} 2> {os.devnull}; "
+                f"then echo $$ > {first}/pid; exec sleep 100; fi; sleep 0.05; echo {{index}}'}}}}")
+        begin = time.monotonic()
+        job = self.submit(text)
+        self.assertEqual(self.dray("wait", "-q", job, timeout=40).returncode, 0)
+        self.assertEqual(self.dray("result", job).stdout, b"0\n1\n2\n3\n4\n5\n6\n7\n")
+        self.assertLess(time.monotonic() - begin, 20 * SLOW)
+        with open(first + "/pid") as f:
+            pid = int(f.read())
+        wait_for(lambda: not alive(pid), 10, "the end of the first run")
+        self.assertEqual((self.info(job)["failed"], self.deaths), (0, 0))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ static const struct listing_column COLUMNS[] = {
     {"damaged", "damaged", true, false},
     {"files", "own_files", false, false},
     {"resources", "resources", false, true},
-    {"labels", "labels", false, true},    {"state", "leaving", false, false},
+    {"labels", "labels", false, true},
+    {"state", "leaving", false, false},
 };
 
 static void add_size(struct listing *listing, uint64_t bytes)
@@ -130,6 +131,10 @@ static int print_cluster(const Dray__Cluster *cluster, enum listing_format forma
         if (cluster->recomputed > 0) {
             printf(", %" PRIu64 " task%s run again for what was lost", cluster->recomputed,
                    cluster->recomputed == 1 ? "" : "s");
+        }
+        if (cluster->second_runs > 0) {
+            printf(", %" PRIu64 " run twice since %s took long", cluster->second_runs,
+                   cluster->second_runs == 1 ? "it" : "they");
         }
         putchar('\n');
     }

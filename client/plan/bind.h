@@ -16,6 +16,7 @@ struct learnt_type {
 struct learnt {
     struct arena *arena;           // outlives the binder
     Dray__CsvProbeResult ***probe; // [ordinal], one a path
+    uint32_t *paths;               // [ordinal], how many
     uint32_t probes;
     struct learnt_type *type;
     uint32_t types;

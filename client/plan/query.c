@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string.h>
 
 #include "client/lang/parser.h"
 #include "client/plan/answer.h"
 #include "client/plan/lower.h"
 #include "client/plan/optimise.h"
+#include "client/plan/query_note.h"
 #include "client/plan/rounds.h"
 #include "proto/op.h"
 
@@ -63,34 +65,99 @@ static int plan(struct query *q, struct error *err)
     return lower(q, err);
 }
 
-int query_create(const char *script, size_t size, const char *script_name, const struct query_host *host,
-                 struct query **out, struct error *err)
+static struct query *query_alloc(const struct query_host *host)
 {
     struct query *q = calloc(1, sizeof(*q));
-    int rc = 0;
 
     if (q == NULL) {
-        return error_no_memory(err);
+        return NULL;
     }
     arena_init(&q->kept, SCRIPT_MEMORY_MAX);
     arena_init(&q->plan, PLAN_MEMORY_MAX);
     q->host = *host;
     q->learnt.arena = &q->kept;
     q->rounds = rounds_create();
-    q->script.text = arena_strndup(&q->kept, script, size);
+    return q;
+}
+
+// From the text on.
+static int read_script(struct query *q, const char *text, size_t size, const char *name, struct error *err)
+{
+    int rc;
+
+    q->script.text = arena_strndup(&q->kept, text, size);
     q->script.size = size;
-    q->script.name = arena_strdup(&q->kept, script_name == NULL ? "script" : script_name);
-    if (host->working_directory != NULL) {
-        q->host.working_directory = arena_strdup(&q->kept, host->working_directory);
+    q->script.name = arena_strdup(&q->kept, name);
+    if (q->host.working_directory != NULL) {
+        q->host.working_directory = arena_strdup(&q->kept, q->host.working_directory);
     }
     if (q->rounds == NULL || q->script.text == NULL || q->script.name == NULL) {
-        rc = error_no_memory(err);
+        return error_no_memory(err);
+    }
+    rc = parser_run(&q->script, &q->kept, &q->ast, err);
+    return rc == 0 ? plan(q, err) : rc;
+}
+
+int query_create(const char *script, size_t size, const char *script_name, const struct query_host *host,
+                 struct query **out, struct error *err)
+{
+    struct query *q = query_alloc(host);
+    int rc;
+
+    if (q == NULL) {
+        return error_no_memory(err);
+    }
+    rc = read_script(q, script, size, script_name == NULL ? "script" : script_name, err);
+    if (rc < 0) {
+        query_destroy(q);
+        return rc;
+    }
+    *out = q;
+    return 0;
+}
+
+// ---- as a note --------------------------------------------------------------------------
+
+int query_save(const struct query *q, struct arena *arena, void **note, size_t *size, struct error *err)
+{
+    return query_note_pack(&q->script, q->host.working_directory, &q->learnt, q->rounds, arena, note, size, err);
+}
+
+static int probe_nothing(void *context, const Dray__ProbeCsv *const *probes, size_t count, struct arena *arena,
+                         Dray__CsvProbeResult **out, struct error *err)
+{
+    (void)context;
+    (void)probes;
+    (void)count;
+    (void)arena;
+    (void)out;
+    return error_set(err, EBADMSG, "the job's note does not tell of all files of its script");
+}
+
+int query_restore(const void *data, size_t size, struct query **out, struct error *err)
+{
+    const struct query_host nobody = {.probe = probe_nothing};
+    const Dray__ScriptNote *note = NULL;
+    struct query *q = query_alloc(&nobody);
+    int rc;
+
+    if (q == NULL || q->rounds == NULL) {
+        query_destroy(q);
+        return error_no_memory(err);
+    }
+    rc = query_note_unpack(data, size, &q->kept, &note, err);
+    if (rc == 0) {
+        q->host.working_directory = note->directory[0] != '\0' ? note->directory : NULL;
+        rc = query_note_learnt(note, &q->learnt, err);
     }
     if (rc == 0) {
-        rc = parser_run(&q->script, &q->kept, &q->ast, err);
+        rc = rounds_restore(q->rounds, note);
+        if (rc != 0) {
+            error_set(err, -rc, "the job's note with its script: %s", strerror(-rc));
+        }
     }
     if (rc == 0) {
-        rc = plan(q, err);
+        rc = read_script(q, (const char *)note->text.data, note->text.len, note->name, err);
     }
     if (rc < 0) {
         query_destroy(q);

@@ -3,7 +3,7 @@
 // partitions and notes are handed in.  A query may need several rounds (a head that wants more blocks, a
 // column that turned out wider, a quoted line break across a block border):
 //
-//   query_create -> { query_graph -> submit -> query_note*, query_partition* -> query_round_end }* ->
+//   query_create or query_restore -> { query_graph -> submit -> query_note*, query_partition* -> query_round_end }* ->
 //   query_shape
 #ifndef DRAY_CLIENT_PLAN_QUERY_H
 #define DRAY_CLIENT_PLAN_QUERY_H
@@ -32,6 +32,12 @@ struct query_host {
 int query_create(const char *script, size_t size, const char *script_name, const struct query_host *host,
                  struct query **out, struct error *err);
 void query_destroy(struct query *query);
+
+// All that query_graph's next round is made of, for whoever takes its job over: a packed JobNote in the arena.
+// -E2BIG: more than a job's note may have.
+int query_save(const struct query *query, struct arena *arena, void **note, size_t *size, struct error *err);
+// Such a query again; no file is looked into.  -ENOMSG: the note tells of no script; -EBADMSG: of none that can be.
+int query_restore(const void *note, size_t size, struct query **out, struct error *err);
 
 // The logical plan before and after optimisation, and the layers.
 int query_explain(struct query *query, FILE *out, struct error *err);

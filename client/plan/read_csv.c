@@ -79,14 +79,19 @@ static int find_files(struct reader *r, Dray__CsvProbeResult ***out, uint32_t *c
         r->source->label = path->item[0]->text;
     }
     if (ordinal < learnt->probes) {
+        if (paths != learnt->paths[ordinal]) { // of a note that was made up
+            return bind_fail(b, path->at, "%u paths, of which something is known of %u", paths,
+                             learnt->paths[ordinal]);
+        }
         *out = learnt->probe[ordinal];
         return 0;
     }
     Dray__ProbeCsv **probe = arena_array(b->arena, paths, sizeof(*probe));
     Dray__CsvProbeResult **result = arena_zalloc(learnt->arena, paths * sizeof(*result));
     Dray__CsvProbeResult ***all = arena_array(learnt->arena, (size_t)ordinal + 1, sizeof(*all));
+    uint32_t *counts = arena_array(learnt->arena, (size_t)ordinal + 1, sizeof(*counts));
 
-    if (probe == NULL || result == NULL || all == NULL || r->source->label == NULL) {
+    if (probe == NULL || result == NULL || all == NULL || counts == NULL || r->source->label == NULL) {
         return bind_no_memory(b);
     }
     for (uint32_t i = 0; i < paths; i++) {
@@ -110,9 +115,12 @@ static int find_files(struct reader *r, Dray__CsvProbeResult ***out, uint32_t *c
     }
     if (ordinal > 0) {
         memcpy(all, learnt->probe, ordinal * sizeof(*all));
+        memcpy(counts, learnt->paths, ordinal * sizeof(*counts));
     }
     all[ordinal] = result;
+    counts[ordinal] = paths;
     learnt->probe = all;
+    learnt->paths = counts;
     learnt->probes = ordinal + 1;
     *out = result;
     return 0;

@@ -67,6 +67,47 @@ void rounds_options(const struct rounds *r, struct lower_options *out)
         .starts_quoted = r->starts, .starts = r->start_count, .head_blocks = r->head_blocks};
 }
 
+int rounds_save(const struct rounds *r, struct arena *arena, Dray__ScriptNote *note)
+{
+    note->has_quotes = note->quotes = r->quotes;
+    note->has_quotes_known = note->quotes_known = r->quotes_known;
+    note->head_blocks = r->head_blocks;
+    note->start = arena_array(arena, r->start_count + 1, sizeof(*note->start));
+    if (note->start == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < r->start_count; i++) {
+        note->start[i] = r->starts[i] - (i > 0 ? r->starts[i - 1] : 0);
+    }
+    note->n_start = r->start_count;
+    return 0;
+}
+
+int rounds_restore(struct rounds *r, const Dray__ScriptNote *note)
+{
+    uint32_t *starts = malloc((note->n_start + 1) * sizeof(*starts));
+    uint64_t block = 0;
+
+    if (starts == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < note->n_start; i++) {
+        block += note->start[i];
+        if (block > UINT32_MAX || (i > 0 && note->start[i] == 0)) {
+            free(starts);
+            return -EBADMSG;
+        }
+        starts[i] = (uint32_t)block;
+    }
+    free(r->starts);
+    r->starts = starts;
+    r->start_count = note->n_start;
+    r->quotes = note->quotes;
+    r->quotes_known = note->quotes_known;
+    r->head_blocks = note->head_blocks > 0 ? note->head_blocks : 1;
+    return 0;
+}
+
 void rounds_begin(struct rounds *r, const struct lowered *plan)
 {
     forget(r);

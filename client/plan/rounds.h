@@ -5,6 +5,7 @@
 
 #include "client/plan/bind.h"
 #include "client/plan/lower.h"
+#include "proto/graph.pb-c.h"
 #include "proto/partition.h"
 
 struct rounds;
@@ -15,6 +16,10 @@ void rounds_destroy(struct rounds *rounds);
 // The round to come only finds out where quotes open and close.
 bool rounds_in_quotes(const struct rounds *rounds);
 void rounds_options(const struct rounds *rounds, struct lower_options *out);
+
+// What rounds before this one found out, to and from a note.  -ENOMEM; -EBADMSG: it cannot be.
+int rounds_save(const struct rounds *rounds, struct arena *arena, Dray__ScriptNote *note);
+int rounds_restore(struct rounds *rounds, const Dray__ScriptNote *note);
 
 // `plan` is borrowed until rounds_end.
 void rounds_begin(struct rounds *rounds, const struct lowered *plan);

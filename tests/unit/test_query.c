@@ -1,5 +1,5 @@
 // Scripts on real files with the real kernels in one process: rounds, and the same bits however blocks are
-// cut.
+// cut.  Each round goes on from the note that its job would carry (query_note).
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "client/plan/query_note.h"
 #include "tests/unit/generate.h"
 #include "tests/unit/query_fixture.h"
 
@@ -105,6 +106,20 @@ static void test_quoted_line_breaks(void **state)
         snprintf(script, sizeof(script), "read_csv('quoted.csv', blocksize=%d).head(2)[['b']]", block);
         check(script, "b\n1\n2\n", 20);
     }
+}
+
+static void test_notes_that_cannot_be(void **state)
+{
+    struct query *query = NULL;
+    struct error err = {0};
+    uint8_t note[] = {0x12, 4, 'D', 'P', 'A', 'Y'}; // the beginning of a payload
+
+    (void)state;
+    assert_int_equal(query_restore(NULL, 0, &query, &err), -ENOMSG);
+    assert_int_equal(query_restore("\x0a\x02\x08\x01", 4, &query, &err), -ENOMSG);
+    assert_int_equal(query_restore(note, sizeof(note), &query, &err), -EBADMSG);
+    assert_non_null(strstr(err.text, "note with its script"));
+    assert_null(query);
 }
 
 static void test_empty_files(void **state)
@@ -206,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_main_job),           cmocka_unit_test(test_type_seen_late),
         cmocka_unit_test(test_quoted_line_breaks), cmocka_unit_test(test_empty_files),
         cmocka_unit_test(test_known_and_lists),    cmocka_unit_test(test_blocks_change_nothing),
+        cmocka_unit_test(test_notes_that_cannot_be),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -82,7 +82,7 @@ static int pause_for(dray_t *dray, int ms, struct error *err)
 int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct error *err)
 {
     struct arena arena;
-    bool told = false;
+    bool told = false, adopted = false;
     int ms = FIRST_MS;
     int rc;
 
@@ -102,6 +102,18 @@ int job_wait_run(const struct job_wait *wait, uint32_t job, bool *good, struct e
             break;
         }
         tell_progress(wait, info, &told);
+        // Its client was lost: it would be given up soon.
+        if (!adopted && info->client == NULL && !info->detached && info->n_kept == 0) {
+            rc = client_adopt(wait->session->dray, job, err);
+            if (rc != 0) {
+                break;
+            }
+            adopted = true;
+            progress_clear(wait->progress);
+            if (!wait->quiet) {
+                complain_text("job %u has lost its client: it goes on by itself now", job);
+            }
+        }
         rc = pause_for(wait->session->dray, ms, err);
         if (rc != 0) {
             break;

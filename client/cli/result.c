@@ -9,10 +9,11 @@
 #include "client/cli/job_follow.h"
 #include "client/cli/job_view.h"
 #include "client/cli/result_sink.h"
+#include "client/cli/script_value.h"
 #include "client/cli/session.h"
 #include "client/cli/signals.h"
 
-enum { OPTION_PROGRESS = 0x100, CHECK_MS = 50, CHECKS_MAX = 20 };
+enum { OPTION_PROGRESS = 0x100, CHECK_MS = 50, CHECKS_MAX = 20, WAIT_MS = 30000 };
 
 struct arguments {
     const char *broker;
@@ -86,7 +87,8 @@ static const struct argp ARGP = {
     .parser = parse_option,
     .children = CHILDREN,
     .args_doc = "JOB [TASK...]",
-    .doc = "Print the results of a job, or of some of its tasks, waiting for those that are not there yet."
+    .doc = "Print the results of a job, or of some of its tasks, waiting for those that are not there yet; of a "
+           "script that `dray run` submitted, what that would have printed."
            "\vTASK is NAME, NAME.INDEX or NAME.FIRST..LAST. Results come in the order of the tasks and their "
            "indices, and stay on the cluster. JOB was submitted with --detach or --wait, or is "
            "kept.\n\n" STATUS_HELP,
@@ -103,7 +105,7 @@ struct request {
 };
 
 // A job's results go to one client.  One that is just leaving is given the time for it.
-static int check_free(struct request *request, uint32_t job, struct error *err)
+static int check_free(struct request *request, uint32_t job, bool *kept, struct error *err)
 {
     for (int i = 0;; i++) {
         const Dray__JobInfo *info;
@@ -112,7 +114,8 @@ static int check_free(struct request *request, uint32_t job, struct error *err)
         if (rc != 0) {
             return rc;
         }
-        if (info->client == NULL || info->n_kept > 0) {
+        *kept = info->n_kept > 0;
+        if (info->client == NULL || *kept) {
             return 0;
         }
         if (i == CHECKS_MAX) {
@@ -167,25 +170,92 @@ static bool is_few(const struct request *request)
     return wanted > 0 && wanted < all / 2;
 }
 
-static int attach(struct request *request, struct error *err)
+// What is wrong with the question is found out before the job is taken over.
+static int look(struct request *request, const Dray__Attached **out, struct error *err)
 {
-    struct client_attach how = {.ordered = true, .look = true};
-    struct arena *arena = &request->session.arena;
-    const Dray__Attached *attached;
+    struct client_attach how = {.look = true};
     int rc = session_job(&request->session, request->arguments->job, &how.job, err);
 
-    // What is wrong with the question is found out before the job is taken over.
-    rc = rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
-    rc = rc == 0 ? job_view_from_attached(attached, arena, &request->view, err) : rc;
+    return rc == 0 ? client_attach(request->session.dray, &how, &request->session.arena, out, err) : rc;
+}
+
+static int attach(struct request *request, const Dray__Attached *attached, struct error *err)
+{
+    struct client_attach how = {.job = attached->job};
+    bool kept = false;
+    struct arena *arena = &request->session.arena;
+    int rc = job_view_from_attached(attached, arena, &request->view, err);
+
     if (rc == 0 && (attached->n_layer > 0 || attached->state <= DRAY__JOB_STATE__DONE)) {
         rc = select_tasks(request, err);
     }
-    rc = rc == 0 ? check_free(request, how.job, err) : rc;
-    how.look = false;
+    rc = rc == 0 ? check_free(request, how.job, &kept, err) : rc;
+    how.detach = !kept; // one whose client is lost would be given up when this one leaves
     request->few = how.unfetched = rc == 0 && is_few(request);
     how.ordered = !request->few;
     return rc == 0 ? client_attach(request->session.dray, &how, arena, &attached, err) : rc;
 }
+
+// ---- a script's job ------------------------------------------------------------------------------------
+
+static int give_connection(void *owner, dray_t **out, struct error *err)
+{
+    const struct request *request = owner;
+
+    (void)err;
+    *out = request->session.dray;
+    return 0;
+}
+
+// As `dray run` would have.  -ENOMSG: it is no script's job.
+static int print_script(struct request *request, const Dray__Attached *attached, int *status)
+{
+    const struct arguments *arguments = request->arguments;
+    struct script_value value = {.format = arguments->results.format,
+                                 .path = arguments->results.output,
+                                 .quiet = arguments->quiet,
+                                 .wait_ms = WAIT_MS,
+                                 .progress = request->progress,
+                                 .owner = request,
+                                 .connect = give_connection};
+    const struct query_run_host host = script_value_host(&value);
+    enum query_outcome outcome = QUERY_OUTPUT;
+    struct query_run *run = NULL;
+    struct error err = {0};
+    bool kept = false;
+    int rc = query_run_adopt(attached->job, attached->note.data, attached->has_note ? attached->note.len : 0,
+                             &host, &run, &outcome, &err);
+
+    if (rc == -ENOMSG) {
+        return rc;
+    }
+    if (rc == 0 && (arguments->tasks > 0 || arguments->results.directory != NULL)) {
+        outcome = QUERY_SCRIPT;
+        rc = error_set(&err, EINVAL,
+                       "job %u is a script's, which has one value: without TASK and --directory", attached->job);
+    }
+    if (rc == 0) {
+        outcome = QUERY_BROKER;
+        rc = check_free(request, attached->job, &kept, &err);
+        outcome = rc == -EINVAL || rc == -ENOENT ? QUERY_SCRIPT : outcome;
+    }
+    if (rc == 0) {
+        query_run_keeps(run, !kept);
+        outcome = QUERY_OUTPUT;
+        rc = script_value_init(&value, &err);
+    }
+    rc = rc == 0 ? script_value_print(&value, run, &outcome, &err) : rc;
+    progress_clear(request->progress);
+    *status = rc == 0 ? STATUS_OK : script_value_status(outcome, &err);
+    if (rc != 0 && *status < STATUS_SIGNAL) {
+        complain(&err);
+    }
+    script_value_fini(&value);
+    query_run_destroy(run);
+    return 0;
+}
+
+// ---- tasks of a file -------------------------------------------------------------------------------------
 
 static int output_status(const struct error *err)
 {
@@ -236,6 +306,7 @@ int result_main(int argc, char **argv)
 {
     struct arguments arguments = {0};
     struct request request = {.arguments = &arguments};
+    const Dray__Attached *attached = NULL;
     struct error err = {0};
     int status;
     int rc;
@@ -244,9 +315,14 @@ int result_main(int argc, char **argv)
     request.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
     rc = session_open(&request.session, arguments.broker, &err);
     request.session.lost = (struct lost){request.progress, arguments.quiet};
-    rc = rc == 0 ? attach(&request, &err) : rc;
-    status = session_status(rc, &err);
-    if (status == STATUS_OK) {
+    rc = rc == 0 ? look(&request, &attached, &err) : rc;
+    if (rc != 0 || print_script(&request, attached, &status) != 0) {
+        rc = rc == 0 ? attach(&request, attached, &err) : rc;
+        status = session_status(rc, &err);
+    } else {
+        rc = 1; // it is printed
+    }
+    if (rc == 0) {
         status =
             result_sink_create(&arguments.results, &request.view, &request.ranges, &request.sink, &err) != 0
                 ? output_status(&err)

@@ -5,23 +5,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "client/cli/command.h"
 #include "client/cli/local_cluster.h"
 #include "client/cli/lost.h"
-#include "client/cli/output.h"
 #include "client/cli/progress.h"
+#include "client/cli/script_value.h"
 #include "client/cli/signals.h"
 #include "client/cli/source_text.h"
 #include "client/lang/quantity.h"
 #include "client/lib/client.h"
 #include "client/lib/query_run.h"
-#include "client/print/print.h"
 
 enum {
     OPTION_EXPLAIN = 0x100,
+    OPTION_DETACH,
     OPTION_WAIT,
     OPTION_PROGRESS,
     WAIT_MS = 30000,
@@ -29,6 +28,7 @@ enum {
     // What dray-worker takes: nothing is started that would refuse.
     THREADS_MAX = 1024,
     MEMORY_MIN = 16 << 20,
+    JOB_NAME_MAX = 64,
 };
 
 struct arguments {
@@ -38,6 +38,8 @@ struct arguments {
     enum print_format format;
     const char *output;
     bool explain;
+    bool detach;
+    bool printed; // an option that is about what is printed
     uint32_t wait_ms;
     enum progress_mode progress;
     bool quiet;
@@ -48,8 +50,7 @@ struct run {
     const struct arguments *arguments;
     struct local_cluster *cluster;
     dray_t *dray;
-    struct output *output;
-    struct printer *printer;
+    struct script_value value;
     struct progress *progress;
     struct lost lost;
 };
@@ -69,6 +70,10 @@ static const struct argp_option OPTIONS[] = {
     {"output", 'o', "FILE", 0, "Write the result there, whole or not at all; - is standard output", 2},
     {"explain", OPTION_EXPLAIN, NULL, 0,
      "Print the plan before and after optimisation and the layers of tasks, and run nothing", 2},
+    {"detach", OPTION_DETACH, NULL, 0,
+     "Print the number of the job and leave: it goes on by itself (dray wait JOB), and dray result JOB prints "
+     "the value",
+     2},
     {"wait", OPTION_WAIT, "SECONDS", 0, "Wait so long for a worker when none is connected (30)", 3},
     {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 3},
     {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 3},
@@ -99,6 +104,12 @@ static void check_together(struct arguments *arguments, struct argp_state *state
     if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
         environment[0] != '\0') {
         arguments->broker = environment;
+    }
+    if (arguments->detach && arguments->broker == NULL) {
+        argp_error(state, "--detach: a cluster for this command alone ends with it: give --broker");
+    }
+    if (arguments->detach && (arguments->printed || arguments->explain)) {
+        argp_error(state, "--detach prints the number of the job only: give --output and --format to dray result");
     }
     if (arguments->broker != NULL && endpoint_check(arguments->broker, &err) != 0) {
         argp_error(state, "%s: %s", arguments->broker == environment ? "DRAY_BROKER" : "--broker", err.text);
@@ -133,9 +144,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         if (print_format_parse(value, &arguments->format, &err) != 0) {
             argp_error(state, "--format: %s", err.text);
         }
+        arguments->printed = true;
         return 0;
     case 'o':
         arguments->output = value;
+        arguments->printed = true;
+        return 0;
+    case OPTION_DETACH:
+        arguments->detach = true;
         return 0;
     case OPTION_EXPLAIN:
         arguments->explain = true;
@@ -204,144 +220,72 @@ static int start(void *context, dray_t **out, struct error *err)
     return rc;
 }
 
-static void say_waiting(void *context, const char *why)
-{
-    struct run *run = context;
-
-    progress_clear(run->progress);
-    if (!run->arguments->quiet) {
-        complain_text("%s: waiting for up to %g s", why, (double)run->arguments->wait_ms / 1000);
-    }
-}
-
-static void show_progress(void *context, const struct query_progress *now)
-{
-    struct run *run = context;
-
-    progress_show(run->progress, now);
-}
-
-// As pandas: the width of the terminal that the table is printed on.
-static int table_columns(const struct arguments *arguments)
-{
-    struct winsize size;
-
-    if (arguments->output != NULL || !isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) {
-        return 0;
-    }
-    return size.ws_col;
-}
-
-static int begin(void *context, const struct shape *shape, struct error *err)
-{
-    struct run *run = context;
-    FILE *stream;
-    int rc = output_begin(run->output, &stream, err);
-
-    if (rc != 0) {
-        return rc;
-    }
-    printer_destroy(run->printer);
-    run->printer = printer_create(run->arguments->format, shape, table_columns(run->arguments), stream);
-    return run->printer != NULL ? 0 : error_no_memory(err);
-}
-
-// The printer does not know where it writes.
-static int name_output(const struct run *run, int rc, struct error *err)
-{
-    if (rc != 0 && run->arguments->output != NULL) {
-        error_prefix(err, "%s: ", run->arguments->output);
-    }
-    return rc;
-}
-
-static int print(void *context, struct table *table, struct error *err)
-{
-    struct run *run = context;
-
-    return name_output(run, printer_table(run->printer, table, err), err);
-}
-
 // ---- the whole ---------------------------------------------------------------------------------
 
-static int explain(struct run *run, struct query *query, struct error *err)
+// The first line of it, for `dray jobs`.
+static void name_job(const char *script, const struct source_text *text, char out[JOB_NAME_MAX])
 {
-    FILE *stream;
-    int rc = output_begin(run->output, &stream, err);
+    const char *from = strcmp(script, "-") == 0 || access(script, F_OK) == 0 ? text->name : text->text;
+    size_t size = strcspn(from, "\n");
 
-    return rc != 0 ? rc : query_explain(query, stream, err);
+    snprintf(out, JOB_NAME_MAX, "%.*s%s", (int)(size < JOB_NAME_MAX - 4 ? size : JOB_NAME_MAX - 4), from,
+             size < JOB_NAME_MAX - 4 ? "" : "...");
 }
 
-static int produce(struct run *run, struct query_run *query, enum query_outcome *outcome, struct error *err)
+// Its first round goes on without us.
+static int leave(struct run *run, struct query_run *query, enum query_outcome *outcome, struct error *err)
 {
+    uint32_t job;
     int rc;
 
-    *outcome = QUERY_OUTPUT;
-    if (run->arguments->explain) {
-        rc = explain(run, query_run_query(query), err);
-    } else {
-        rc = query_run_value(query, outcome, err);
-        if (rc == 0) {
-            *outcome = QUERY_OUTPUT;
-            rc = name_output(run, printer_finish(run->printer, err), err);
-        }
+    if (!query_needs_graph(query_run_query(query))) {
+        *outcome = QUERY_SCRIPT;
+        return error_set(err, EINVAL,
+                         "--detach: the value of this script is known without a job: run it without --detach");
     }
+    rc = query_run_leave(query, &job, outcome, err);
     progress_clear(run->progress);
-    if (rc == 0) {
-        rc = output_commit(run->output, err);
+    if (rc == 0 && (printf("%" PRIu32 "\n", job) < 0 || fflush(stdout) != 0)) {
+        *outcome = QUERY_OUTPUT;
+        rc = error_set(err, errno, "cannot write standard output: %s", strerror(errno));
     }
-    if (rc == 0 && !run->arguments->quiet && query_remark(query_run_query(query)) != NULL) {
-        complain_text("%s", query_remark(query_run_query(query)));
-    }
-    *outcome = rc == 0 ? QUERY_OK : *outcome;
     return rc;
 }
 
 static int execute(struct run *run, const struct source_text *text, enum query_outcome *outcome,
                    struct error *err)
 {
-    const struct query_run_host host = {
-        .context = run,
-        .connect = start,
-        .shared_files = run->arguments->broker == NULL,
-        .wait_ms = run->arguments->wait_ms,
-        .waiting = say_waiting,
-        .progress = show_progress,
-        .begin = begin,
-        .table = print,
-    };
+    const struct arguments *arguments = run->arguments;
+    struct query_run_host host = script_value_host(&run->value);
     struct query_run *query = NULL;
-    int rc = query_run_create(text->text, text->size, text->name, &host, &query, outcome, err);
+    char name[JOB_NAME_MAX];
+    int rc;
 
-    if (rc == 0) {
-        rc = produce(run, query, outcome, err);
+    name_job(arguments->script, text, name);
+    host.shared_files = arguments->broker == NULL;
+    host.job_name = name;
+    rc = query_run_create(text->text, text->size, text->name, &host, &query, outcome, err);
+    if (rc == 0 && arguments->explain) {
+        *outcome = QUERY_OUTPUT;
+        rc = script_value_explain(&run->value, query, err);
+    } else if (rc == 0 && arguments->detach) {
+        rc = leave(run, query, outcome, err);
+    } else if (rc == 0) {
+        rc = script_value_print(&run->value, query, outcome, err);
     }
+    *outcome = rc == 0 ? QUERY_OK : *outcome;
     query_run_destroy(query);
     return rc;
 }
 
 static int status_of(const struct run *run, enum query_outcome outcome, struct error *err)
 {
-    switch (outcome) {
-    case QUERY_OK:
-        return STATUS_OK;
-    case QUERY_SCRIPT:
-        return STATUS_USAGE;
-    case QUERY_BROKER:
-    case QUERY_INTERRUPTED:
-        // The fd also tells of the end of what we started.
-        if (signals_caught() == 0 && run->cluster != NULL) {
-            local_cluster_check(run->cluster, LOCAL_CLUSTER_END_MS, err);
-        }
-        return signals_caught() != 0 ? STATUS_SIGNAL + signals_caught() : STATUS_BROKER;
-    case QUERY_NO_WORKERS:
-        return STATUS_NO_WORKERS;
-    case QUERY_OUTPUT:
-        return err->code == EPIPE ? STATUS_SIGNAL + SIGPIPE : STATUS_OUTPUT;
-    case QUERY_JOB:
-    default:
-        return STATUS_JOB;
+    // The fd also tells of the end of what we started.
+    if ((outcome == QUERY_BROKER || outcome == QUERY_INTERRUPTED) && signals_caught() == 0 &&
+        run->cluster != NULL) {
+        local_cluster_check(run->cluster, LOCAL_CLUSTER_END_MS, err);
     }
+    return script_value_status(outcome, err);
 }
 
 static int run_script(struct run *run, const struct source_text *text)
@@ -352,7 +296,7 @@ static int run_script(struct run *run, const struct source_text *text)
     int status;
 
     if (rc == 0) {
-        rc = output_create(run->arguments->output, &run->output, &err);
+        rc = script_value_init(&run->value, &err);
     }
     if (rc == 0) {
         rc = execute(run, text, &outcome, &err);
@@ -363,8 +307,7 @@ static int run_script(struct run *run, const struct source_text *text)
     if (rc != 0 && status < STATUS_SIGNAL) {
         complain(&err);
     }
-    printer_destroy(run->printer);
-    output_destroy(run->output);
+    script_value_fini(&run->value);
     if (run->cluster != NULL) {
         client_close(run->dray, 0); // its broker goes as well
     } else {
@@ -388,6 +331,13 @@ int run_main(int argc, char **argv)
         return STATUS_USAGE;
     }
     run.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    run.value = (struct script_value){.format = arguments.format,
+                                      .path = arguments.output,
+                                      .quiet = arguments.quiet,
+                                      .wait_ms = arguments.wait_ms,
+                                      .progress = run.progress,
+                                      .owner = &run,
+                                      .connect = start};
     status = run_script(&run, &text);
     source_text_fini(&text);
     return status;

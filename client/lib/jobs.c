@@ -367,6 +367,7 @@ int client_attach(dray_t *dray, const struct client_attach *how, struct arena *a
     attach.job = how->job;
     attach.kept = (char *)(uintptr_t)how->kept;
     attach.has_look = attach.look = how->look;
+    attach.has_detach = attach.detach = how->detach;
     dray->awaited.attach = !how->look;
     dray->awaited.options.detached = true; // others may want its results
     dray->awaited.options.ordered = how->ordered;
@@ -379,6 +380,24 @@ int client_attach(dray_t *dray, const struct client_attach *how, struct arena *a
             *out = attached;
         }
     }
+    return rc;
+}
+
+int client_adopt(dray_t *dray, uint32_t job, struct error *err)
+{
+    const struct dray_options options = {.size = sizeof(options)};
+    const struct client_attach how = {.job = job, .unfetched = true, .detach = true};
+    const Dray__Attached *attached;
+    struct arena arena;
+    dray_t *other = NULL;
+    int rc = client_connect(uplink_endpoint(dray->uplink), &options, dray->interrupt, &other, err);
+
+    if (rc == 0) {
+        arena_init(&arena, 0);
+        rc = client_attach(other, &how, &arena, &attached, err);
+        arena_fini(&arena);
+    }
+    dray_close(other);
     return rc;
 }
 

@@ -7,6 +7,7 @@
 
 #include "client/lib/client.h"
 #include "client/lib/probe.h"
+#include "proto/graph.h"
 #include "proto/partition.h"
 #include "proto/socket.h"
 
@@ -22,6 +23,10 @@ struct query_run {
     enum query_outcome outcome; // of what failed first
     uint64_t no_workers_us;     // since when there are none; 0: there are
     bool told_waiting;
+    bool keeps;        // the adopted job, alive
+    uint32_t adopted;  // the job that has the next round's results; 0: none
+    uint64_t expected; // results of it,
+    uint64_t received; // that have come
     struct error cluster_error; // of the broker or for want of workers, without a place in the script
 };
 
@@ -204,17 +209,29 @@ static int follow(struct query_run *run, dray_job_t job, const struct job_taker 
     }
 }
 
-static int run_job(struct query_run *run, const void *graph, size_t size, const struct job_taker *taker,
-                   struct error *err)
+static int submit(struct query_run *run, const struct dray_submit_options *options, const void *graph,
+                  size_t size, dray_job_t *job, struct error *err)
 {
-    const struct dray_submit_options options = {.size = sizeof(options), .ordered = 1};
     struct dray_error error = {0};
-    dray_job_t job;
-    int rc = dray_submit_graph(run->dray, graph, size, &options, &job, &error);
+    int rc = dray_submit_graph(run->dray, graph, size, options, job, &error);
 
     if (rc != 0) {
         from_dray(err, &error);
         return fail(run, rc == -ENOTCONN || rc == -ETIMEDOUT ? QUERY_BROKER : QUERY_JOB, rc);
+    }
+    return 0;
+}
+
+static int run_job(struct query_run *run, const void *graph, size_t size, struct dray_bytes note,
+                   const struct job_taker *taker, struct error *err)
+{
+    const struct dray_submit_options options = {
+        .size = sizeof(options), .ordered = 1, .name = run->host.job_name, .note = note};
+    dray_job_t job;
+    int rc = submit(run, &options, graph, size, &job, err);
+
+    if (rc != 0) {
+        return rc;
     }
     rc = follow(run, job, taker, err);
     if (rc != 0) {
@@ -283,7 +300,7 @@ static int probe(void *context, const Dray__ProbeCsv *const *probes, size_t coun
     if (rc == 0) {
         const struct job_taker taker = {.context = plan, .partition = take_probed};
 
-        rc = run_job(run, graph, size, &taker, err);
+        rc = run_job(run, graph, size, (struct dray_bytes){0}, &taker, err);
     }
     if (rc == 0) {
         rc = probe_plan_result(plan, out, err);
@@ -373,9 +390,24 @@ static int take_query_note(void *context, const struct dray_event *event, struct
                 query_note(run->query, event->layer, event->index, event->data, event->size, err));
 }
 
+// Its job shall tell whoever takes it over what it is.  One that is too large for that is told by nobody else.
+static int save(struct query_run *run, struct arena *arena, struct dray_bytes *note, struct error *err)
+{
+    void *bytes;
+    int rc = query_save(run->query, arena, &bytes, &note->size, err);
+
+    if (rc == 0) {
+        note->data = bytes;
+    } else {
+        *note = (struct dray_bytes){0};
+    }
+    return rc;
+}
+
 static int run_round(struct query_run *run, struct error *err)
 {
     const struct job_taker taker = {run, take_result, take_query_note, true};
+    struct dray_bytes note = {0};
     struct arena arena;
     void *graph;
     size_t size;
@@ -387,10 +419,124 @@ static int run_round(struct query_run *run, struct error *err)
         rc = fail(run, QUERY_OUTPUT, run->host.begin(run->host.context, query_shape(run->query), err));
     }
     if (rc == 0) {
-        rc = run_job(run, graph, size, &taker, err);
+        save(run, &arena, &note, NULL);
+        rc = run_job(run, graph, size, note, &taker, err);
     }
     arena_fini(&arena);
     return rc;
+}
+
+int query_run_leave(struct query_run *run, uint32_t *job, enum query_outcome *outcome, struct error *err)
+{
+    struct dray_submit_options options = {
+        .size = sizeof(options), .detached = 1, .ordered = 1, .name = run->host.job_name};
+    struct arena arena;
+    void *graph;
+    size_t size;
+    int rc;
+
+    arena_init(&arena, 0);
+    rc = connect_once(run, err);
+    rc = rc == 0 ? fail(run, QUERY_SCRIPT, query_graph(run->query, &arena, &graph, &size, err)) : rc;
+    rc = rc == 0 ? fail(run, QUERY_SCRIPT, save(run, &arena, &options.note, err)) : rc;
+    rc = rc == 0 ? submit(run, &options, graph, size, job, err) : rc;
+    arena_fini(&arena);
+    *outcome = run->outcome;
+    return rc;
+}
+
+// ---- the job of somebody else ---------------------------------------------------------------------------
+
+// The job must be the one that its note tells of.
+static int check_adopted(struct query_run *run, const Dray__Attached *attached, const Dray__Graph *graph,
+                         struct error *err)
+{
+    bool same = attached->n_layer == graph->n_layer;
+
+    if (attached->n_layer == 0 && attached->state != DRAY__JOB_STATE__DONE) {
+        return 0; // how it ended comes
+    }
+    if (attached->n_layer == 0) {
+        return error_set(err, ENODATA, "the results of job %u are no longer there", run->adopted);
+    }
+    run->expected = run->received = 0;
+    for (size_t i = 0; same && i < graph->n_layer; i++) {
+        same = graph->layer[i]->tasks == attached->layer[i]->tasks &&
+               graph->layer[i]->wanted == attached->layer[i]->wanted;
+        run->expected += graph->layer[i]->wanted ? graph->layer[i]->tasks : 0;
+    }
+    return same ? 0
+                : error_set(err, EPROTO,
+                            "job %u has other tasks than its script: it was submitted by another version",
+                            run->adopted);
+}
+
+static int take_adopted(void *context, uint32_t layer, uint32_t index, const struct partition *partition,
+                        struct error *err)
+{
+    struct query_run *run = context;
+
+    run->received++;
+    return take_result(run, layer, index, partition, err);
+}
+
+static int adopt_round(struct query_run *run, struct error *err)
+{
+    const struct client_attach how = {.job = run->adopted, .ordered = true, .detach = run->keeps};
+    const struct job_taker taker = {run, take_adopted, take_query_note, true};
+    const Dray__Attached *attached;
+    const Dray__Graph *decoded;
+    struct arena arena;
+    void *graph;
+    size_t size;
+    int rc;
+
+    arena_init(&arena, 0);
+    rc = fail(run, QUERY_SCRIPT, query_graph(run->query, &arena, &graph, &size, err));
+    rc = rc == 0 ? fail(run, QUERY_SCRIPT, graph_decode(graph, size, &arena, &decoded, err)) : rc;
+    rc = rc == 0 ? fail(run, QUERY_OUTPUT, run->host.begin(run->host.context, query_shape(run->query), err))
+                 : rc;
+    rc = rc == 0 ? fail(run, QUERY_BROKER, client_attach(run->dray, &how, &arena, &attached, err)) : rc;
+    rc = rc == 0 ? fail(run, QUERY_JOB, check_adopted(run, attached, decoded, err)) : rc;
+    rc = rc == 0 ? follow(run, run->adopted, &taker, err) : rc;
+    if (rc == 0 && run->received < run->expected) {
+        error_set(err, ENODATA,
+                  "%llu of %llu results of job %u are no longer there: the client that had it has read them",
+                  (unsigned long long)(run->expected - run->received), (unsigned long long)run->expected,
+                  run->adopted);
+        rc = fail(run, QUERY_JOB, -ENODATA);
+    }
+    run->adopted = 0;
+    arena_fini(&arena);
+    return rc;
+}
+
+void query_run_keeps(struct query_run *run, bool keeps)
+{
+    run->keeps = keeps;
+}
+
+int query_run_adopt(uint32_t job, const void *note, size_t size, const struct query_run_host *host,
+                    struct query_run **out, enum query_outcome *outcome, struct error *err)
+{
+    struct query_run *run = calloc(1, sizeof(*run));
+    int rc;
+
+    if (run == NULL) {
+        *outcome = QUERY_JOB;
+        return error_no_memory(err);
+    }
+    run->host = *host;
+    run->adopted = job;
+    rc = query_restore(note, size, &run->query, err);
+    if (rc != 0) {
+        *outcome = QUERY_JOB;
+        query_run_destroy(run);
+        return rc;
+    }
+    *outcome = QUERY_OK;
+    *out = run;
+    return 0;
 }
 
 static int known_value(struct query_run *run, struct error *err)
@@ -417,7 +563,7 @@ int query_run_value(struct query_run *run, enum query_outcome *outcome, struct e
     } else {
         rc = connect_once(run, err);
         while (rc == 0) {
-            rc = run_round(run, err);
+            rc = run->adopted != 0 ? adopt_round(run, err) : run_round(run, err);
             if (rc == 0) {
                 rc = query_round_end(run->query, err);
                 if (rc == 0) {

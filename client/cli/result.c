@@ -87,11 +87,12 @@ static const struct argp ARGP = {
     .parser = parse_option,
     .children = CHILDREN,
     .args_doc = "JOB [TASK...]",
-    .doc = "Print the results of a job, or of some of its tasks, waiting for those that are not there yet; of a "
-           "script that `dray run` submitted, what that would have printed."
-           "\vTASK is NAME, NAME.INDEX or NAME.FIRST..LAST. Results come in the order of the tasks and their "
-           "indices, and stay on the cluster. JOB was submitted with --detach or --wait, or is "
-           "kept.\n\n" STATUS_HELP,
+    .doc =
+        "Print the results of a job, or of some of its tasks, waiting for those that are not there yet; of a "
+        "script that `dray run` submitted, what that would have printed."
+        "\vTASK is NAME, NAME.INDEX or NAME.FIRST..LAST. Results come in the order of the tasks and their "
+        "indices, and stay on the cluster. JOB was submitted with --detach or --wait, or is "
+        "kept.\n\n" STATUS_HELP,
 };
 
 struct request {
@@ -231,8 +232,9 @@ static int print_script(struct request *request, const Dray__Attached *attached,
     }
     if (rc == 0 && (arguments->tasks > 0 || arguments->results.directory != NULL)) {
         outcome = QUERY_SCRIPT;
-        rc = error_set(&err, EINVAL,
-                       "job %u is a script's, which has one value: without TASK and --directory", attached->job);
+        rc =
+            error_set(&err, EINVAL, "job %u is a script's, which has one value: without TASK and --directory",
+                      attached->job);
     }
     if (rc == 0) {
         outcome = QUERY_BROKER;

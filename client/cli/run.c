@@ -71,7 +71,8 @@ static const struct argp_option OPTIONS[] = {
     {"explain", OPTION_EXPLAIN, NULL, 0,
      "Print the plan before and after optimisation and the layers of tasks, and run nothing", 2},
     {"detach", OPTION_DETACH, NULL, 0,
-     "Print the number of the job and leave: it goes on by itself (dray wait JOB), and dray result JOB prints "
+     "Print the number of the job and leave: it goes on by itself (dray wait JOB), and dray result JOB "
+     "prints "
      "the value",
      2},
     {"wait", OPTION_WAIT, "SECONDS", 0, "Wait so long for a worker when none is connected (30)", 3},
@@ -109,7 +110,8 @@ static void check_together(struct arguments *arguments, struct argp_state *state
         argp_error(state, "--detach: a cluster for this command alone ends with it: give --broker");
     }
     if (arguments->detach && (arguments->printed || arguments->explain)) {
-        argp_error(state, "--detach prints the number of the job only: give --output and --format to dray result");
+        argp_error(state,
+                   "--detach prints the number of the job only: give --output and --format to dray result");
     }
     if (arguments->broker != NULL && endpoint_check(arguments->broker, &err) != 0) {
         argp_error(state, "%s: %s", arguments->broker == environment ? "DRAY_BROKER" : "--broker", err.text);
@@ -240,8 +242,9 @@ static int leave(struct run *run, struct query_run *query, enum query_outcome *o
 
     if (!query_needs_graph(query_run_query(query))) {
         *outcome = QUERY_SCRIPT;
-        return error_set(err, EINVAL,
-                         "--detach: the value of this script is known without a job: run it without --detach");
+        return error_set(
+            err, EINVAL,
+            "--detach: the value of this script is known without a job: run it without --detach");
     }
     rc = query_run_leave(query, &job, outcome, err);
     progress_clear(run->progress);

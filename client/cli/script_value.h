@@ -1,5 +1,5 @@
-// Prints the value of a script as it comes, whole or not at all: for whoever runs it, and for whoever takes over
-// the job of one.
+// Prints the value of a script as it comes, whole or not at all: for whoever runs it, and for whoever takes
+// over the job of one.
 #ifndef DRAY_CLIENT_CLI_SCRIPT_VALUE_H
 #define DRAY_CLIENT_CLI_SCRIPT_VALUE_H
 

@@ -58,7 +58,8 @@ static const struct argp ARGP = {
     .parser = parse_option,
     .children = CHILDREN,
     .args_doc = "JOB...",
-    .doc = "Wait for the end of jobs, and say how they went.  One whose client is lost is taken over: it goes on, and its "
+    .doc = "Wait for the end of jobs, and say how they went.  One whose client is lost is taken over: it "
+           "goes on, and its "
            "results stay for dray result.\vJOB is its number, or the name under which it "
            "is kept. "
            "The exit status is 1 when a task of one of them failed.\n\n" STATUS_HELP,

@@ -44,13 +44,13 @@ struct client_attach {
     bool look;        // only asks: nothing comes of the job
     bool ordered;     // its results come in index order of their layer
     bool unfetched;   // without their data, unless they came along: for dray_gather
-    bool detach;    // from now on the job goes on when this client goes away
+    bool detach;      // from now on the job goes on when this client goes away
 };
 // dray_attach, with all that the broker says of the job: state, note, layers.
 int client_attach(dray_t *dray, const struct client_attach *how, struct arena *arena,
                   const Dray__Attached **out, struct error *err);
-// A job whose client was lost goes on by itself from now on, as if it had been submitted so.  Its results do not come
-// here: another connection takes it over and leaves it.
+// A job whose client was lost goes on by itself from now on, as if it had been submitted so.  Its results do
+// not come here: another connection takes it over and leaves it.
 int client_adopt(dray_t *dray, uint32_t job, struct error *err);
 int client_keep(dray_t *dray, uint32_t job, const char *name, struct error *err);
 int client_unkeep(dray_t *dray, const char *name, struct error *err);

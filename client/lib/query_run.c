@@ -23,10 +23,10 @@ struct query_run {
     enum query_outcome outcome; // of what failed first
     uint64_t no_workers_us;     // since when there are none; 0: there are
     bool told_waiting;
-    bool keeps;        // the adopted job, alive
-    uint32_t adopted;  // the job that has the next round's results; 0: none
-    uint64_t expected; // results of it,
-    uint64_t received; // that have come
+    bool keeps;                 // the adopted job, alive
+    uint32_t adopted;           // the job that has the next round's results; 0: none
+    uint64_t expected;          // results of it,
+    uint64_t received;          // that have come
     struct error cluster_error; // of the broker or for want of workers, without a place in the script
 };
 
@@ -222,13 +222,11 @@ static int submit(struct query_run *run, const struct dray_submit_options *optio
     return 0;
 }
 
-static int run_job(struct query_run *run, const void *graph, size_t size, struct dray_bytes note,
-                   const struct job_taker *taker, struct error *err)
+static int run_job(struct query_run *run, const struct dray_submit_options *options, const void *graph,
+                   size_t size, const struct job_taker *taker, struct error *err)
 {
-    const struct dray_submit_options options = {
-        .size = sizeof(options), .ordered = 1, .name = run->host.job_name, .note = note};
     dray_job_t job;
-    int rc = submit(run, &options, graph, size, &job, err);
+    int rc = submit(run, options, graph, size, &job, err);
 
     if (rc != 0) {
         return rc;
@@ -299,8 +297,9 @@ static int probe(void *context, const Dray__ProbeCsv *const *probes, size_t coun
     }
     if (rc == 0) {
         const struct job_taker taker = {.context = plan, .partition = take_probed};
+        const struct dray_submit_options options = {.size = sizeof(options), .ordered = 1, .name = "probe"};
 
-        rc = run_job(run, graph, size, (struct dray_bytes){0}, &taker, err);
+        rc = run_job(run, &options, graph, size, &taker, err);
     }
     if (rc == 0) {
         rc = probe_plan_result(plan, out, err);
@@ -390,7 +389,8 @@ static int take_query_note(void *context, const struct dray_event *event, struct
                 query_note(run->query, event->layer, event->index, event->data, event->size, err));
 }
 
-// Its job shall tell whoever takes it over what it is.  One that is too large for that is told by nobody else.
+// Its job shall tell whoever takes it over what it is.  One that is too large for that is told by nobody
+// else.
 static int save(struct query_run *run, struct arena *arena, struct dray_bytes *note, struct error *err)
 {
     void *bytes;
@@ -407,7 +407,7 @@ static int save(struct query_run *run, struct arena *arena, struct dray_bytes *n
 static int run_round(struct query_run *run, struct error *err)
 {
     const struct job_taker taker = {run, take_result, take_query_note, true};
-    struct dray_bytes note = {0};
+    struct dray_submit_options options = {.size = sizeof(options), .ordered = 1, .name = run->host.job_name};
     struct arena arena;
     void *graph;
     size_t size;
@@ -419,8 +419,8 @@ static int run_round(struct query_run *run, struct error *err)
         rc = fail(run, QUERY_OUTPUT, run->host.begin(run->host.context, query_shape(run->query), err));
     }
     if (rc == 0) {
-        save(run, &arena, &note, NULL);
-        rc = run_job(run, graph, size, note, &taker, err);
+        save(run, &arena, &options.note, NULL);
+        rc = run_job(run, &options, graph, size, &taker, err);
     }
     arena_fini(&arena);
     return rc;

@@ -25,7 +25,7 @@ enum query_outcome {
 
 struct query_progress {
     uint64_t tasks, done, failed, rows, source_bytes;
-    uint32_t workers; // or WORKERS_UNKNOWN
+    uint32_t workers;    // or WORKERS_UNKNOWN
     const char *waiting; // why nothing runs, or NULL
 };
 
@@ -33,7 +33,7 @@ struct query_run_host {
     void *context;
     // Called once, when the cluster is first needed.  The connection stays the host's.
     int (*connect)(void *context, dray_t **out, struct error *err);
-    const char *job_name; // for people; NULL: none
+    const char *job_name;                            // for people; NULL: none
     bool shared_files;                               // it is known that all workers see the client's files
     unsigned wait_ms;                                // for workers, when there are none
     void (*waiting)(void *context, const char *why); // NULL: not told
@@ -49,8 +49,9 @@ struct query_run;
 int query_run_create(const char *script, size_t size, const char *script_name,
                      const struct query_run_host *host, struct query_run **out, enum query_outcome *outcome,
                      struct error *err);
-// The script of a job that somebody has submitted (query_run_leave, or a client that went away), from its note; its
-// value begins with the results of that job, which stay where they are.  -ENOMSG: it is no script's job.
+// The script of a job that somebody has submitted (query_run_leave, or a client that went away), from its
+// note; its value begins with the results of that job, which stay where they are.  -ENOMSG: it is no script's
+// job.
 int query_run_adopt(uint32_t job, const void *note, size_t size, const struct query_run_host *host,
                     struct query_run **out, enum query_outcome *outcome, struct error *err);
 // Whether that job goes on when this client leaves, whoever had it.

@@ -120,11 +120,12 @@ int query_create(const char *script, size_t size, const char *script_name, const
 
 int query_save(const struct query *q, struct arena *arena, void **note, size_t *size, struct error *err)
 {
-    return query_note_pack(&q->script, q->host.working_directory, &q->learnt, q->rounds, arena, note, size, err);
+    return query_note_pack(&q->script, q->host.working_directory, &q->learnt, q->rounds, arena, note, size,
+                           err);
 }
 
-static int probe_nothing(void *context, const Dray__ProbeCsv *const *probes, size_t count, struct arena *arena,
-                         Dray__CsvProbeResult **out, struct error *err)
+static int probe_nothing(void *context, const Dray__ProbeCsv *const *probes, size_t count,
+                         struct arena *arena, Dray__CsvProbeResult **out, struct error *err)
 {
     (void)context;
     (void)probes;

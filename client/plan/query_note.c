@@ -10,7 +10,8 @@ enum { NOTE_BYTES_MAX = 1000 << 10 }; // of a job's 1 MiB
 
 // ---- out ------------------------------------------------------------------------------------------------
 
-static Dray__ScriptSource *pack_source(Dray__CsvProbeResult *const *result, uint32_t paths, struct arena *arena)
+static Dray__ScriptSource *pack_source(Dray__CsvProbeResult *const *result, uint32_t paths,
+                                       struct arena *arena)
 {
     Dray__ScriptSource *source = arena_alloc(arena, sizeof(*source));
 
@@ -107,8 +108,9 @@ int query_note_pack(const struct script *script, const char *directory, const st
         }
     }
     rc = frame == NULL || frame->size > NOTE_BYTES_MAX
-             ? error_set(err, E2BIG, "what is known of the script's files takes %zu bytes: too much to be left "
-                                     "with a job",
+             ? error_set(err, E2BIG,
+                         "what is known of the script's files takes %zu bytes: too much to be left "
+                         "with a job",
                          frame == NULL ? bytes : frame->size)
              : pack_job(frame, arena, out, size, err);
     buffer_unref(frame);
@@ -213,8 +215,8 @@ int query_note_learnt(const Dray__ScriptNote *note, struct learnt *learnt, struc
         if (from->type < TYPE_BOOL || from->type > TYPE_STRING) {
             return error_set(err, EBADMSG, "a column of type %u", from->type);
         }
-        learnt->type[learnt->types++] =
-            (struct learnt_type){from->ordinal, arena_strdup(learnt->arena, from->column), (enum type)from->type};
+        learnt->type[learnt->types++] = (struct learnt_type){
+            from->ordinal, arena_strdup(learnt->arena, from->column), (enum type)from->type};
         if (learnt->type[i].column == NULL) {
             return error_no_memory(err);
         }

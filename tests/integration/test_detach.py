@@ -98,8 +98,8 @@ class Detach(cluster.ClusterTest):
         self.fail("no job was seen")
 
     def test_wait_takes_over(self):
-        whole = self.dray("run", self.grouped)
         self.slow()
+        whole = self.dray("run", self.grouped)
         job = self.lose_client()
         waiting = subprocess.Popen([DRAY, "wait", "--broker", self.hub.endpoint, job], stderr=subprocess.PIPE, text=True,
                                    env=dray.environment())
@@ -138,7 +138,7 @@ class Detach(cluster.ClusterTest):
         self.assertIn("give --broker", alone.stderr)
         # Its error is that of the script's task.
         os.unlink(self.csv)
-        self.assertIn("notes.csv", self.dray("run", "--detach", self.grouped, code=2).stderr)
+        self.assertIn("notes.csv", self.dray("run", "--detach", self.grouped, code=1).stderr)
 
 
 if __name__ == "__main__":

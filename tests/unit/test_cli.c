@@ -1,6 +1,6 @@
 // The command line client's modules that need no cluster: command.h's values, progress.h,
-// output.h, source_text.h.  signals.h, reaper.h and local_cluster.h are tested with real processes
-// in tests/integration.
+// output.h, source_text.h.  script_value.h, lost.h, signals.h, reaper.h and local_cluster.h are tested with
+// real processes in tests/integration.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

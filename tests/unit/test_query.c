@@ -218,9 +218,12 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_main_job),           cmocka_unit_test(test_type_seen_late),
-        cmocka_unit_test(test_quoted_line_breaks), cmocka_unit_test(test_empty_files),
-        cmocka_unit_test(test_known_and_lists),    cmocka_unit_test(test_blocks_change_nothing),
+        cmocka_unit_test(test_main_job),
+        cmocka_unit_test(test_type_seen_late),
+        cmocka_unit_test(test_quoted_line_breaks),
+        cmocka_unit_test(test_empty_files),
+        cmocka_unit_test(test_known_and_lists),
+        cmocka_unit_test(test_blocks_change_nothing),
         cmocka_unit_test(test_notes_that_cannot_be),
     };
 

@@ -197,15 +197,11 @@ static bool wait_for_work(struct journal *journal, bool *stop)
     return hurry;
 }
 
-// `again`: also who was told that it could not be written.
-static void tell(struct journal *journal, int code, const char *text, bool again)
+// What is said to the loop; `result` may be NULL: it only learns how much waits.
+static void publish(struct journal *journal, struct result *result, int code, const char *text)
 {
-    struct result *result = NULL;
     uint64_t one = 1;
 
-    if (journal->writing.ticket > journal->told || again) {
-        result = malloc(sizeof(*result)); // without memory: with the next one
-    }
     pthread_mutex_lock(&journal->mutex);
     if (result != NULL) {
         *result = (struct result){.outcome = {.ticket = journal->writing.ticket, .code = code}};
@@ -221,6 +217,14 @@ static void tell(struct journal *journal, int code, const char *text, bool again
     }
 }
 
+// All is written.  `again`: also who was told that it could not be.
+static void tell_written(struct journal *journal, bool again)
+{
+    bool due = journal->writing.ticket > journal->told || again;
+
+    publish(journal, due ? malloc(sizeof(struct result)) : NULL, 0, ""); // without memory: with the next one
+}
+
 static void on_written(struct journal *journal)
 {
     struct batch *writing = &journal->writing;
@@ -234,18 +238,26 @@ static void on_written(struct journal *journal)
     journal->untidy = true;
     batch_fini(writing);
     writing->ticket = ticket;
-    tell(journal, 0, "", again);
+    tell_written(journal, again);
 }
 
 static void on_failed(struct journal *journal, const struct error *err)
 {
+    bool due = journal->writing.ticket > journal->told;
+    struct result *result = due ? malloc(sizeof(*result)) : NULL;
+
     if (journal->retry_us == 0) {
         log_write(journal->log, LEVEL_ERROR,
                   "%s: nothing new is taken before that goes again; what runs goes on", err->text);
     }
     journal->retry_us = monotonic_us() + RETRY_MS * 1000;
-    drop_refusable(&journal->writing);
-    tell(journal, err->code, err->text, false);
+    if (!due || result != NULL) { // nothing is dropped that nobody can be told of
+        drop_refusable(&journal->writing);
+    }
+    publish(journal, result, err->code, err->text);
+    if (result != NULL && is_empty(&journal->writing)) {
+        tell_written(journal, true); // nothing is left to be tried again
+    }
 }
 
 static void tidy(struct journal *journal, bool hurry)
@@ -270,9 +282,9 @@ static void *run(void *arg)
         struct error err = {0};
 
         if (is_empty(&journal->writing)) {
-            tell(journal, 0, "", false);
-        } else if (ledger_write(journal->ledger, journal->writing.first, &journal->writing.over, hurry,
-                                &err) == 0) {
+            tell_written(journal, false);
+        } else if (ledger_write(journal->ledger, journal->writing.first, &journal->writing.over,
+                                hurry || journal->retry_us != 0, &err) == 0) { // somebody may still wait
             on_written(journal);
         } else {
             on_failed(journal, &err);

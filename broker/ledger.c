@@ -639,13 +639,15 @@ static int put_over(struct ledger *ledger, struct spans *over)
     return rc;
 }
 
-static void set_durable(struct ledger *ledger, bool durable)
+// False: it stays what it was.
+static bool set_durable(struct ledger *ledger, bool durable)
 {
     if (ledger->durable != durable &&
         sqlite3_exec(ledger->db, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL,
                      NULL, NULL) == SQLITE_OK) {
         ledger->durable = durable;
     }
+    return ledger->durable == durable;
 }
 
 static int fail(struct ledger *ledger, struct error *said, struct error *err)
@@ -671,8 +673,8 @@ int ledger_write(struct ledger *ledger, const struct entry *entries, struct span
     struct error said = {0};
     int rc = SQLITE_DONE;
 
-    set_durable(ledger, durable);
-    if (sqlite3_exec(ledger->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK) {
+    if ((!set_durable(ledger, durable) && durable) ||
+        sqlite3_exec(ledger->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK) {
         return fail(ledger, &said, err);
     }
     // Before FORGOTTEN, which takes them away again.

@@ -7,8 +7,8 @@
 #include <poll.h>
 #include <pthread.h>
 
+#include "broker/ledger_state.h"
 #include "proto/socket.h"
-
 
 static const struct log LOG = {.program = "test", .level = LEVEL_ERROR};
 
@@ -184,6 +184,49 @@ static void test_full_and_not_full(void **state)
     folder_end(&desk.folder);
 }
 
+// Tried again by itself: then it is as safe as if it had gone well the first time.
+static void test_what_is_tried_again_is_durable(void **state)
+{
+    struct desk desk;
+    struct outcome outcome;
+
+    (void)state;
+    folder_begin(&desk.folder);
+    desk_open(&desk, 40);
+    append(&desk, ENTRY_LAYERS, 1, 50000);
+    append(&desk, ENTRY_JOB, 2, 150000);
+    journal_send(desk.journal);
+    assert_int_equal(wait_outcome(&desk).code, ENOSPC);
+    outcome = wait_outcome(&desk);
+    assert_int_equal(outcome.code, 0);
+    assert_int_equal(outcome.ticket, 2);
+    assert_true(desk.ledger->durable);
+    journal_destroy(desk.journal);
+    check_counts(&desk, 0, 1, 0);
+    folder_end(&desk.folder);
+}
+
+// All that could not be written was refused: whoever waits for the rest need not wait for another one.
+static void test_nothing_is_left_to_be_tried_again(void **state)
+{
+    struct desk desk;
+    struct outcome outcome;
+
+    (void)state;
+    folder_begin(&desk.folder);
+    desk_open(&desk, 40);
+    append(&desk, ENTRY_JOB, 1, 300000);
+    journal_send(desk.journal);
+    assert_int_equal(wait_outcome(&desk).code, ENOSPC);
+    outcome = wait_outcome(&desk);
+    assert_int_equal(outcome.code, 0);
+    assert_int_equal(outcome.ticket, 1);
+    assert_true(journal_is_idle(desk.journal));
+    journal_destroy(desk.journal);
+    check_counts(&desk, 0, 0, 0);
+    folder_end(&desk.folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,6 +234,8 @@ int main(void)
         cmocka_unit_test(test_a_turn_is_whole),
         cmocka_unit_test(test_the_rest_is_written_in_a_moment),
         cmocka_unit_test(test_full_and_not_full),
+        cmocka_unit_test(test_what_is_tried_again_is_durable),
+        cmocka_unit_test(test_nothing_is_left_to_be_tried_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -126,6 +126,14 @@ static int refuse_extend(struct broker *broker, struct peer *peer, uint32_t job,
     return 0;
 }
 
+static bool is_repetition(const struct sched_event *extend, uint32_t layers)
+{
+    const Dray__Graph *graph = extend->u.extend.graph;
+
+    return graph != NULL && !extend->u.extend.last &&
+           (uint64_t)extend->u.extend.first_layer + graph->n_layer <= layers;
+}
+
 int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
                     struct message *frames, struct error *err)
 {
@@ -149,12 +157,11 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (turn_extended(turn, peer->number, extend->job) != 0) {
         return error_no_memory(err);
     }
-    // Of jobs that are there, what is not only a repetition.
+    // Of jobs that are there, what is not a repetition as a whole: the scheduler leaves out the rest.
     if (broker->journal != NULL && sched_job_layers(broker->sched, extend->job, &layers, &state) == 0 &&
-        state <= JOB_RUNNING &&
-        (event->u.extend.graph == NULL ||
-         extend->first_layer + (uint64_t)event->u.extend.graph->n_layer > layers)) {
-        rc = keep_message(broker, ENTRY_LAYERS, extend->job, extend->first_layer, frames, false);
+        state <= JOB_RUNNING && !is_repetition(event, layers)) {
+        event->u.extend.id = broker->next_extend++;
+        rc = keep_message(broker, ENTRY_LAYERS, extend->job, event->u.extend.id, frames, false);
     }
     return rc == 0 ? 0 : error_no_memory(err);
 }
@@ -266,7 +273,7 @@ int dispatch_attach(struct broker *broker, struct peer *peer, const ProtobufCMes
             event->u.attach.job = job.job;
             event->u.attach.again = attach->again;
             event->u.attach.detach = attach->detach;
-            if (attach->detach && broker->journal != NULL) {
+            if (attach->detach && !job.detached && broker->journal != NULL) {
                 struct entry *entry = entry_create(ENTRY_DETACHED, job.job, 0, NULL, 0);
 
                 if (entry == NULL) {

@@ -26,6 +26,8 @@ static const char *const SQL[LEDGER_STATEMENTS] = {
     [DELETE_WORKER] = "DELETE FROM worker WHERE incarnation = ?1",
     [DELETE_OVER] = "DELETE FROM record WHERE kind = 3 AND job = ?1",
     [SELECT_FILES] = "SELECT seq FROM record WHERE kind IN (65, 66, 68, 69, 70) AND job = ?1",
+    [DELETE_LAYERS] = "DELETE FROM record WHERE kind IN (2, 66) AND job = ?1 AND at = ?2",
+    [SELECT_LAYERS_FILE] = "SELECT seq FROM record WHERE kind = 66 AND job = ?1 AND at = ?2",
     [SELECT_OVER] = "SELECT seq, at, body, sum FROM record WHERE kind = 3 AND job = ?1",
     [SELECT_MANY_OVER] = "SELECT job FROM record WHERE kind = 3 GROUP BY job HAVING count(*) > 64 LIMIT 1",
 };
@@ -515,12 +517,15 @@ static int put_record(struct ledger *ledger, const struct entry *entry, struct e
 }
 
 // Its files go when the transaction is through (those that cannot be noted at the next start).
-static int note_files(struct ledger *ledger, uint32_t job)
+static int note_files(struct ledger *ledger, enum ledger_statement which, uint32_t job, uint64_t at)
 {
-    sqlite3_stmt *statement = ledger->statement[SELECT_FILES];
+    sqlite3_stmt *statement = ledger->statement[which];
     int rc;
 
     sqlite3_bind_int64(statement, 1, job);
+    if (which == SELECT_LAYERS_FILE) {
+        sqlite3_bind_int64(statement, 2, (int64_t)at);
+    }
     while ((rc = sqlite3_step(statement)) == SQLITE_ROW) {
         note_file(ledger, sqlite3_column_int64(statement, 0), false);
     }
@@ -530,7 +535,7 @@ static int note_files(struct ledger *ledger, uint32_t job)
 
 static int forget(struct ledger *ledger, uint32_t job)
 {
-    int rc = note_files(ledger, job);
+    int rc = note_files(ledger, SELECT_FILES, job, 0);
 
     if (rc == SQLITE_DONE) {
         rc = run_with(ledger, DELETE_JOB, job);
@@ -542,6 +547,21 @@ static int forget(struct ledger *ledger, uint32_t job)
     if (rc == SQLITE_DONE && ledger->written_job < ledger->numbers.job) {
         rc = put_meta(ledger, "job", ledger->numbers.job);
         ledger->writing_job = ledger->numbers.job;
+    }
+    return rc;
+}
+
+// Layers that were written down before it was known that nobody would have them.
+static int take_back(struct ledger *ledger, const struct entry *entry)
+{
+    sqlite3_stmt *statement = ledger->statement[DELETE_LAYERS];
+    int rc = note_files(ledger, SELECT_LAYERS_FILE, entry->job, entry->at);
+
+    if (rc == SQLITE_DONE) {
+        sqlite3_bind_int64(statement, 1, entry->job);
+        sqlite3_bind_int64(statement, 2, (int64_t)entry->at);
+        rc = sqlite3_step(statement);
+        sqlite3_reset(statement);
     }
     return rc;
 }
@@ -605,6 +625,8 @@ static int put_entry(struct ledger *ledger, const struct entry *entry, struct er
         return remove_name(ledger, entry);
     case ENTRY_WORKER_GONE:
         return run_with(ledger, DELETE_WORKER, entry->at);
+    case ENTRY_NOT_LAYERS:
+        return take_back(ledger, entry);
     case ENTRY_NUMBERS:
         return put_meta(ledger, "peers", entry->at);
     default:

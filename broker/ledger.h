@@ -21,7 +21,7 @@ struct ledger;
 enum entry_type {
     // Records of a job, kept until it is forgotten.
     ENTRY_JOB = 1,      // body: a packed Submit; at: when, in us since 1970
-    ENTRY_LAYERS = 2,   // body: a packed Extend
+    ENTRY_LAYERS = 2,   // body: a packed Extend; at: a number that no other one of the job has
     ENTRY_OVER = 3,     // body: spans_encode
     ENTRY_FAILED = 4,   // body: a packed TaskFailure; at: how many tasks from its index on
     ENTRY_NOTES = 5,    // body: a packed Notes
@@ -35,6 +35,7 @@ enum entry_type {
     ENTRY_WORKER = 35,      // at: its incarnation; body: its name
     ENTRY_WORKER_GONE = 36, // at: its incarnation
     ENTRY_NUMBERS = 37,     // at: workers' numbers below are not used again << 32 | clients'
+    ENTRY_NOT_LAYERS = 38,  // the job's LAYERS with this `at` are none of it
 };
 
 struct entry {

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum { NUMBERS_BLOCK = 4096 }; // numbers of peers that the journal gives away at a time
 
@@ -57,6 +58,10 @@ struct entry *recorder_entry(const struct sched_action *action)
         return failed_entry(action, &why);
     case RECORD_JOB_ENDED:
         return ended_entry(action, &why);
+    case RECORD_NOT_EXTENDED:
+        return entry_create(ENTRY_NOT_LAYERS, job, action->key_lo, NULL, 0);
+    case RECORD_WORKER_GONE:
+        return entry_create(ENTRY_WORKER_GONE, 0, action->key_lo, NULL, 0);
     case RECORD_JOB_GIVEN_UP:
         return entry_create(ENTRY_GIVEN_UP, job, 0, NULL, 0);
     default:
@@ -116,6 +121,11 @@ void recorder_numbers(struct broker *broker, struct ledger *ledger)
     struct entry *entry;
 
     broker->next_job = numbers.job;
+    // Any that was not used before; without random bytes the time is as good.
+    if (getrandom(&broker->next_extend, sizeof(broker->next_extend), 0) != sizeof(broker->next_extend)) {
+        broker->next_extend = monotonic_us();
+    }
+    broker->next_extend = (broker->next_extend >> 1) + 1;
     peers->next_worker = numbers.worker > peers->next_worker ? numbers.worker : peers->next_worker;
     peers->next_client = numbers.client > peers->next_client ? numbers.client : peers->next_client;
     entry = entry_create(

@@ -38,6 +38,7 @@ struct broker {
     uint64_t id;                     // of its state folder
     struct journal *journal;         // NULL: nothing is kept beyond this process
     uint32_t next_job;               // with a journal: numbers come from here
+    uint64_t next_extend;            // ... and the ids of EXTENDs, which begin anywhere
     uint32_t workers_to, clients_to; // numbers of peers that the journal has given away
     bool is_full;                    // the last that was to be written could not be
     bool stopping;                   // takes no more jobs; stops when all is written
@@ -61,10 +62,17 @@ static inline struct turn *broker_turn(struct broker *broker)
     return broker->into;
 }
 
-// Where an event of this peer goes, whoever is being heard.  NULL: no memory.
-static inline struct turn *broker_turn_of(struct broker *broker, const struct peer *peer)
+// Where an event of this peer goes, whoever is being heard; its later ones go behind it.  NULL: no memory.
+static inline struct turn *broker_turn_of(struct broker *broker, struct peer *peer)
 {
-    return gate_holds(&broker->gate, peer->gated) ? gate_turn(&broker->gate) : &broker->turn[broker->current];
+    struct turn *turn;
+
+    if (!gate_holds(&broker->gate, peer->gated)) {
+        return &broker->turn[broker->current];
+    }
+    turn = gate_turn(&broker->gate);
+    peer->gated = turn != NULL ? gate_number(&broker->gate) : peer->gated;
+    return turn;
 }
 
 // ---- dispatch.c

@@ -313,8 +313,12 @@ int on_extend(struct sched *sched, const struct sched_event *event)
     int rc;
 
     // More layers may have been on their way when it ended: its client is told of that.
-    if (job == NULL || !job->grows ||
-        (job->client != NULL ? job->client->peer : 0) != event->u.extend.client) {
+    if (job == NULL) {
+        return 0;
+    }
+    // Or another client has the job by now, whose layers these would take the place of.
+    if (!job->grows || (job->client != NULL ? job->client->peer : 0) != event->u.extend.client) {
+        record_not_extended(job, event->u.extend.id);
         return 0;
     }
     rc = extend(job, event, &err);

@@ -63,6 +63,26 @@ void record_refused(struct sched *sched, uint32_t number)
     }
 }
 
+void record_not_extended(struct job *job, uint64_t id)
+{
+    struct sched_action *action = job->sched->options.records && id != 0
+                                      ? push(job->sched, RECORD_NOT_EXTENDED, job->number)
+                                      : NULL;
+
+    if (action != NULL) {
+        action->key_lo = id;
+    }
+}
+
+void record_worker_gone(struct sched *sched, uint64_t incarnation)
+{
+    struct sched_action *action = sched->options.records ? push(sched, RECORD_WORKER_GONE, 0) : NULL;
+
+    if (action != NULL) {
+        action->key_lo = incarnation;
+    }
+}
+
 bool records_flush_layer(struct layer *layer)
 {
     uint32_t first = 0;

@@ -21,6 +21,9 @@ void record_failed(const struct layer *layer, uint32_t i, int code, const char *
 void records_flush_failed(struct sched *sched);
 // A submit with this number was refused.  Room was reserved.
 void record_refused(struct sched *sched, uint32_t number);
+// Both may be lost without memory: then the layers are there after a restart, and the worker is waited for.
+void record_not_extended(struct job *job, uint64_t id); // 0: nothing is to be said
+void record_worker_gone(struct sched *sched, uint64_t incarnation);
 
 // False: no memory, what is left is said with the next step.
 bool records_flush_layer(struct layer *layer);

@@ -11,6 +11,7 @@
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
 #include "broker/core/on.h"
+#include "broker/core/records.h"
 
 // ---- the workers that were there -----------------------------------------------------------
 
@@ -60,6 +61,25 @@ static void hold_end(struct sched *sched)
     }
 }
 
+// It has come back, but not yet said what it holds.
+static bool is_connected(const struct sched *sched, uint64_t incarnation)
+{
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        if (sched->worker[s] != NULL && sched->worker[s]->incarnation == incarnation) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The next broker need not wait for it; should it come, it is new.
+static void say_gone(struct sched *sched, uint64_t incarnation)
+{
+    if (!is_connected(sched, incarnation)) {
+        record_worker_gone(sched, incarnation);
+    }
+}
+
 static void forget_expected(struct sched *sched, size_t k)
 {
     free(sched->expected[k].name);
@@ -88,6 +108,7 @@ void recovery_joined(struct sched *sched, const struct worker *worker)
     }
     for (k = 0; k < sched->expects; k++) {
         if (strcmp(sched->expected[k].name, worker->name) == 0) {
+            say_gone(sched, sched->expected[k].incarnation);
             forget_expected(sched, k);
             return; // one for one
         }
@@ -106,6 +127,9 @@ void recovery_heard(struct sched *sched, const struct worker *worker)
 void recovery_fire(struct sched *sched)
 {
     if (sched->expects > 0 && sched->now_us >= sched->expect_until_us) {
+        for (size_t k = 0; k < sched->expects; k++) {
+            say_gone(sched, sched->expected[k].incarnation);
+        }
         hold_end(sched);
     }
 }

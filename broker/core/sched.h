@@ -172,6 +172,7 @@ struct sched_event {
             const Dray__Graph *graph;
             struct arena *arena;      // as of submit
             bool last;
+            uint64_t id; // for RECORD_NOT_EXTENDED; 0: nobody has written it down
         } extend;
         struct {
             uint32_t client, job; // client 0: restored
@@ -228,6 +229,8 @@ enum sched_record {
     RECORD_JOB_ENDED,      // state, code, text, layer_at, index_at, worker_name, as in JOB_ENDED
     RECORD_JOB_GIVEN_UP,   // nobody has it any more, but others need partitions of it
     RECORD_JOB_FORGOTTEN,  // nothing of it matters any more; or its SUBMIT was refused
+    RECORD_NOT_EXTENDED,   // the EXTEND with this id (key_lo) was not taken: it is not to be restored
+    RECORD_WORKER_GONE,    // the one with this incarnation (key_lo) is not waited for any more
 };
 
 struct sched_location {
@@ -254,7 +257,7 @@ struct sched_action {
     // RESULT, COPY
     uint32_t worker;
     const uint64_t *sizes; // in bytes, one a partition
-    // ACCEPTED, REJECTED
+    // ACCEPTED, REJECTED (and RECORD)
     uint64_t key_hi, key_lo;
     // JOB_ENDED, REJECTED
     enum job_state state;

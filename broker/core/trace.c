@@ -248,6 +248,12 @@ static void print_record(const struct sched_action *action, FILE *out)
     case RECORD_JOB_FORGOTTEN:
         fprintf(out, "j%u is forgotten", action->range.job);
         break;
+    case RECORD_NOT_EXTENDED:
+        fprintf(out, "j%u is not extended by %llu", action->range.job, (unsigned long long)action->key_lo);
+        break;
+    case RECORD_WORKER_GONE:
+        fprintf(out, "worker %llu is not waited for", (unsigned long long)action->key_lo);
+        break;
     }
 }
 

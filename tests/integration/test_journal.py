@@ -1,10 +1,12 @@
 #!/usr/bin/python3
 """A broker that dies and comes back with the same state folder: what it said to have taken goes on, and ends with the
 same bits."""
+import contextlib
 import os
 import random
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import time
@@ -207,6 +209,68 @@ class Journal(cluster.ClusterTest):
             client.close()
             again.say("BYE")
             again.close()
+
+    def test_layers_of_a_client_that_has_lost_the_job(self):
+        """They were written down before that was known, and are none of the job after a restart either."""
+        self.start_hub()
+        first, second = self.peer(), self.peer()
+        job = self.submit(first, [], 1, open=True, detached=True)[1]["job"]
+        self.attach(second, job)
+        self.assertEqual(self.hear(first, "REJECTED")[1]["job"], job)
+        for layer in dict(tasks=3, op=COUNT, wanted=True), dict(tasks=3, op=shell("# " + "x" * (2 << 20))):
+            first.say("EXTEND", job=job, first_layer=0, graph=pack([layer]))
+            self.hear(first, "EXTENDED")
+        time.sleep(0.5)
+        self.assertEqual(list((self.state / "graphs").iterdir()), [])
+        self.restart_hub()
+        second = self.peer()
+        self.assertEqual(self.attach(second, job).get("layer", []), [])
+        second.say("EXTEND", job=job, first_layer=0, last=True, graph=pack([dict(tasks=2, op=COUNT, wanted=True)]))
+        self.assertEqual(self.hear(second, "EXTENDED")[1], dict(job=job, layers=1))
+        self.restart_hub()
+        self.worker(self.listen)
+        self.wait_state(job, "DONE")
+        second = self.peer()
+        self.attach(second, job)
+        self.assertEqual(sorted(self.results(second)[0]), [(0, 0), (0, 1)])
+        self.stop(self.hub)
+
+    def test_layers_that_come_with_some_that_are_there(self):
+        self.start_hub()
+        client = self.peer()
+        job = self.submit(client, [], 1, open=True, detached=True)[1]["job"]
+        layers = [dict(tasks=n, op=COUNT, wanted=True) for n in (1, 2)]
+        client.say("EXTEND", job=job, first_layer=0, graph=pack(layers[:1]))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=1))
+        client.say("EXTEND", job=job, first_layer=0, graph=pack(layers))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=2))
+        self.restart_hub()
+        self.assertEqual(len(self.attach(self.peer(), job)["layer"]), 2)
+        self.stop(self.hub)
+
+    def test_what_is_known_is_not_written_again(self):
+        self.start_hub()
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=COUNT)], 1)[1]["job"]
+        for _ in range(20):
+            self.assertNotIn("why", self.attach(client, job, detach=True))
+        self.kill_hub()
+        with contextlib.closing(sqlite3.connect(self.state / "journal.db")) as journal:
+            self.assertEqual(journal.execute("SELECT count(*) FROM record WHERE kind = 8").fetchone(), (1,))
+
+    def test_workers_that_do_not_come_back_are_waited_for_once(self):
+        self.start_hub()
+        worker = self.worker(self.listen)
+        time.sleep(0.5)
+        self.kill_hub()
+        worker.signal(signal.SIGKILL)
+        worker.wait_exit()
+        self.start_hub("--recover-grace", "0.3")
+        self.assertIn("1 workers may come back", self.hub.text)
+        time.sleep(1)
+        self.restart_hub()
+        self.assertNotIn("may come back", self.hub.text)
+        self.stop(self.hub)
 
     def test_numbers_are_not_used_twice(self):
         self.start_hub()

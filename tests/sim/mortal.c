@@ -325,7 +325,9 @@ static void write_records(struct world *world)
     for (size_t k = 0; k < world->actions.count; k++) {
         const struct sched_action *action = &world->actions.action[k];
 
-        if (action->type == ACTION_RECORD) {
+        if (action->type == ACTION_RECORD && action->record == RECORD_WORKER_GONE) {
+            write_down(world, &(struct entry){.type = ENTRY_WORKER, .incarnation = action->key_lo});
+        } else if (action->type == ACTION_RECORD) {
             write_down(world,
                        &(struct entry){.type = ENTRY_RECORD, .job = action->range.job, .record = *action});
         }

@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "broker/state.h"
+
 // An event of a peer in this turn of the loop; with a ticket when the journal is to have it first.
 static uint64_t say(struct gate *gate, uint32_t client, uint64_t ticket)
 {
@@ -103,11 +105,47 @@ static void test_what_could_not_be_written(void **state)
     gate_fini(&gate); // with somebody at it
 }
 
+// What is said of a peer that waits is said in order, also when that is not in one turn of the loop.
+static void test_what_is_said_of_a_peer_is_in_order(void **state)
+{
+    struct broker broker = {0};
+    struct peer peer = {.role = FROM_CLIENT, .number = 7};
+    struct gated *gated;
+
+    (void)state;
+    gate_init(&broker.gate);
+    turn_init(&broker.turn[0]);
+    peer.gated = say(&broker.gate, 7, 1);
+    gate_seal(&broker.gate);
+    say(&broker.gate, 8, 2);
+    dispatch_full(&broker, &peer, true);
+    gate_seal(&broker.gate);
+    gate_settle(&broker.gate, 1, 0, "");
+    expect(&broker.gate, 0, 1, 7);
+    dispatch_full(&broker, &peer, false); // behind the other one
+    assert_int_equal(broker.turn[0].events, 0);
+    gate_seal(&broker.gate);
+    gate_settle(&broker.gate, 2, 0, "");
+    gated = gate_next(&broker.gate);
+    assert_non_null(gated);
+    assert_int_equal(gated->turn.events, 2);
+    assert_true(gated->turn.event[1].u.client.full);
+    gate_done(&broker.gate, gated);
+    gated = gate_next(&broker.gate);
+    assert_non_null(gated);
+    assert_false(gated->turn.event[0].u.client.full);
+    gate_done(&broker.gate, gated);
+    assert_false(gate_holds(&broker.gate, peer.gated));
+    turn_fini(&broker.turn[0]);
+    gate_fini(&broker.gate);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_order),
         cmocka_unit_test(test_what_could_not_be_written),
+        cmocka_unit_test(test_what_is_said_of_a_peer_is_in_order),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -185,11 +185,27 @@ static void test_waiting_has_an_end(void **state)
     play_end(&play);
 }
 
+static unsigned gone_workers(const struct play *play, uint64_t *last)
+{
+    unsigned count = 0;
+
+    for (size_t k = 0; k < play->actions.count; k++) {
+        const struct sched_action *action = &play->actions.action[k];
+
+        if (action->type == ACTION_RECORD && action->record == RECORD_WORKER_GONE) {
+            *last = action->key_lo;
+            count++;
+        }
+    }
+    return count;
+}
+
 // Its process was started anew: the one before does not come back.
 static void test_worker_of_the_same_name(void **state)
 {
     struct play play;
     struct build build;
+    uint64_t gone = 0;
 
     (void)state;
     begin(&play);
@@ -203,12 +219,36 @@ static void test_worker_of_the_same_name(void **state)
     say_all(&play, 1, NULL, 0, NULL, 0);
     assert_string_equal(waiting(&play, 1), "waiting for worker one and 1 more to come back, for at most 1 s more");
     come_back(&play, 2, 20);
+    assert_int_equal(gone_workers(&play, &gone), 1);
+    assert_int_equal(gone, 11);
     assert_string_equal(waiting(&play, 1), "waiting for worker two to come back, for at most 1 s more");
     come_back(&play, 3, 13);
     say_all(&play, 3, NULL, 0, NULL, 0);
     assert_int_equal(counts(&play).tasks_assigned, 6);
     free_job(&play, 1);
     build_fini(&build);
+    play_end(&play);
+}
+
+// Who does not come is not waited for again with each restart; who has come is, though he has not said all.
+static void test_who_does_not_come_is_not_waited_for_again(void **state)
+{
+    struct play play;
+    uint64_t gone = 0;
+
+    (void)state;
+    begin(&play);
+    expect(&play, 11, "ant");
+    expect(&play, 12, "bee");
+    expect(&play, 13, "cicada");
+    come_back(&play, 1, 11);
+    say_all(&play, 1, NULL, 0, NULL, 0);
+    come_back(&play, 2, 13);
+    later(&play, RECOVER_US - 20);
+    assert_int_equal(gone_workers(&play, &gone), 0);
+    later(&play, 20);
+    assert_int_equal(gone_workers(&play, &gone), 1);
+    assert_int_equal(gone, 12);
     play_end(&play);
 }
 
@@ -707,6 +747,7 @@ int main(void)
         cmocka_unit_test(test_nothing_is_placed_before_they_are_back),
         cmocka_unit_test(test_waiting_has_an_end),
         cmocka_unit_test(test_worker_of_the_same_name),
+        cmocka_unit_test(test_who_does_not_come_is_not_waited_for_again),
         cmocka_unit_test(test_tasks_that_a_worker_still_has),
         cmocka_unit_test(test_task_that_comes_to_nothing_is_given_back),
         cmocka_unit_test(test_what_was_over_is_not_run_again),

@@ -1,5 +1,5 @@
-// Jobs whose time runs out: those whose client was lost, and detached ones that ended and that nobody has looked at
-// since.  Private to broker/core.
+// Jobs whose time runs out: those whose client was lost, and detached ones that ended and that nobody has
+// looked at since.  Private to broker/core.
 #ifndef DRAY_BROKER_CORE_LAPSE_H
 #define DRAY_BROKER_CORE_LAPSE_H
 

@@ -207,6 +207,11 @@ static void task_take_back(struct layer *layer, uint32_t i)
     layer->state[i] &= (uint8_t)~TASK_RECALL;
 }
 
+void task_unburden(struct layer *layer, uint32_t i)
+{
+    task_take_back(layer, i);
+}
+
 void task_fail(struct layer *layer, uint32_t i, uint64_t cause)
 {
     bool unfinished = task_unfinished(layer, i);

@@ -6,6 +6,8 @@
 
 // The partition of an unfinished task is at this worker now.
 void task_hold(struct layer *layer, uint32_t i, struct worker *worker, uint64_t bytes);
+// Another worker has it already: the one that was given it since need not go on.  task_hold follows.
+void task_unburden(struct layer *layer, uint32_t i);
 // An assigned task goes back to the queue.  The caller has unassigned it.
 void task_requeue(struct layer *layer, uint32_t i);
 // A held partition is gone: the task runs again, with all of its lineage that is gone too.

@@ -34,7 +34,7 @@ static void disown(struct sched *sched, const struct worker *worker, enum sched_
 }
 
 // A worker holds a partition: it was asked for it (before it could say that it has it from an earlier
-// session, maybe), or was not, or is no longer.
+// session, maybe), or was not, or is no longer, or another one was, since it had been away.
 static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64_t bytes)
 {
     struct sched *sched = layer->job->sched;
@@ -55,11 +55,14 @@ static void adopt(struct worker *worker, struct layer *layer, uint32_t i, uint64
         task_hold(layer, i, worker, bytes);
         return;
     }
-    if (state == TASK_WAITING || state == TASK_READY || state == TASK_DELAYED) {
+    if (state == TASK_WAITING || state == TASK_READY || state == TASK_DELAYED || state == TASK_ASSIGNED) {
         struct knows *knows = worker_knows(worker, layer->job);
 
         if (knows != NULL) {
             knows_set(knows->holds, layer->number);
+            if (state == TASK_ASSIGNED) {
+                task_unburden(layer, i);
+            }
             task_hold(layer, i, worker, bytes);
             return;
         }

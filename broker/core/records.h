@@ -10,7 +10,8 @@ static inline void record_over(struct layer *layer, uint32_t i)
 {
     const struct job *job = layer->job;
 
-    if (layer->goal && layer->over.word != NULL && !job->sched->restoring && job->state <= JOB_DONE && !job->hidden) {
+    if (layer->goal && layer->over.word != NULL && !job->sched->restoring && job->state <= JOB_DONE &&
+        !job->hidden) {
         bits_set(&layer->over, i);
         layer_mark_dirty(layer);
     }

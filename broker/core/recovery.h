@@ -1,5 +1,5 @@
-// After a restart: the workers that were there before are waited for, and nothing is placed until they have said what
-// they hold.  Private to broker/core.
+// After a restart: the workers that were there before are waited for, and nothing is placed until they have
+// said what they hold.  Private to broker/core.
 #ifndef DRAY_BROKER_CORE_RECOVERY_H
 #define DRAY_BROKER_CORE_RECOVERY_H
 

@@ -1,4 +1,5 @@
-// A customer that lost the broker, and comes back: it takes its jobs up again and repeats what may have got lost.
+// A customer that lost the broker, and comes back: it takes its jobs up again and repeats what may have got
+// lost.
 #include "tests/sim/world.h"
 
 #include <errno.h>
@@ -15,9 +16,9 @@ void customer_cut_off(struct world *world, struct letter *notice)
     letter = letter_new(LETTER_CUSTOMER_CONNECT);
     letter->customer = customer;
     // Some are in no hurry.
-    world_post(world, letter,
-               random_below(&world->random, world->options.faults && random_percent(&world->random, 10) ? 100000 : 3000) +
-                   1);
+    bool slow = world->options.faults && random_percent(&world->random, 10);
+
+    world_post(world, letter, random_below(&world->random, slow ? 100000 : 3000) + 1);
 }
 
 void customer_not_heard(struct world *world, struct customer *customer)

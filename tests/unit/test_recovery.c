@@ -1,5 +1,5 @@
-// A scheduler that is made anew from what was recorded: its jobs, the workers that come back with what they hold, clients
-// that come back too.
+// A scheduler that is made anew from what was recorded: its jobs, the workers that come back with what they
+// hold, clients that come back too.
 #include "broker/core/recovery.h"
 
 #include <setjmp.h>
@@ -712,6 +712,35 @@ static void test_job_that_failed_after_it_was_done(void **state)
     play_end(&play);
 }
 
+// A link was cut and is healed: what was done meanwhile counts, whoever was given it since.
+static void test_done_while_it_was_away(void **state)
+{
+    struct play play;
+    struct build build;
+    struct task_range held = {1, 0, 0, 2};
+
+    (void)state;
+    begin(&play);
+    flat(&build, 3);
+    join(&play, 1, 1, true);
+    submit(&play, &build);
+    leave(&play, 1);
+    join(&play, 2, 1, true);
+    assert_true(said(&play, "w2: run j1:t0.0-2"));
+    come_back(&play, 3, 11);
+    say_all(&play, 3, &held, 1, NULL, 0);
+    assert_true(said(&play, "w2: stop j1:t0.0-1"));
+    assert_true(said(&play, "c1000: result j1:t0.0-1 at w3"));
+    done(&play, 2, 1, 0, 0, 1); // too late to stop
+    assert_true(said(&play, "w2: release j1:t0.0"));
+    assert_int_equal(counts(&play).partitions, 2);
+    done(&play, 2, 1, 0, 2, 1);
+    assert_true(said(&play, "c1000: j1 is done"));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_owner_that_leaves_hands_over(void **state)
 {
     struct play play;
@@ -763,6 +792,7 @@ int main(void)
         cmocka_unit_test(test_done_without_its_last_layers),
         cmocka_unit_test(test_names_that_were_given_back),
         cmocka_unit_test(test_job_that_failed_after_it_was_done),
+        cmocka_unit_test(test_done_while_it_was_away),
         cmocka_unit_test(test_owner_that_leaves_hands_over),
     };
 

@@ -83,9 +83,12 @@ bool daemon_leave(struct daemon *daemon)
     }
     agent_counts(daemon->agent, &counts);
     if (daemon->options.grace_ms == 0 ||
-        (counts.running == 0 && agent_own(daemon->agent, NULL, NULL) == 0 && counts.queued == 0) ||
-        !link_send(daemon->link, FRAME_LEAVING, &message.base, NULL, 0)) {
+        (counts.running == 0 && agent_own(daemon->agent, NULL, NULL) == 0 && counts.queued == 0)) {
         return false;
+    }
+    // A broker that is away hears it when it is back.
+    if (link_is_up(daemon->link)) {
+        link_send(daemon->link, FRAME_LEAVING, &message.base, NULL, 0);
     }
     leave_begin(&daemon->leave, monotonic_us(), (uint64_t)daemon->options.grace_ms * 1000);
     daemon_event(daemon, AGENT_LEAVING);

@@ -149,12 +149,27 @@ class Leaving(Crew):
         self.hub.wait_text("worker only is to leave")
         self.assertIsNone(worker.child.poll())
         self.stop(worker)  # the second time: at once
-        job.kill()
+        job.terminate()
         job.communicate()
         worker = self.join("other")
         self.hub.kill()
         worker.wait_text("lost the broker")
-        self.stop(worker)
+        self.stop(worker)  # it has nothing: at once
+
+    def test_the_broker_is_away_as_well(self):
+        """All of a cluster is replaced: who is to leave while the broker is, leaves when it is back."""
+        state = ("--state", self.folder / "state")
+        self.begin(*state)
+        leaver = self.join("leaves")
+        self.assertEqual(self.job(10, 0.1, "--detach").wait(20 * cluster.SLOW), 0)
+        self.wait_begun(5)
+        self.hub.kill()
+        leaver.wait_text("lost the broker")
+        leaver.signal(signal.SIGTERM)
+        self.begin(*state)
+        self.join("stays")
+        self.assertEqual(leaver.wait_exit(), 0, leaver.text)
+        self.ends(dray.start("result", "--broker", self.endpoint, "1"), 10)
 
 
 class Away(Crew):

@@ -296,9 +296,28 @@ static void read_meta(struct ledger *ledger)
     sqlite3_finalize(statement);
 }
 
+// Workers may hold partitions of jobs that it has lost: no other job may have their numbers.
+static int leap(struct ledger *ledger, struct error *err)
+{
+    struct ledger_numbers *numbers = &ledger->numbers;
+
+    if (!ledger->repaired) {
+        return 0;
+    }
+    numbers->job += NUMBERS_LEAP;
+    numbers->worker += numbers->worker > 0 ? NUMBERS_LEAP : 0;
+    numbers->client += numbers->client > 0 ? NUMBERS_LEAP : 0;
+    if (put_meta(ledger, "job", numbers->job) != SQLITE_DONE) {
+        return ledger_error(ledger, ledger->path, "cannot write", err);
+    }
+    ledger->written_job = numbers->job;
+    return 0;
+}
+
 static int fill_meta(struct ledger *ledger, struct error *err)
 {
     int64_t seq = 0, job = 0;
+    int rc;
 
     read_meta(ledger);
     if (query_int(ledger, "SELECT max(seq) FROM record", &seq) != SQLITE_OK ||
@@ -311,6 +330,10 @@ static int fill_meta(struct ledger *ledger, struct error *err)
     }
     if (ledger->numbers.job == 0) {
         ledger->numbers.job = 1;
+    }
+    rc = leap(ledger, err);
+    if (rc != 0) {
+        return rc;
     }
     if (ledger->id != 0) {
         return 0;

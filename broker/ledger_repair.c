@@ -158,6 +158,7 @@ int ledger_repair(struct ledger *ledger, const char *why, struct error *err)
               "%s is damaged (%s): what can be read of it is taken over, and it is kept as %s", ledger->path,
               why, aside);
     ledger->damaged++;
+    ledger->repaired = true;
     remove_left_over(path);
     rc = ledger_connect(&fresh, path, err);
     rc = rc >= 0 ? copy_all(ledger, &fresh, err) : rc;

@@ -12,6 +12,7 @@ enum {
     LEDGER_APPLICATION = 0x44726179, // "Dray"
     KIND_IN_FILE = 64,               // added to a kind: the body is size and sum of a file in graphs/
     FILE_FROM = 1 << 20,             // bytes
+    NUMBERS_LEAP = 1 << 20,          // more than can have been used of what a damaged database does not tell
 };
 
 enum ledger_statement {
@@ -49,6 +50,7 @@ struct ledger {
     uint32_t written_job,
         writing_job; // numbers.job as it is in the database, and will be with the transaction
     size_t damaged;
+    bool repaired;    // it was damaged when it was opened
     bool durable;     // what PRAGMA synchronous says now
     unsigned overs;   // records of ENTRY_OVER since they were joined
     uint8_t *scratch; // for encoding

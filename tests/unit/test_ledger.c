@@ -340,6 +340,7 @@ static void test_damaged_pages(void **state)
             assert_non_null(strstr(err.text, copy.path));
         } else {
             memset(heard, 0, sizeof(*heard));
+            assert_true(ledger_numbers(ledger).job > 100); // also when nothing of the last jobs can be read
             assert_int_equal(ledger_read(ledger, hear, heard, &err), 0);
             assert_true(heard->entries <= 100);
             assert_true(ledger_damaged(ledger) > 0 || heard->entries == 100);

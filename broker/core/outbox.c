@@ -346,7 +346,7 @@ static bool job_flush(struct job *job)
         if (job->open == 0 && !job->grows && (job->state == JOB_QUEUED || job->state == JOB_RUNNING)) {
             job->state = JOB_DONE;
             job->told_end = false;
-            job->is_end_due = true;
+            job->is_end_due = !job->hidden; // one that nobody has has only stopped growing
         }
         if (job->open == 0 && job->client == NULL) {
             lapse_follow(job);

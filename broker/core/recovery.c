@@ -190,10 +190,10 @@ int on_restore_tasks(struct sched *sched, const struct sched_event *event)
     return 0;
 }
 
-static void restore_done(struct job *job)
+static void restore_done(struct job *job, bool given_up)
 {
-    if (job->state > JOB_RUNNING) {
-        return;
+    if (job->state > JOB_RUNNING || given_up) {
+        return; // what others need of it stays, or is made
     }
     // It cannot have been before its last layers came.
     if (job->grows) {
@@ -221,7 +221,7 @@ int on_restore_job(struct sched *sched, const struct sched_event *event)
         job->submitted_us = event->u.restore.submitted_us;
     }
     if (state == JOB_DONE) {
-        restore_done(job);
+        restore_done(job, event->u.restore.given_up);
     } else if (state == JOB_FAILED || state == JOB_CANCELLED) {
         job_end(job, state, event->u.restore.code, event->u.restore.text, event->u.restore.layer_at,
                 event->u.restore.index_at, event->u.restore.worker_name);

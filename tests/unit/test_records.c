@@ -199,6 +199,44 @@ static void test_end_of_a_job_that_others_read(void **state)
     play_end(&play);
 }
 
+// It is given up while it grows and another one reads it: so it has come to its end, which is none to remember.
+static void test_growing_job_that_is_given_up(void **state)
+{
+    struct play play;
+    struct build build, other;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 4);
+    event = event_of(&play, EVENT_SUBMIT);
+    event.u.submit.client = CLIENT;
+    event.u.submit.key_lo = 1;
+    event.u.submit.open = true;
+    event.u.submit.graph = build_graph(&build);
+    assert_int_equal(step(&play, &event), 0);
+    join(&play, 1, 1, true);
+    done(&play, 1, 1, 0, 0, 4);
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT + 1);
+    build_init(&other);
+    build_wanted(&other, build_layer(&other, 4));
+    build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
+    other.layer[0]->input[0]->job = 1;
+    other.layer[0]->input[0]->job_tasks = 4;
+    submit_as(&play, &other, 2, CLIENT + 1);
+    leave_in_peace(&play, CLIENT);
+    assert_true(said(&play, "record: j1 is there for others only"));
+    assert_false(said(&play, "record: j1 is done"));
+    done(&play, 1, 2, 0, 0, 4);
+    assert_true(said(&play, "record: j2 is done"));
+    leave_in_peace(&play, CLIENT + 1);
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT);
+    build_fini(&other);
+    build_fini(&build);
+    play_end(&play);
+}
+
 static void test_nothing_without_the_option(void **state)
 {
     struct play play;
@@ -223,6 +261,7 @@ int main(void)
         cmocka_unit_test(test_results_that_are_over),      cmocka_unit_test(test_what_is_not_wanted_is_not_told),
         cmocka_unit_test(test_job_for_its_effect),         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_end_of_a_job_that_others_read),
+        cmocka_unit_test(test_growing_job_that_is_given_up),
         cmocka_unit_test(test_numbers_of_refused_submits), cmocka_unit_test(test_nothing_without_the_option),
     };
 

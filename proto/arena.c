@@ -31,6 +31,7 @@ void arena_init(struct arena *arena, size_t limit)
     arena->head = NULL;
     arena->used = 0;
     arena->limit = limit;
+    arena->starved = false;
     arena->protobuf.alloc = protobuf_alloc;
     arena->protobuf.free = protobuf_free;
     arena->protobuf.allocator_data = arena;
@@ -127,6 +128,7 @@ void *arena_alloc(struct arena *arena, size_t size)
         struct arena_chunk *alone = malloc(sizeof(*alone) + size);
 
         if (alone == NULL) {
+            arena->starved = true;
             return NULL;
         }
         alone->size = alone->used = size;
@@ -146,6 +148,7 @@ void *arena_alloc(struct arena *arena, size_t size)
         }
         chunk = malloc(sizeof(*chunk) + want);
         if (chunk == NULL) {
+            arena->starved = true;
             return NULL;
         }
         chunk->size = want;

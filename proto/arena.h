@@ -4,6 +4,7 @@
 #ifndef DRAY_PROTO_ARENA_H
 #define DRAY_PROTO_ARENA_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <protobuf-c/protobuf-c.h>
@@ -14,6 +15,7 @@ struct arena {
     struct arena_chunk *head;
     size_t used;                 // bytes handed out since init or reset
     size_t limit;                // 0: none; otherwise arena_alloc gives NULL beyond it
+    bool starved;                // the system (not the limit) has said no since init
     ProtobufCAllocator protobuf; // allocates from this arena; its free does nothing
 };
 

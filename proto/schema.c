@@ -110,10 +110,14 @@ int schema_unpack(const ProtobufCMessageDescriptor *descriptor, const void *data
     size_t own = arena->used + memory_limit(size);
 
     arena->limit = limit == 0 || own < limit ? own : limit;
+    arena->starved = false;
 
     ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, &arena->protobuf, size, data);
 
     arena->limit = limit;
+    if (message == NULL && arena->starved) {
+        return error_no_memory(err); // its sender is not to blame
+    }
     if (message == NULL) {
         return error_set(err, EBADMSG, "the bytes are not a %s", descriptor->short_name);
     }

@@ -32,7 +32,8 @@ struct fake {
     struct socket *router;
     uint8_t route[256];
     size_t route_size;
-    uint64_t session, seq, incarnation;
+    uint64_t session, seq;
+    _Atomic uint64_t incarnation;
     pthread_mutex_t lock;
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks

@@ -364,7 +364,8 @@ static bool is_able(const struct worker *worker, const struct layer *layer, uint
 {
     const struct demand *demand = layer->lane->demand;
 
-    return !worker->leaving && (demand == NULL || demand_is_met(demand, worker)) &&
+    return !worker->leaving && worker->rests_until_us == 0 &&
+           (demand == NULL || demand_is_met(demand, worker)) &&
            (!layer_reads_apart(layer) || worker_reads(worker, source_of(layer, i)));
 }
 

@@ -22,7 +22,7 @@ def turn_over(pid, mark):
             if not rights.startswith("rw"):
                 continue
             begin, end = (int(x, 16) for x in where.split("-"))
-            if end - begin > 1 << 32:
+            if end - begin > 1 << 28:
                 continue  # a sanitizer's shadow
             try:
                 memory.seek(begin)

@@ -416,13 +416,13 @@ static void send_addressed(struct broker *broker, struct turn *turn)
     }
 }
 
-// It is the end of a SUBMIT that came in this step, which somebody may wait to hear of.
-static bool refuses(const struct broker *broker, const struct sched_action *action)
+// A SUBMIT that came in this step was refused: somebody may wait to hear that it is forgotten.
+static bool has_refused(const struct broker *broker)
 {
-    for (size_t i = 0; action->record == RECORD_JOB_FORGOTTEN && i < broker->actions.count; i++) {
-        const struct sched_action *other = &broker->actions.action[i];
+    for (size_t i = 0; i < broker->actions.count; i++) {
+        const struct sched_action *action = &broker->actions.action[i];
 
-        if (other->type == ACTION_REJECTED && other->range.job == 0) {
+        if (action->type == ACTION_REJECTED && action->range.job == 0) {
             return true;
         }
     }
@@ -431,7 +431,7 @@ static bool refuses(const struct broker *broker, const struct sched_action *acti
 
 void deliver_actions(struct broker *broker, struct turn *turn)
 {
-    bool ended = false;
+    bool ended = false, refused = broker->journal != NULL && has_refused(broker);
 
     send_answers(broker, turn);
     send_replies(broker, turn);
@@ -457,7 +457,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             ended = true;
             break;
         case ACTION_RECORD:
-            recorder_record(broker, action, refuses(broker, action));
+            recorder_record(broker, action, refused && action->record == RECORD_JOB_FORGOTTEN);
             break;
         default:
             to_client(broker, action);

@@ -266,7 +266,8 @@ static int find_sources(struct query_run *run, struct probe_plan *plan, const Dr
         if (rc != 0) {
             return rc;
         }
-        if (run->no_workers_us == 0) {
+        // Nobody was there when it was answered, perhaps, and somebody has come since: then it is asked again.
+        if (run->no_workers_us == 0 && sources->n_worker > 0) {
             return fail(run, QUERY_JOB, probe_not_found(probe, sources, err));
         }
         rc = client_wait(run->dray, 50, err);

@@ -39,14 +39,12 @@ static void reject(struct broker *broker, struct peer *peer, const Dray__Submit 
 
 static int check_room(struct broker *broker, struct error *err)
 {
-    if (broker->stopping) {
-        return error_set(err, ESHUTDOWN, "this broker is about to stop: submit again when it is back");
-    }
     if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
-        return error_set(err, EAGAIN,
-                         "%zu MB wait to be written to the broker's journal: its disk is full or slow; submit "
-                         "again later",
-                         journal_waiting(broker->journal) >> 20);
+        return error_set(
+            err, EAGAIN,
+            "%zu MB wait to be written to the broker's journal: its disk is full or slow; submit "
+            "again later",
+            journal_waiting(broker->journal) >> 20);
     }
     return 0;
 }
@@ -56,8 +54,7 @@ static int keep_message(struct broker *broker, enum entry_type type, uint32_t jo
                         const struct message *frames, bool refusable)
 {
     const struct message_frame *frame = &frames->frame[1];
-    struct entry *entry =
-        entry_create(type, job, at, frame->data + FRAME_HEADER, frame->size - FRAME_HEADER);
+    struct entry *entry = entry_create(type, job, at, frame->data + FRAME_HEADER, frame->size - FRAME_HEADER);
 
     if (entry == NULL) {
         return -ENOMEM;
@@ -84,6 +81,9 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     int rc = check_room(broker, &why);
 
     (void)err;
+    if (broker->stopping) {
+        return 0; // BYE comes, and the client submits again when the broker is back
+    }
     if (rc == 0) {
         rc = intake_submit(broker_turn(broker), submit, &event, &why);
     }
@@ -145,6 +145,9 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     uint32_t layers = 0;
     int rc;
 
+    if (broker->stopping) {
+        return 0; // as SUBMIT: what was not said to be safe is sent again
+    }
     if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
         check_room(broker, &why);
         return refuse_extend(broker, peer, extend->job, &why) == 0 ? 0 : error_no_memory(err);
@@ -322,8 +325,7 @@ static int tell_kept(struct broker *broker, const struct peer *peer, uint32_t jo
 // In the journal as well.
 static int keep_name(struct broker *broker, enum entry_type type, uint32_t job, const char *name)
 {
-    struct entry *entry =
-        broker->journal != NULL ? entry_create(type, job, 0, name, strlen(name)) : NULL;
+    struct entry *entry = broker->journal != NULL ? entry_create(type, job, 0, name, strlen(name)) : NULL;
 
     if (broker->journal == NULL) {
         return 0;

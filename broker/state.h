@@ -41,7 +41,7 @@ struct broker {
     uint64_t next_extend;            // ... and the ids of EXTENDs, which begin anywhere
     uint32_t workers_to, clients_to; // numbers of peers that the journal has given away
     bool is_full;                    // the last that was to be written could not be
-    bool stopping;                   // takes no more jobs; stops when all is written
+    bool stopping;                   // takes no more jobs (they come again); stops when all is written
     uint64_t stop_by_us;
     struct unsafe *unsafe;                    // jobs that go on with layers that are not written yet
     struct peer *addressee, **last_addressee; // whom this turn has something for

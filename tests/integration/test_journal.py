@@ -446,12 +446,17 @@ class Journal(cluster.ClusterTest):
         self.start_hub()
         client = self.peer()
         job = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], 1)[1]["job"]
+        # Stopped while a signal and a submit wait for it: the submit finds no answer, not a no.
+        self.hub.signal(signal.SIGSTOP)
+        client.say("SUBMIT", key_hi=7, key_lo=2, graph=pack([dict(tasks=1, op=COUNT)]), detached=True)
         self.hub.signal(signal.SIGTERM)
-        bye = self.hear(client, "BYE")[1]
-        self.assertEqual(bye["why"]["code"], ERESTART)
+        self.hub.signal(signal.SIGCONT)
+        kind, bye = self.hear(client, "BYE", "REJECTED")[:2]
+        self.assertEqual((kind, bye["why"]["code"]), ("BYE", ERESTART))
         self.assertEqual(self.hub.wait_exit(), 0)
         self.start_hub()
         self.assertIsNotNone(self.job(job))
+        self.assertEqual(self.submit(self.peer(), [dict(tasks=1, op=COUNT)], 2, detached=True)[0], "ACCEPTED")
         # A folder for one.
         second = self.start(cluster.BIN / "dray-broker", "--listen", f"ipc://{self.folder}/c", "--state", self.state)
         self.assertEqual(second.wait_exit(), 1)

@@ -174,6 +174,9 @@ int rejoin_step(dray_t *dray, int rc, struct error *err)
         }
         uplink_error(dray->uplink, &why);
         note_lost(dray, &why, now);
+        if (err != NULL) {
+            *err = (struct error){0}; // of the session, not of who asks
+        }
         rc = 0;
     }
     if (rc != 0) {

@@ -115,6 +115,18 @@ class Reconnect(cluster.ClusterTest):
         self.assertRegex(err, r"\Adray: the broker at tcp://\S+ is gone: the connection has ended; waiting for it, "
                          r"for up to 30 s\n\Z")
 
+    def test_what_went_on_is_no_error(self):
+        """A job that is done in spite of a cut says nothing of it at its end."""
+        self.worker(self.hub.endpoint)
+        path = self.folder / "slow.yaml"
+        path.write_text("tasks: {slow: {shell: sleep 1.5; echo done}}\n")
+        child = self.client(DRAY, "submit", "--broker", self.proxy.endpoint, path)
+        time.sleep(0.7 * cluster.SLOW)
+        self.proxy.cut()
+        out, err = child.communicate(timeout=20 * cluster.SLOW)
+        self.assertEqual((child.returncode, out), (0, "done\n"), err)
+        self.assertRegex(err, r"\A([^\n]*; waiting for it, for up to 30 s\n)?\Z")
+
     def test_patience(self):
         child = self.begin(self.proxy.endpoint, "-q", DRAY_RECONNECT="0.7")
         self.proxy.cut(shut=True)

@@ -137,12 +137,12 @@ void recovery_fire(struct sched *sched)
 void recovery_why(const struct sched *sched, char *out, size_t size)
 {
     uint64_t left = sched->expect_until_us > sched->now_us ? sched->expect_until_us - sched->now_us : 0;
-    char more[48] = "";
+    char more[48] = " is";
 
     if (sched->expects > 1) {
-        snprintf(more, sizeof(more), " and %zu more", sched->expects - 1);
+        snprintf(more, sizeof(more), " and %zu more are", sched->expects - 1);
     }
-    snprintf(out, size, "waiting for worker %.60s%s to come back, for at most %" PRIu64 " s more",
+    snprintf(out, size, "worker %.60s%s expected back, for at most %" PRIu64 " s more",
              sched->expected[0].name, more, (left + 999999) / 1000000);
 }
 

@@ -17,6 +17,7 @@
 #include "broker/core/state.h"
 #include "broker/core/speculate.h"
 #include "broker/core/suspect.h"
+#include "broker/core/why.h"
 #include "broker/core/worker.h"
 
 enum {
@@ -135,7 +136,7 @@ static int on_tick(struct sched *sched, const struct sched_event *event)
             struct job *job = hash_entry(node, struct client, node)->jobs;
 
             for (; job != NULL; job = job->client_next) {
-                if (job->state <= JOB_RUNNING && !job->forgotten &&
+                if (!job_is_over(job) && !job->forgotten &&
                     sched->now_us - job->progress_at >= sched->options.progress_us) {
                     outbox_progress(sched, job);
                 }

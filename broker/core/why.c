@@ -143,17 +143,22 @@ static void say(const struct sched *sched, const struct job *job, char *out, siz
     }
 }
 
+bool job_is_over(const struct job *job)
+{
+    return job->state > JOB_RUNNING && (job->state != JOB_DONE || job->open == 0);
+}
+
 bool job_why_waiting(const struct job *job, char *out, size_t size)
 {
     const struct sched *sched = job->sched;
     bool stuck = sched->worker_count > 0 && job->runnable > 0;
 
     out[0] = '\0';
-    if (job->assigned > 0 || job->state > JOB_RUNNING) {
+    if (job->assigned > 0 || job_is_over(job)) {
         return false;
     }
     say(sched, job, out, size);
-    if (recovery_holds(sched)) {
+    if (recovery_holds(sched) || job->state == JOB_DONE) {
         return false;
     }
     for (const struct lane *lane = &job->lane; stuck && lane != NULL; lane = lane->next) {

@@ -4,7 +4,10 @@
 
 #include "broker/core/state.h"
 
-// "" when something of it runs, or it has ended.  True: no worker that is there can run any of what is left.
+// Has ended, and nothing of what it made has to be made again.
+bool job_is_over(const struct job *job);
+
+// "" when something of it runs, or it is over.  True: no worker that is there can run any of what is left.
 bool job_why_waiting(const struct job *job, char *out, size_t size);
 
 #endif

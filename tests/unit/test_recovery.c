@@ -146,7 +146,7 @@ static void test_nothing_is_placed_before_they_are_back(void **state)
     expect(&play, 12, "bee");
     restore_submit(&play, &build, 3, false);
     attach(&play, 3);
-    assert_string_equal(waiting(&play, 3), "waiting for worker ant and 1 more to come back, for at most 1 s more");
+    assert_string_equal(waiting(&play, 3), "worker ant and 1 more are expected back, for at most 1 s more");
     come_back(&play, 1, 99); // a new one: is not waited for
     say_all(&play, 1, NULL, 0, NULL, 0);
     come_back(&play, 2, 11);
@@ -154,7 +154,7 @@ static void test_nothing_is_placed_before_they_are_back(void **state)
     say_all(&play, 2, &held, 1, NULL, 0);
     assert_true(said(&play, "c1000: result j3:t0.0-3 at w2"));
     assert_null(find(&play, ACTION_RUN, 1));
-    assert_string_equal(waiting(&play, 3), "waiting for worker bee to come back, for at most 1 s more");
+    assert_string_equal(waiting(&play, 3), "worker bee is expected back, for at most 1 s more");
     come_back(&play, 3, 12);
     assert_null(find(&play, ACTION_RUN, 1));
     say_all(&play, 3, NULL, 0, NULL, 0);
@@ -215,13 +215,13 @@ static void test_worker_of_the_same_name(void **state)
     expect(&play, 13, "two");
     restore_submit(&play, &build, 1, true);
     come_back(&play, 1, 12); // one of them itself
-    assert_string_equal(waiting(&play, 1), "waiting for worker one and 2 more to come back, for at most 1 s more");
+    assert_string_equal(waiting(&play, 1), "worker one and 2 more are expected back, for at most 1 s more");
     say_all(&play, 1, NULL, 0, NULL, 0);
-    assert_string_equal(waiting(&play, 1), "waiting for worker one and 1 more to come back, for at most 1 s more");
+    assert_string_equal(waiting(&play, 1), "worker one and 1 more are expected back, for at most 1 s more");
     come_back(&play, 2, 20);
     assert_int_equal(gone_workers(&play, &gone), 1);
     assert_int_equal(gone, 11);
-    assert_string_equal(waiting(&play, 1), "waiting for worker two to come back, for at most 1 s more");
+    assert_string_equal(waiting(&play, 1), "worker two is expected back, for at most 1 s more");
     come_back(&play, 3, 13);
     say_all(&play, 3, NULL, 0, NULL, 0);
     assert_int_equal(counts(&play).tasks_assigned, 6);
@@ -272,9 +272,9 @@ static void test_tasks_that_a_worker_still_has(void **state)
     say_all(&play, 1, &held, 1, NULL, 0);
     come_back(&play, 2, 11);
     say_all(&play, 2, NULL, 0, has, 4);
-    assert_true(said(&play, "w2: stop j1:t0.0"));  // the other one has made it
-    assert_true(said(&play, "w2: forget j2"));     // which is not there any more
-    assert_null(find(&play, ACTION_RUN, 2));       // it has enough to do
+    assert_true(said(&play, "w2: stop j1:t0.0")); // the other one has made it
+    assert_true(said(&play, "w2: forget j2"));    // which is not there any more
+    assert_null(find(&play, ACTION_RUN, 2));      // it has enough to do
     assert_true(said(&play, "w1: run j1:t0.3") || said(&play, "w1: run j1:t1.0"));
     assert_true(counts(&play).tasks_assigned >= 4);
     done(&play, 2, 1, 0, 1, 2);
@@ -370,7 +370,8 @@ static void test_what_had_failed_stays_failed(void **state)
     restore_tasks(&play, RESTORE_FAILED, (struct task_range){1, 0, 1, 1});
     assert_null(find(&play, ACTION_RECORD, 0));
     attach(&play, 1);
-    assert_true(said(&play, "c1000: no result j1:t1.1: not run, because task 1 of layer 0 failed: no such column"));
+    assert_true(
+        said(&play, "c1000: no result j1:t1.1: not run, because task 1 of layer 0 failed: no such column"));
     assert_int_equal(sched_job_info(play.sched, 1, &info), 0);
     assert_int_equal(info.failures, 1);
     assert_string_equal(info.failure[0].worker_name, "ant");

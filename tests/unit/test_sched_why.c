@@ -125,13 +125,38 @@ static void test_other_jobs(void **state)
     end(&play, &first);
 }
 
+// Done is done, but what it made may have to be made again for who wants it.
+static void test_done_again(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, 1);
+    submit(&play, &build);
+    join(&play, 1, 1, true);
+    done(&play, 1, 1, 0, 0, 1);
+    check_why(&play, 1, "");
+    later(&play, 200000);
+    assert_null(find(&play, ACTION_PROGRESS, CLIENT));
+    leave(&play, 1);
+    check_why(&play, 1, "no workers are connected");
+    later(&play, 200000);
+    assert_non_null(find(&play, ACTION_PROGRESS, CLIENT));
+    assert_string_equal(find(&play, ACTION_PROGRESS, CLIENT)->text, "no workers are connected");
+    assert_false(find(&play, ACTION_PROGRESS, CLIENT)->stuck);
+    join(&play, 2, 1, true);
+    check_why(&play, 1, "");
+    done(&play, 2, 1, 0, 0, 1);
+    check_why(&play, 1, "");
+    end(&play, &build);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_workers),
-        cmocka_unit_test(test_attempts),
-        cmocka_unit_test(test_suspects),
-        cmocka_unit_test(test_other_jobs),
+        cmocka_unit_test(test_workers),    cmocka_unit_test(test_attempts),   cmocka_unit_test(test_suspects),
+        cmocka_unit_test(test_other_jobs), cmocka_unit_test(test_done_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,7 +20,8 @@ static const char *const SQL[LEDGER_STATEMENTS] = {
     [INSERT_KEPT] = "INSERT OR REPLACE INTO kept(name, job, sum) VALUES(?1, ?2, ?3)",
     [INSERT_WORKER] = "INSERT OR REPLACE INTO worker(incarnation, name, sum) VALUES(?1, ?2, ?3)",
     [INSERT_META] = "INSERT OR REPLACE INTO meta(name, value, sum) VALUES(?1, ?2, ?3)",
-    [DELETE_JOB] = "DELETE FROM record WHERE kind IN (1, 2, 3, 4, 5, 6, 7, 8, 65, 66, 68, 69, 70) AND job = ?1",
+    [DELETE_JOB] =
+        "DELETE FROM record WHERE kind IN (1, 2, 3, 4, 5, 6, 7, 8, 65, 66, 68, 69, 70) AND job = ?1",
     [DELETE_JOB_KEPT] = "DELETE FROM kept WHERE job = ?1",
     [DELETE_KEPT] = "DELETE FROM kept WHERE name = ?1",
     [DELETE_WORKER] = "DELETE FROM worker WHERE incarnation = ?1",
@@ -370,6 +371,7 @@ static int open_parts(struct ledger *ledger, struct error *err)
         rc = open_folder(ledger->graphs_path, &ledger->graphs, err);
     }
     if (rc == 0) {
+        ledger_look_at_wal(ledger);
         rc = ledger_connect(ledger, ledger->path, err);
     }
     if (rc == -EBADMSG) {
@@ -386,7 +388,17 @@ static int open_parts(struct ledger *ledger, struct error *err)
         log_write(ledger->log, LEVEL_INFO, "%s begins a new journal", ledger->path);
         rc = 0;
     }
-    return rc == 0 ? fill_meta(ledger, err) : rc;
+    if (rc == 0) {
+        rc = fill_meta(ledger, err);
+    }
+    if (rc == 0 && ledger->repaired) {
+        // What is left of the log would be found again.
+        sqlite3_wal_checkpoint_v2(ledger->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    }
+    if (rc == 0) {
+        ledger_mark_open(ledger);
+    }
+    return rc;
 }
 
 int ledger_open(const char *dir, const struct log *log, struct ledger **out, struct error *err)
@@ -422,6 +434,7 @@ void ledger_close(struct ledger *ledger)
         return;
     }
     ledger_disconnect(ledger);
+    ledger_mark_closed(ledger);
     for (int i = 0; i < 3; i++) {
         int fd = i == 0 ? ledger->graphs : i == 1 ? ledger->lock : ledger->folder;
 

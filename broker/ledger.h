@@ -2,6 +2,7 @@
 // thread at a time.  Each record carries a checksum.
 //
 //   DIR/lock           held while a broker uses the folder
+//   DIR/open           there while it has the database open: it died when there is one at the start
 //   DIR/journal.db     SQLite, write-ahead: tables meta, record, kept, worker
 //   DIR/graphs/SEQ     the body of record SEQ, where it is large
 #ifndef DRAY_BROKER_LEDGER_H

@@ -1,4 +1,4 @@
-// The ledger's inside: ledger.c (open, write, read), ledger_repair.c.
+// The ledger's inside: ledger.c (open, write), ledger_read.c, ledger_wal.c, ledger_repair.c.
 #ifndef DRAY_BROKER_LEDGER_STATE_H
 #define DRAY_BROKER_LEDGER_STATE_H
 
@@ -51,6 +51,7 @@ struct ledger {
         writing_job; // numbers.job as it is in the database, and will be with the transaction
     size_t damaged;
     bool repaired;    // it was damaged when it was opened
+    bool marked;
     bool durable;     // what PRAGMA synchronous says now
     unsigned overs;   // records of ENTRY_OVER since they were joined
     uint8_t *scratch; // for encoding
@@ -70,6 +71,13 @@ void ledger_disconnect(struct ledger *ledger);
 int ledger_replace_over(struct ledger *ledger, uint32_t job, struct spans *over, struct error *err);
 // -errno in words, of the last failure of the database.
 int ledger_error(const struct ledger *ledger, const char *path, const char *what, struct error *err);
+
+// ---- ledger_wal.c
+// Before the database is opened: says what of the write-ahead log is lost, and sets `repaired` then.
+void ledger_look_at_wal(struct ledger *ledger);
+// A mark in the folder that the database is in use: who finds it knows that nobody closed it.
+void ledger_mark_open(struct ledger *ledger);
+void ledger_mark_closed(struct ledger *ledger);
 
 // ---- ledger_repair.c
 // Takes what can be read of a damaged database into a new one, which takes its place.

@@ -273,6 +273,82 @@ static void test_torn_writes(void **state)
     folder_end(&copy);
 }
 
+// A bit of the log turns over: what was committed behind it is lost, said, and no number is used again.
+static void test_damaged_log(void **state)
+{
+    struct state_folder folder, copy;
+    struct ledger *ledger;
+    size_t size = 0;
+    uint8_t *wal;
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    for (uint32_t i = 1; i <= 12; i++) {
+        put(ledger, ENTRY_JOB, i, i, "a job");
+    }
+    wal = folder_slurp(&folder, "journal.db-wal", &size);
+    assert_non_null(wal);
+    folder_crash(&folder, &copy);
+    ledger_close(ledger);
+    for (size_t at = 32 + 24; at < size - 4120; at += 3001) {
+        struct heard *heard = calloc(1, sizeof(*heard));
+        struct state_folder damaged, again;
+        struct error err = {0};
+
+        assert_non_null(heard);
+        folder_crash(&copy, &damaged);
+        wal[at] ^= 16;
+        folder_put(&damaged, "journal.db-wal", wal, size);
+        wal[at] ^= 16;
+        ledger = open_folder(&damaged);
+        assert_int_equal(ledger_read(ledger, hear, heard, &err), 0);
+        assert_true(heard->entries < 12);
+        assert_int_equal(ledger_damaged(ledger), 1);
+        assert_true(ledger_numbers(ledger).job > 12);
+        // That is said once.
+        put(ledger, ENTRY_JOB, ledger_numbers(ledger).job, 1, "goes on");
+        folder_crash(&damaged, &again);
+        ledger_close(ledger);
+        ledger = open_folder(&again);
+        assert_int_equal(ledger_damaged(ledger), 0);
+        ledger_close(ledger);
+        folder_end(&again);
+        folder_end(&damaged);
+        free(heard);
+    }
+    free(wal);
+    folder_end(&folder);
+    folder_end(&copy);
+}
+
+// The log is gone, though nobody closed the database.
+static void test_lost_log(void **state)
+{
+    struct state_folder folder, copy;
+    struct ledger *ledger;
+    char path[100];
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    put(ledger, ENTRY_JOB, 1, 1, "a job");
+    ledger_close(ledger);
+    ledger = open_folder(&folder); // closed properly: nothing is amiss
+    assert_true(ledger_numbers(ledger).job == 2);
+    put(ledger, ENTRY_JOB, 2, 1, "another job");
+    folder_crash(&folder, &copy);
+    folder_copy_file(&folder, &copy, "open");
+    ledger_close(ledger);
+    snprintf(path, sizeof(path), "%s/journal.db-wal", copy.path);
+    assert_int_equal(remove(path), 0);
+    ledger = open_folder(&copy);
+    assert_true(ledger_numbers(ledger).job > 1000);
+    ledger_close(ledger);
+    folder_end(&folder);
+    folder_end(&copy);
+}
+
 static void test_damaged_records_are_left_out(void **state)
 {
     struct state_folder folder;
@@ -528,6 +604,8 @@ int main(void)
         cmocka_unit_test(test_forgotten_jobs_leave_nothing_but_their_numbers),
         cmocka_unit_test(test_large_bodies_are_files),
         cmocka_unit_test(test_torn_writes),
+        cmocka_unit_test(test_damaged_log),
+        cmocka_unit_test(test_lost_log),
         cmocka_unit_test(test_damaged_records_are_left_out),
         cmocka_unit_test(test_damaged_pages),
         cmocka_unit_test(test_what_is_no_journal_is_refused),

@@ -99,6 +99,7 @@ static void test_who_waits_is_told(void **state)
     folder_crash(&desk.folder, &copy);
     journal_destroy(desk.journal);
     check_counts(&desk, 50, 0, 0);
+    folder_end(&desk.folder);
     desk.folder = copy;
     check_counts(&desk, 50, 0, 0);
     folder_end(&copy);
@@ -145,6 +146,7 @@ static void test_the_rest_is_written_in_a_moment(void **state)
     }
     folder_crash(&desk.folder, &copy);
     journal_destroy(desk.journal);
+    folder_end(&desk.folder);
     desk.folder = copy;
     check_counts(&desk, 1, 0, 1);
     folder_end(&copy);

@@ -210,13 +210,23 @@ static void on_watch(void *arg, short revents)
     sessions_watch(broker->sessions);
 }
 
+// Jobs also go when their time is over, and nobody says so then.
+static void look_for_freed(struct broker *broker)
+{
+    struct sched_counts counts;
+
+    sched_counts(broker->sched, &counts);
+    broker->has_freed = broker->has_freed || counts.jobs < broker->jobs_seen;
+    broker->jobs_seen = counts.jobs;
+}
+
 static void on_tick(void *arg)
 {
     struct broker *broker = arg;
-
     uint64_t now = monotonic_us();
 
     sessions_tick(broker->sessions);
+    look_for_freed(broker);
     turn_add(current(broker), EVENT_TICK);
     if (now - broker->notes_us > NOTES_SWEEP_US) {
         broker->notes_us = now;

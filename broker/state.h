@@ -49,6 +49,7 @@ struct broker {
     uint64_t stepped_us;                      // when it last had anything but a tick
     uint64_t trimmed_us;
     bool has_freed;     // something large may be gone: a job, a client
+    uint64_t jobs_seen; // that there were with the last tick
     struct map readers; // job -> struct readers: clients that hear of it
     struct kept kept;   // names under which jobs stay
     struct notes notes; // of tasks

@@ -36,7 +36,7 @@ class Soak(cluster.ClusterTest):
         self.setUp()
         self.options = options
         self.random = random.Random(options.seed)
-        self.hub = self.broker("--backlog", "2", "--timeout", "300", listen="tcp://127.0.0.1:0")
+        self.hub = self.broker("--backlog", "2", "--timeout", "300", "--orphan-grace", "1", listen="tcp://127.0.0.1:0")
         self.workers = [self.add_worker() for _ in range(options.workers)]
         self.watcher = wire.Peer(self.hub.endpoint, name="watcher")
 

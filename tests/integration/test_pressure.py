@@ -10,7 +10,8 @@ import wire
 
 MB = 1 << 20
 COUNT = wire.op(dict(count={}))
-PATIENT = ("--timeout", "300")  # who is silent shall not be lost here
+# Who is silent shall not be lost here; who is lost is not waited for long.
+PATIENT = ("--timeout", "300", "--orphan-grace", "0.5")
 
 
 class Pusher(wire.Peer):

@@ -13,6 +13,9 @@ RUNTIME = "tsan.rodata."
 SCRIPT = 'read_csv("{}", blocksize=20000).groupby("category").agg({{"price": ["mean", "std"], "quantity": "sum"}})'
 
 
+STOPPED = ["--worker-timeout", "60"]  # one that is stopped is not lost before it is killed
+
+
 class Workers(TestCase):
     def setUp(self):
         super().setUp()
@@ -21,7 +24,7 @@ class Workers(TestCase):
         self.script = SCRIPT.format(self.csv)
 
     def test_killed_before_it_did_anything(self):
-        with Cluster(workers=2) as cluster:
+        with Cluster(workers=2, broker_options=STOPPED) as cluster:
             expected = self.ok(cluster.run("-f", "csv", self.script))
             # A stopped worker takes tasks and does nothing: it is in the middle when it is killed.
             cluster.workers[0].send_signal(signal.SIGSTOP)
@@ -33,7 +36,7 @@ class Workers(TestCase):
             self.assertEqual((client.returncode, err, out.decode()), (0, b"", expected))
 
     def test_killed_with_what_it_made(self):
-        with Cluster(workers=2) as cluster:
+        with Cluster(workers=2, broker_options=STOPPED) as cluster:
             expected = self.ok(cluster.run("-f", "csv", self.script))
             # One does all that it can do without the other, then dies with its partitions.
             cluster.workers[1].send_signal(signal.SIGSTOP)

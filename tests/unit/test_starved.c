@@ -295,6 +295,7 @@ static int results_of_a_turn(void)
     static const uint8_t data[64 * 16];
     static uint32_t sizes[64];
     static uint64_t bytes[64];
+    struct sched_action action[12];
     struct results *results = results_create();
     struct parcels parcels = {0};
     struct arena arena;
@@ -318,12 +319,11 @@ static int results_of_a_turn(void)
             rc = parcels_name(&parcels, &(struct task_range){1, 0, 64 * k, 64});
         }
         if (rc == 0) { // a part of it: copied out
-            struct sched_action action = {.type = ACTION_RESULT,
-                                          .range = {1, 0, 64 * k, k % 2 == 0 ? 64 : 30},
-                                          .worker = 1 + k % 3,
-                                          .sizes = bytes};
-
-            rc = results_add(results, &action);
+            action[k] = (struct sched_action){.type = ACTION_RESULT,
+                                              .range = {1, 0, 64 * k, k % 2 == 0 ? 64 : 30},
+                                              .worker = 1 + k % 3,
+                                              .sizes = bytes};
+            rc = results_add(results, &action[k]);
         }
     }
     if (rc == 0) {

@@ -102,7 +102,9 @@ static void forget_inputs(struct agent_layer *layer)
         }
     }
     free(layer->input);
+    free(layer->takes);
     layer->input = NULL;
+    layer->takes = NULL;
     layer->inputs = 0;
     layer->told = false;
 }
@@ -125,7 +127,6 @@ static void layer_destroy(struct agent *agent, struct agent_layer *layer)
         }
     }
     free(layer->block);
-    free(layer->takes);
     free(layer);
     if (job->layers == NULL) {
         job_destroy(agent, job);

@@ -516,9 +516,13 @@ static int make_checksum(const struct partition *p, uint64_t *out, struct error 
 
 int partition_seal(struct partition *p, struct error *err)
 {
-    int rc = p->sealed ? 0 : make_checksum(p, &p->checksum, err);
+    int rc;
 
-    p->sealed = p->sealed || rc == 0;
+    if (p->sealed) { // and perhaps shared: nothing is written any more
+        return 0;
+    }
+    rc = make_checksum(p, &p->checksum, err);
+    p->sealed = rc == 0;
     return rc;
 }
 

@@ -277,16 +277,18 @@ static int await_welcome(dray_t *dray, unsigned connect_ms, struct error *err)
 
     for (;;) {
         int rc = connection_take_in(dray, false, err);
+        uint64_t again;
 
         connection_settle(dray);
         if (rc != 0 || uplink_welcomed(dray->uplink)) {
             return rc;
         }
-        rc = wait_readable(dray, until, true, err);
+        again = rejoin_greet(dray);
+        rc = wait_readable(dray, again < until ? again : until, true, err);
         if (rc < 0) {
             return rc;
         }
-        if (rc == 0) {
+        if (rc == 0 && monotonic_us() >= until) {
             return error_set(err, ETIMEDOUT,
                              "no broker answered at %s within %g s: is dray-broker running there?",
                              uplink_endpoint(dray->uplink), (double)connect_ms / 1000);

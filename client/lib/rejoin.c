@@ -115,6 +115,20 @@ static void attempt(dray_t *dray, uint64_t now)
     }
 }
 
+uint64_t rejoin_greet(dray_t *dray)
+{
+    struct rejoin *rejoin = &dray->rejoin;
+    uint64_t now = monotonic_us();
+
+    if (!uplink_unheard(dray->uplink)) {
+        return UINT64_MAX;
+    }
+    if (now - rejoin->attempt_us > PAUSE_MS * 1000) {
+        attempt(dray, now);
+    }
+    return rejoin->attempt_us + PAUSE_MS * 1000;
+}
+
 static uint64_t answer_us(const struct rejoin *rejoin)
 {
     uint64_t ms = ANSWER_MS;

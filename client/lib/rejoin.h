@@ -24,6 +24,9 @@ struct rejoin {
 int rejoin_init(struct rejoin *rejoin, int given, struct error *err);
 // The session's file descriptors join the connection's.
 int rejoin_watch(dray_t *dray, struct error *err);
+// While the first WELCOME is waited for: says HELLO again if the connection ended.  When to call it again at
+// the latest (monotonic_us).
+uint64_t rejoin_greet(dray_t *dray);
 // To be called with what came of receiving (0 or an error of it).  0: the session stands, or another one is
 // looked for; negative: it is over for good.
 int rejoin_step(dray_t *dray, int rc, struct error *err);

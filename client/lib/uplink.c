@@ -30,6 +30,7 @@ struct uplink {
     unsigned heartbeat_ms;
     unsigned timeout_ms;
     bool welcomed;
+    bool unheard; // the connection ended before the first WELCOME
     bool stirred; // something may have come that the file descriptor will not tell of
     uint64_t tick_us;
     struct error end; // why the session is over; code 0: it is not
@@ -171,7 +172,7 @@ int uplink_renew(struct uplink *uplink, struct error *err)
         socket_destroy(uplink->socket, 0);
         uplink->socket = NULL;
     }
-    uplink->welcomed = uplink->lost = uplink->stirred = false;
+    uplink->welcomed = uplink->lost = uplink->unheard = uplink->stirred = false;
     uplink->session = uplink->sent = uplink->received = 0;
     uplink->end = (struct error){0};
     rc = connect_socket(uplink, err);
@@ -215,6 +216,11 @@ bool uplink_welcomed(const struct uplink *uplink)
 unsigned uplink_heartbeat_ms(const struct uplink *uplink)
 {
     return uplink->heartbeat_ms;
+}
+
+bool uplink_unheard(const struct uplink *uplink)
+{
+    return uplink->unheard;
 }
 
 bool uplink_lost(const struct uplink *uplink)
@@ -428,7 +434,11 @@ int uplink_tick(struct uplink *uplink, struct error *err)
     }
     uplink->tick_us = now;
     // Another connection under our feet would be of no use: what was to come through this one is lost.
-    if (uplink->sessions > 0 && socket_ended(uplink->socket, route, &route_size) == 1) {
+    if (socket_ended(uplink->socket, route, &route_size) == 1) {
+        if (uplink->sessions == 0) {
+            uplink->unheard = true;
+            return 0;
+        }
         error_set(&uplink->end, ENOTCONN, "the broker at %s is gone: the connection has ended",
                   uplink->endpoint);
         lose(uplink);

@@ -26,6 +26,9 @@ int uplink_watch_fd(const struct uplink *uplink);          // for uplink_tick; t
 // uplink_receive would find something that the fd may not tell of.
 bool uplink_ready(struct uplink *uplink);
 
+// The connection ended before the broker had ever answered, and HELLO perhaps with it: uplink_renew says it
+// again.
+bool uplink_unheard(const struct uplink *uplink);
 // The session is over, and another one may go on from there: uplink_renew.
 bool uplink_lost(const struct uplink *uplink);
 // A new connection of the same process instead of the old one, whose fd is to be taken out of any epoll

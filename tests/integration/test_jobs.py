@@ -24,7 +24,8 @@ def partition_bytes(encoded):
 
 
 class Jobs(cluster.ClusterTest):
-    broker_options = ("--orphan-grace", "0")  # who goes is gone
+    # Who goes is gone; the clients of these tests are silent while they wait.
+    broker_options = ("--orphan-grace", "0", "--timeout", "60")
 
     def make_csv(self, rows, name="sales.csv"):
         """(path, rows per category)"""

@@ -1,5 +1,5 @@
-// A broker and a worker for tests of pools, played on a thread: it runs Count and Data tasks at once and tells the
-// results in batches, in some order, along or at the worker.
+// A broker and a worker for tests of pools, played on a thread: it runs Count and Data tasks at once and
+// tells the results in batches, in some order, along or at the worker.
 #ifndef DRAY_TESTS_UNIT_POOL_FIXTURE_H
 #define DRAY_TESTS_UNIT_POOL_FIXTURE_H
 
@@ -223,6 +223,7 @@ static void run_layer(struct fake *fake, uint32_t job, const Dray__Layer *from, 
 static void play_extend(struct fake *fake, const Dray__Extend *extend, struct arena *arena)
 {
     struct played_job *j = &fake->job[extend->job];
+    Dray__Extended extended = DRAY__EXTENDED__INIT;
     ProtobufCMessage *message;
     struct error err = {0};
 
@@ -250,6 +251,9 @@ static void play_extend(struct fake *fake, const Dray__Extend *extend, struct ar
             run_layer(fake, extend->job, ((Dray__Graph *)message)->layer[i], arena);
         }
     }
+    extended.job = extend->job;
+    extended.layers = j->layers;
+    say(fake, FRAME_EXTENDED, &extended.base, NULL, 0);
     if (extend->last) {
         Dray__JobEnded ended = DRAY__JOB_ENDED__INIT;
 

@@ -37,7 +37,7 @@ struct fake {
     pthread_mutex_t lock;
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks
-    atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit;
+    atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit, dies;
     atomic_uint hellos;
 };
 
@@ -242,6 +242,12 @@ static void play(struct fake *fake, const struct frame *frame)
     }
 }
 
+static void bind_router(struct fake *fake)
+{
+    fake->router = socket_create(SOCKET_ROUTER, &(struct socket_options){0}, NULL);
+    assert_int_equal(socket_bind(fake->router, fake->endpoint, NULL), 0);
+}
+
 static void *fake_main(void *arg)
 {
     struct fake *fake = arg;
@@ -263,6 +269,12 @@ static void *fake_main(void *arg)
             message_fini(&message);
             arena_reset(&arena);
         }
+        if (fake->dies && fake->hellos > 0) { // and is started again
+            fake->dies = fake->mute = false;
+            socket_destroy(fake->router, 0);
+            bind_router(fake);
+            continue;
+        }
         if (!socket_ready(fake->router)) {
             poll(&fd, 1, 5);
         }
@@ -279,8 +291,7 @@ static int set_up(void **state)
     assert_non_null(mkdtemp(fake->directory));
     snprintf(fake->endpoint, sizeof(fake->endpoint), "ipc://%s/broker", fake->directory);
     sockets_init();
-    fake->router = socket_create(SOCKET_ROUTER, &(struct socket_options){0}, NULL);
-    assert_int_equal(socket_bind(fake->router, fake->endpoint, NULL), 0);
+    bind_router(fake);
     pthread_mutex_init(&fake->lock, NULL);
     fake->incarnation = 5;
     fake->confirms = true;
@@ -558,6 +569,20 @@ static void test_patience_ends(void **state)
     dray_close(dray);
 }
 
+// The first HELLO of all is lost with a broker that dies of it.
+static void test_the_first_hello_is_said_again(void **state)
+{
+    struct fake *fake = *state;
+    uint64_t start = monotonic_us();
+    dray_t *dray;
+
+    fake->dies = fake->mute = true;
+    dray = connected(fake, 300);
+    assert_in_range(monotonic_us() - start, 0, 4000000);
+    assert_int_equal(fake->hellos, 2);
+    dray_close(dray);
+}
+
 static void test_words_of_the_environment(void **state)
 {
     const struct fake *fake = *state;
@@ -585,6 +610,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_broker_that_knows_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_job_that_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_patience_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_first_hello_is_said_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_words_of_the_environment, set_up, tear_down),
     };
 

@@ -8,6 +8,7 @@ A line a round; exits with 1 at the first round that is not as it should be, wit
 repeats the choices, not the moments of the machine."""
 import argparse
 import collections
+import faulthandler
 import json
 import os
 import pathlib
@@ -470,4 +471,5 @@ def main(argv, say=print):
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.cancel_dump_traceback_later()  # of tests, which take their time; each round has its patience
     sys.exit(main(sys.argv[1:]))

@@ -1,6 +1,7 @@
 #include "broker/state.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 // A client that waits for EXTENDED while the disk is full.
@@ -85,16 +86,27 @@ static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failu
     }
 }
 
+static void say_refused(const struct gated *gated, char text[ERROR_TEXT_MAX])
+{
+    snprintf(text, ERROR_TEXT_MAX, "the broker takes no new jobs and names at present: %.900s; %s",
+             gated->text,
+             gated->code == ENOSPC || gated->code == EDQUOT
+                 ? "make room there and try again (what was taken before goes on)"
+                 : "see its log (what was taken before goes on)");
+}
+
 // What could not be written: new jobs and names are refused, all else goes on and is written when that can
 // be.
 static void refuse(struct broker *broker, struct gated *gated)
 {
     struct turn *turn = &gated->turn;
     Dray__Failure why = DRAY__FAILURE__INIT;
+    char text[ERROR_TEXT_MAX];
     size_t kept = 0;
 
+    say_refused(gated, text);
     why.code = gated->code;
-    why.text = gated->text;
+    why.text = text;
     for (size_t i = 0; i < turn->events; i++) {
         const struct sched_event *event = &turn->event[i];
 

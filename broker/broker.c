@@ -367,20 +367,20 @@ static int open_parts(struct broker *broker, char **endpoints, struct error *err
     if (broker->sched == NULL) {
         return error_no_memory(err);
     }
-    if (broker->options.state != NULL) {
-        rc = open_journal(broker, err);
-        if (rc != 0) {
-            return rc;
-        }
-        session_options.incarnation = broker->id;
-    }
     broker->socket = socket_create(SOCKET_ROUTER, &socket_options, err);
     if (broker->socket == NULL) {
         return -err->code;
     }
-    rc = sessions_create(broker->socket, &broker->peers, &session_options, &handler, &broker->sessions, err);
+    // First, so that who cannot listen leaves no folder behind; nothing is received before the loop runs.
+    rc = listen_all(broker, endpoints, err);
+    if (rc == 0 && broker->options.state != NULL) {
+        rc = open_journal(broker, err);
+        rc = rc == -EINVAL ? -EBADF : rc; // what is no journal is no wrong option
+        session_options.incarnation = broker->id;
+    }
     if (rc == 0) {
-        rc = listen_all(broker, endpoints, err);
+        rc = sessions_create(broker->socket, &broker->peers, &session_options, &handler, &broker->sessions,
+                             err);
     }
     if (rc != 0) {
         return rc;

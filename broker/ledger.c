@@ -2,14 +2,11 @@
 #include "broker/ledger.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -210,45 +207,6 @@ static char *find_damage(const struct ledger *ledger)
     return damage;
 }
 
-static int open_folder(const char *path, int *out, struct error *err)
-{
-    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
-        return error_set(err, errno, "cannot make the folder %s: %s", path, strerror(errno));
-    }
-    *out = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return *out >= 0 ? 0 : error_set(err, errno, "cannot open the folder %s: %s", path, strerror(errno));
-}
-
-// The lock goes with the process, however it ends; what is written in it is for people.
-static int take_lock(struct ledger *ledger, struct error *err)
-{
-    char text[32] = "";
-    ssize_t size;
-
-    ledger->lock = openat(ledger->folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (ledger->lock < 0) {
-        return error_set(err, errno, "cannot write %s/lock: %s", ledger->dir, strerror(errno));
-    }
-    if (flock(ledger->lock, LOCK_EX | LOCK_NB) != 0) {
-        int code = errno;
-
-        if (code != EWOULDBLOCK) {
-            return error_set(err, code, "cannot lock %s/lock: %s", ledger->dir, strerror(code));
-        }
-        size = pread(ledger->lock, text, sizeof(text) - 1, 0);
-        text[size > 0 ? size : 0] = '\0';
-        text[strcspn(text, "\n")] = '\0';
-        return error_set(err, EBUSY,
-                         "the state folder %s is in use by another broker%s%s: two cannot share one",
-                         ledger->dir, text[0] != '\0' ? ", process " : "", text);
-    }
-    size = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-    if (ftruncate(ledger->lock, 0) != 0 || pwrite(ledger->lock, text, (size_t)size, 0) != size) {
-        return 0; // a full disk is no reason: it is locked
-    }
-    return 0;
-}
-
 // ---- meta -------------------------------------------------------------------------
 
 static int64_t meta_sum(const char *name, uint64_t value)
@@ -362,16 +320,15 @@ static bool is_wanted(void *arg, int64_t seq)
 static int open_parts(struct ledger *ledger, struct error *err)
 {
     char *damage;
-    int rc = open_folder(ledger->dir, &ledger->folder, err);
+    int rc = ledger_take_folder(ledger, err);
 
     if (rc == 0) {
-        rc = take_lock(ledger, err);
+        rc = ledger_look_at_file(ledger, err);
     }
-    if (rc == 0) {
-        rc = open_folder(ledger->graphs_path, &ledger->graphs, err);
-    }
-    if (rc == 0) {
-        ledger_look_at_wal(ledger);
+    if (rc >= 0) {
+        if (rc == 0) {
+            ledger_look_at_wal(ledger);
+        }
         rc = ledger_connect(ledger, ledger->path, err);
     }
     if (rc == -EBADMSG) {
@@ -387,6 +344,10 @@ static int open_parts(struct ledger *ledger, struct error *err)
     if (rc == 1) {
         log_write(ledger->log, LEVEL_INFO, "%s begins a new journal", ledger->path);
         rc = 0;
+    }
+    // Where it is, a journal has been.
+    if (rc == 0) {
+        rc = ledger_open_folder(ledger->graphs_path, &ledger->graphs, err);
     }
     if (rc == 0) {
         rc = fill_meta(ledger, err);
@@ -446,6 +407,7 @@ void ledger_close(struct ledger *ledger)
     free(ledger->scratch);
     free(ledger->graphs_path);
     free(ledger->path);
+    free(ledger->place);
     free(ledger->dir);
     free(ledger);
 }
@@ -718,6 +680,9 @@ static int fail(struct ledger *ledger, struct error *said, struct error *err)
         rc = error_no_memory(err);
     } else {
         rc = ledger_error(ledger, ledger->path, "cannot write", err);
+    }
+    if (rc == -ENOSPC || rc == -EDQUOT) {
+        ledger_say_full(ledger, err);
     }
     sqlite3_exec(ledger->db, "ROLLBACK", NULL, NULL, NULL); // it may have been done already
     remove_files(ledger, true);

@@ -1,4 +1,4 @@
-// The ledger's inside: ledger.c (open, write), ledger_read.c, ledger_wal.c, ledger_repair.c.
+// The ledger's inside: ledger.c (open, write), ledger_folder.c, ledger_read.c, ledger_wal.c, ledger_repair.c.
 #ifndef DRAY_BROKER_LEDGER_STATE_H
 #define DRAY_BROKER_LEDGER_STATE_H
 
@@ -43,6 +43,7 @@ struct ledger {
     sqlite3_stmt *statement[LEDGER_STATEMENTS];
     const struct log *log;
     char *dir, *path, *graphs_path;
+    char *place;               // the folder as it is called everywhere on this host
     int lock, folder, graphs; // file descriptors
     uint64_t id;
     int64_t seq; // of the next record
@@ -71,6 +72,17 @@ void ledger_disconnect(struct ledger *ledger);
 int ledger_replace_over(struct ledger *ledger, uint32_t job, struct spans *over, struct error *err);
 // -errno in words, of the last failure of the database.
 int ledger_error(const struct ledger *ledger, const char *path, const char *what, struct error *err);
+
+// ---- ledger_folder.c
+// Makes the folder when it is not there.
+int ledger_open_folder(const char *path, int *out, struct error *err);
+// The state folder, locked.  -EBUSY: another broker has it.
+int ledger_take_folder(struct ledger *ledger, struct error *err);
+// Before SQLite sees it: what is where the journal should be.  1: nothing is; what is left of one that was
+// there is said and put aside.  -EINVAL: what is there is none.
+int ledger_look_at_file(struct ledger *ledger, struct error *err);
+// Of a failure for want of room: where, and how much there is.
+void ledger_say_full(const struct ledger *ledger, struct error *err);
 
 // ---- ledger_wal.c
 // Before the database is opened: says what of the write-ahead log is lost, and sets `repaired` then.

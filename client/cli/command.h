@@ -12,15 +12,16 @@ enum {
     STATUS_OK = 0,
     STATUS_JOB = 1,    // a task failed
     STATUS_USAGE = 2,  // bad option, or an error in the script
-    STATUS_BROKER = 3, // not reachable, or lost
+    STATUS_BROKER = 3, // not reachable, lost, or it takes nothing more
     STATUS_NO_WORKERS = 4,
     STATUS_OUTPUT = 5,   // the result could not be written
     STATUS_SIGNAL = 128, // + the signal's number: 130 after Ctrl-C
 };
 #define STATUS_HELP                                                                                          \
     "Exit status: 0 done; 1 the job failed; 2 wrong usage or an error in the script; 3 the "                 \
-    "broker could not be reached or was lost; 4 no workers were connected; 5 the result could "              \
-    "not be written; 130 interrupted (128 + the number of any signal)."
+    "broker could not be reached, was lost, or takes no more jobs (its disk is full); 4 no "                 \
+    "workers were connected; 5 the result could not be written; 130 interrupted (128 + the number of any "   \
+    "signal)."
 
 // argv[0] is "dray NAME".  Returns the exit status.
 typedef int command_main(int argc, char **argv);

@@ -59,7 +59,7 @@ static void print_usage(FILE *out)
           "    0  done\n"
           "    1  the job failed\n"
           "    2  wrong usage, or an error in the script\n"
-          "    3  the broker could not be reached or was lost\n"
+          "    3  the broker could not be reached, was lost, or takes no more jobs (its disk is full)\n"
           "    4  no workers were connected\n"
           "    5  the result could not be written\n"
           "  130  interrupted (128 + the number of any signal)\n",

@@ -209,6 +209,12 @@ static int follow(struct query_run *run, dray_job_t job, const struct job_taker 
     }
 }
 
+// What is wrong with the job itself; all else is about the broker: lost, or it takes nothing more.
+static bool is_job_fault(int rc)
+{
+    return rc == -EINVAL || rc == -EMSGSIZE || rc == -ENOENT || rc == -EEXIST || rc == -EPROTO;
+}
+
 static int submit(struct query_run *run, const struct dray_submit_options *options, const void *graph,
                   size_t size, dray_job_t *job, struct error *err)
 {
@@ -217,7 +223,7 @@ static int submit(struct query_run *run, const struct dray_submit_options *optio
 
     if (rc != 0) {
         from_dray(err, &error);
-        return fail(run, rc == -ENOTCONN || rc == -ETIMEDOUT ? QUERY_BROKER : QUERY_JOB, rc);
+        return fail(run, is_job_fault(rc) ? QUERY_JOB : QUERY_BROKER, rc);
     }
     return 0;
 }
@@ -266,7 +272,8 @@ static int find_sources(struct query_run *run, struct probe_plan *plan, const Dr
         if (rc != 0) {
             return rc;
         }
-        // Nobody was there when it was answered, perhaps, and somebody has come since: then it is asked again.
+        // Nobody was there when it was answered, perhaps, and somebody has come since: then it is asked
+        // again.
         if (run->no_workers_us == 0 && sources->n_worker > 0) {
             return fail(run, QUERY_JOB, probe_not_found(probe, sources, err));
         }

@@ -15,7 +15,7 @@ enum query_outcome {
     QUERY_OK,
     QUERY_SCRIPT,     // the script asks for what cannot be
     QUERY_JOB,        // a task failed
-    QUERY_BROKER,     // could not be reached, or was lost
+    QUERY_BROKER,     // could not be reached, was lost, or takes no jobs
     QUERY_NO_WORKERS, // none came in time
     QUERY_INTERRUPTED,
     QUERY_OUTPUT, // the host could not take the value

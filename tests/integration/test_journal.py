@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import sqlite3
 import struct
 import subprocess
@@ -489,8 +490,58 @@ class Journal(cluster.ClusterTest):
         fails(1, self.folder / "file", f"{self.folder}/file")
         fails(1, self.folder / "no/such", f"{self.folder}/no/such", "No such file")
         self.state.mkdir()
-        (self.state / "journal.db").write_text("It is a truth universally acknowledged" * 100)
-        fails(2, self.state, "is no journal", "move it away")
+        journal = self.state / "journal.db"
+        journal.write_text("It is a truth universally acknowledged" * 100)
+        fails(1, self.state, "is no journal", "move it away")
+        self.assertFalse((self.state / "graphs").exists())
+        journal.unlink()
+        journal.mkdir()
+        fails(1, self.state, "is no journal", "it is a folder")
+        journal.rmdir()
+        journal.symlink_to("/etc/passwd")
+        fails(1, self.state, "is a symbolic link", "--state")
+
+    def test_a_broker_that_cannot_listen_leaves_no_folder(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            hub = self.start(cluster.BIN / "dray-broker", "--listen", "tcp://%s:%d" % taken.getsockname(), "--state", self.state)
+            self.assertEqual(hub.wait_exit(), 1)
+        self.assertIn("another process listens there", hub.text)
+        self.assertFalse(self.state.exists())
+
+    def test_a_journal_that_is_gone(self):
+        """It is said what that means, once, and what belonged to it is not thrown away."""
+        hub = self.start_hub()
+        incarnation = self.peer().welcome["incarnation"]
+        self.assertNotIn("used this folder before", hub.text)
+        self.kill_hub()
+        (self.state / "journal.db").unlink()
+        (self.state / "graphs/7").write_text("a graph")
+        hub = self.start_hub()
+        self.assertRegex(hub.text, r"warning: \S+/journal.db is gone, although .* is lost .*"
+                         r"journal.db-wal as journal.db-wal.left-\d+, graphs as graphs.left-\d+\n")
+        self.assertNotEqual(self.peer().welcome["incarnation"], incarnation)
+        self.assertEqual([f.read_text() for f in self.state.glob("graphs.left-*/7")], ["a graph"])
+        self.stop(hub)
+        (self.state / "journal.db").write_bytes(b"")
+        self.assertIn("journal.db is empty, although", self.start_hub().text)
+        self.stop(self.hub)
+        self.assertNotIn("although", self.start_hub().text)
+        self.stop(self.hub)
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("setpriv"), "not root")
+    def test_a_journal_of_somebody_else(self):
+        self.start_hub()
+        self.stop(self.hub)
+        os.chmod(self.folder, 0o777)
+        os.chmod(self.state, 0o777)
+        (self.state / "lock").unlink()
+        shutil.copy(cluster.BIN / "dray-broker", self.folder)  # who may not look into a home can run it
+        hub = self.start("setpriv", "--reuid", "65534", "--clear-groups", self.folder / "dray-broker", "--listen",
+                         f"ipc://{self.folder}/c", "--state", self.state)
+        self.assertEqual(hub.wait_exit(), 1)
+        self.assertRegex(hub.text, r"cannot read and write \S+/journal.db: Permission denied .*user 0.*user 65534")
 
     def test_damaged_records_are_said_and_left_out(self):
         self.start_hub()
@@ -509,6 +560,21 @@ class Journal(cluster.ClusterTest):
         self.assertEqual([self.job(n) is not None for n in numbers], [True, False, True])
         client = self.peer()
         self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 9)[1]["job"], numbers[2] + 1)
+
+    def commands_on_a_full_disk(self, job):
+        """One exit status, no word about the script, and what to do."""
+        csv, tasks = self.folder / "a.csv", self.folder / "a.yaml"
+        csv.write_text("a,b\n1,2\n")
+        tasks.write_text("tasks: {x: {shell: echo " + "n" * 100000 + "}}\n")
+        script = f'read_csv("{csv}").a.sum() # ' + "n" * 100000
+        for command in (("run", script), ("run", "--detach", script), ("submit", tasks), ("submit", "--detach", tasks),
+                        ("keep", job, "k" * 200)):
+            done = subprocess.run([cluster.BIN / "dray", command[0], "--broker", self.listen, *map(str, command[1:])],
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout), (3, ""), done.stderr)
+            self.assertRegex(done.stderr, rf"\Adray: the broker takes no new jobs and names at present: the disk of the "
+                             rf"state folder {self.state} is full \(0\.0 of 2\.1 MB are free\): [^\n]*; make room there "
+                             r"and try again[^\n]*\n\Z")
 
     def test_full_disk(self):
         """Nothing new is taken, in words; what runs goes on; and when there is room again, all is as before."""
@@ -532,6 +598,7 @@ class Journal(cluster.ClusterTest):
         kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, note=note)
         self.assertEqual((kind, refused["why"]["code"]), ("REJECTED", ENOSPC), refused)
         self.assertIn("No space left", refused["why"]["text"])
+        self.commands_on_a_full_disk(job)
         # What runs goes on, and its layers are said to be safe when they are.
         client.say("EXTEND", job=job, first_layer=0, last=True,
                    graph=pack([dict(tasks=3, op=shell("true " + "n" * 100000), wanted=True)]))

@@ -441,7 +441,7 @@ static void test_what_is_no_journal_is_refused(void **state)
     struct state_folder folder;
     struct ledger *ledger = NULL;
     struct error err = {0};
-    char noise[8192];
+    char noise[8192], path[100];
 
     (void)state;
     folder_begin(&folder);
@@ -452,6 +452,16 @@ static void test_what_is_no_journal_is_refused(void **state)
     assert_int_equal(ledger_open(folder.path, &LOG, &ledger, &err), -EINVAL);
     assert_non_null(strstr(err.text, "is no journal"));
     assert_non_null(strstr(err.text, folder.path));
+    assert_int_equal(folder_files(&folder, ""), 2); // with its lock
+    snprintf(path, sizeof(path), "%s/journal.db", folder.path);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("/etc/passwd", path), 0);
+    assert_int_equal(ledger_open(folder.path, &LOG, &ledger, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "is a symbolic link"));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(ledger_open(folder.path, &LOG, &ledger, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "it is a folder"));
     assert_int_equal(ledger_open("/proc/nothing/here", &LOG, &ledger, &err), -ENOENT);
     assert_non_null(strstr(err.text, "/proc/nothing/here"));
     folder_end(&folder);
@@ -499,6 +509,8 @@ static void test_full(void **state)
     }
     assert_int_equal(err.code, ENOSPC);
     assert_non_null(strstr(err.text, strerror(ENOSPC)));
+    assert_non_null(strstr(err.text, folder.path));
+    assert_non_null(strstr(err.text, " MB are free"));
     assert_true(jobs > 10);
     // What is forgotten makes room.
     put(ledger, ENTRY_FORGOTTEN, 1, 0, "");

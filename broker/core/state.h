@@ -434,7 +434,9 @@ struct sched {
     size_t delays, delay_capacity;
     struct task_range *trial; // tasks that wait for a worker of their own; as delays, some for nothing
     size_t trials, trial_capacity;
-    uint32_t closed;  // workers for those
+    size_t trial_at;      // where the next look at them begins
+    bool trials_unsorted; // else by job, layer and index
+    uint32_t closed;      // workers for those
     struct twin twin[TWINS_MAX];
     uint32_t twins;
     struct watch watch[WATCHES_MAX];

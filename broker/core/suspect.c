@@ -20,7 +20,7 @@ enum {
     NEEDS_TOLD = 4,
     ATTEMPTS_KEPT = 16,       // of one task
     ATTEMPTS_OF_A_JOB = 4096, // whose words are kept
-    LOOKED_AT = 64,           // suspects that one placement looks at
+    LOOKED_AT = 64,           // suspects that one placement looks at while others run
     WORKERS_EACH = 8,         // one of so many workers is emptied for suspects
     TEXT_MAX = 400,           // of one attempt
 };
@@ -258,6 +258,7 @@ static bool put_on_trial(struct layer *layer, uint32_t i, struct blame *blame)
         sched->trial_capacity = capacity;
     }
     sched->trial[sched->trials++] = (struct task_range){layer->job->number, layer->number, i, 1};
+    sched->trials_unsorted = true;
     task_move(layer, i, TASK_DELAYED);
     layer->value[i] = VALUE_ASIDE;
     blame->value = UINT64_MAX;
@@ -358,6 +359,30 @@ bool suspects_of(const struct sched *sched, uint32_t job)
 static void trial_remove(struct sched *sched, size_t at)
 {
     memmove(sched->trial + at, sched->trial + at + 1, (--sched->trials - at) * sizeof(*sched->trial));
+    sched->trial_at -= sched->trial_at > at ? 1 : 0;
+}
+
+static int compare_trials(const void *a, const void *b)
+{
+    const struct task_range *x = a, *y = b;
+
+    if (x->job != y->job) {
+        return x->job < y->job ? -1 : 1;
+    }
+    if (x->layer != y->layer) {
+        return x->layer < y->layer ? -1 : 1;
+    }
+    return x->first < y->first ? -1 : x->first > y->first;
+}
+
+// Those that make what others of the same job need come before them.
+static void trials_sort(struct sched *sched)
+{
+    if (sched->trials_unsorted) {
+        qsort(sched->trial, sched->trials, sizeof(*sched->trial), compare_trials);
+        sched->trials_unsorted = false;
+        sched->trial_at = 0;
+    }
 }
 
 static bool is_able(const struct worker *worker, const struct layer *layer, uint32_t i)
@@ -369,26 +394,54 @@ static bool is_able(const struct worker *worker, const struct layer *layer, uint
            (!layer_reads_apart(layer) || worker_reads(worker, source_of(layer, i)));
 }
 
-// The first that can go now, for this worker (NULL: for any); it has been looked for everything that it
-// needs.
-static bool trial_find(struct sched *sched, const struct worker *worker, size_t *at)
+// Who is soonest without work and can do it.
+static struct worker *choose(const struct sched *sched, const struct layer *layer, uint32_t i)
 {
-    for (size_t k = 0; k < sched->trials && k < LOOKED_AT;) {
+    struct worker *best = NULL;
+
+    for (uint32_t s = 0; s < sched->worker_slots; s++) {
+        struct worker *worker = sched->worker[s];
+
+        if (worker != NULL && !worker->closed && is_able(worker, layer, i) &&
+            (best == NULL || worker_wait(worker) < worker_wait(best) ||
+             (worker_wait(worker) == worker_wait(best) && worker->assigned < best->assigned))) {
+            best = worker;
+        }
+    }
+    return best;
+}
+
+// The next that can go now, and who can have it: this worker, or (NULL) the best of all that are open; NULL:
+// none.  Each has its turn, whatever those before it wait for (others on trial, maybe): while something runs
+// a few are looked at, from where the last look ended; otherwise all, as nothing else may happen any more.
+static struct worker *trial_find(struct sched *sched, struct worker *worker, size_t *at)
+{
+    size_t left = sched->trials;
+
+    trials_sort(sched);
+    left = left > LOOKED_AT && sched->in[TASK_ASSIGNED] > 0 ? LOOKED_AT : left;
+    for (; left > 0 && sched->trials > 0; left--) {
+        size_t k = sched->trial_at < sched->trials ? sched->trial_at : 0;
         const struct task_range *trial = &sched->trial[k];
         const struct layer *layer = trial_layer(sched, trial);
+        struct worker *able = NULL;
 
+        sched->trial_at = k;
         if (layer == NULL) {
             trial_remove(sched, k); // it has found another end
             continue;
         }
         if ((worker == NULL || is_able(worker, layer, trial->first)) &&
             task_has_inputs(layer, trial->first)) {
-            *at = k;
-            return true;
+            able = worker != NULL ? worker : choose(sched, layer, trial->first);
         }
-        k++;
+        if (able != NULL) {
+            *at = k;
+            return able;
+        }
+        sched->trial_at++;
     }
-    return false;
+    return NULL;
 }
 
 static void reopen(struct sched *sched, struct worker *worker)
@@ -416,7 +469,7 @@ static void go_on(struct sched *sched, struct worker *worker)
 {
     size_t at;
 
-    if (!trial_find(sched, worker, &at)) {
+    if (trial_find(sched, worker, &at) == NULL) {
         reopen(sched, worker);
         return;
     }
@@ -425,23 +478,6 @@ static void go_on(struct sched *sched, struct worker *worker)
     if (give(worker, &trial, trial_layer(sched, &trial))) {
         trial_remove(sched, at);
     }
-}
-
-// Who is soonest without work and can do it.
-static struct worker *choose(const struct sched *sched, const struct layer *layer, uint32_t i)
-{
-    struct worker *best = NULL;
-
-    for (uint32_t s = 0; s < sched->worker_slots; s++) {
-        struct worker *worker = sched->worker[s];
-
-        if (worker != NULL && !worker->closed && is_able(worker, layer, i) &&
-            (best == NULL || worker_wait(worker) < worker_wait(best) ||
-             (worker_wait(worker) == worker_wait(best) && worker->assigned < best->assigned))) {
-            best = worker;
-        }
-    }
-    return best;
 }
 
 void suspects_place(struct sched *sched)
@@ -459,10 +495,8 @@ void suspects_place(struct sched *sched)
             go_on(sched, worker);
         }
     }
-    while (sched->trials > sched->closed && sched->closed < 1 + sched->worker_count / WORKERS_EACH &&
-           trial_find(sched, NULL, &at)) {
-        const struct task_range trial = sched->trial[at];
-        struct worker *worker = choose(sched, trial_layer(sched, &trial), trial.first);
+    while (sched->trials > sched->closed && sched->closed < 1 + sched->worker_count / WORKERS_EACH) {
+        struct worker *worker = trial_find(sched, NULL, &at);
 
         if (worker == NULL) {
             return; // nobody can, now

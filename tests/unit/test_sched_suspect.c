@@ -272,6 +272,101 @@ static void test_one_of_many_short_ones(void **state)
     play_end(&play);
 }
 
+enum { MANY = 100 }; // more than one placement looks at, and as many threads
+
+static void join_wide(struct play *play, uint32_t worker)
+{
+    struct sched_event event = event_of(play, EVENT_WORKER_JOINED);
+
+    event.u.joined.worker = worker;
+    event.u.joined.threads = MANY;
+    event.u.joined.shared_files = true;
+    event.u.joined.name = "wide";
+    assert_int_equal(step(play, &event), 0);
+}
+
+// What the worker is given is done until nothing more comes; how many tasks, never two at a time.
+static uint32_t run_alone(struct play *play, uint32_t worker)
+{
+    const struct sched_action *run;
+    uint32_t count = 0;
+
+    while ((run = find(play, ACTION_RUN, worker)) != NULL) {
+        const struct task_range range = run->range;
+
+        assert_int_equal(range.count, 1);
+        assert_int_equal(counts(play).tasks_assigned, 1);
+        count++;
+        done(play, worker, range.job, range.layer, range.first, 1);
+    }
+    return count;
+}
+
+// Tasks on trial that need what others on trial make, which came to that later than they did.
+static void test_those_in_need_do_not_bar_the_way(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    play_begin(&play, 1);
+    build_init(&build);
+    build_layer(&build, MANY);
+    build_input(&build, build_layer(&build, MANY), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_wanted(&build, 1);
+    submit(&play, &build);
+    for (uint32_t worker = 1; worker <= 4; worker++) {
+        join_wide(&play, worker);
+        if (worker <= 2) { // the second layer dies with the first two
+            done(&play, worker, 1, 0, 0, MANY);
+        }
+        leave(&play, worker);
+        assert_int_equal(layer_info(&play, 1).in[TASK_DELAYED], worker >= 2 ? MANY : 0);
+    }
+    assert_int_equal(layer_info(&play, 0).in[TASK_DELAYED], MANY); // the first one with the others
+    join_wide(&play, 5);
+    assert_int_equal(run_alone(&play, 5), 2 * MANY);
+    assert_true(said(&play, "c1000: j1 is done"));
+    build_fini(&build);
+    play_end(&play);
+}
+
+// Many that nobody can have any more do not keep the one of another job from its trial.
+static void test_those_that_nobody_can_have_do_not_either(void **state)
+{
+    char *name[] = {(char *)(uintptr_t) "wide"};
+    struct play play;
+    struct build picky, plain;
+
+    (void)state;
+    play_begin(&play, 1);
+    flat(&picky, MANY);
+    picky.layer[0]->n_worker = 1;
+    picky.layer[0]->worker = name;
+    submit_as(&play, &picky, 1, CLIENT);
+    for (uint32_t worker = 1; worker <= 2; worker++) {
+        join_wide(&play, worker);
+        leave(&play, worker);
+    }
+    assert_int_equal(layer_info(&play, 0).in[TASK_DELAYED], MANY);
+    flat(&plain, 1);
+    submit_as(&play, &plain, 2, CLIENT);
+    for (uint32_t worker = 3; worker <= 4; worker++) {
+        join_as(&play, worker, 0);
+        leave(&play, worker);
+    }
+    join_as(&play, 5, 0);
+    assert_true(said(&play, "w5: run j2:t0.0"));
+    done(&play, 5, 2, 0, 0, 1);
+    assert_true(said(&play, "c1000: j2 is done"));
+    join_wide(&play, 6);
+    assert_int_equal(run_alone(&play, 6), MANY);
+    assert_true(said(&play, "c1000: j1 is done"));
+    build_fini(&picky);
+    build_fini(&plain);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -279,6 +374,8 @@ int main(void)
         cmocka_unit_test(test_a_worker_is_emptied),
         cmocka_unit_test(test_who_comes_back_was_not_dead),
         cmocka_unit_test(test_one_of_many_short_ones),
+        cmocka_unit_test(test_those_in_need_do_not_bar_the_way),
+        cmocka_unit_test(test_those_that_nobody_can_have_do_not_either),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

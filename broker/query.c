@@ -70,6 +70,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
     cluster.core_us = broker->core_ns / 1000;
     cluster.has_recomputed = true;
     cluster.recomputed = counts.recomputed;
+    cluster.has_handed_over = true;
+    cluster.handed_over = counts.handed_over;
     cluster.has_second_runs = true;
     cluster.second_runs = counts.second_runs;
     sessions_send(broker->sessions, client, FRAME_CLUSTER, &cluster.base, NULL, 0);

@@ -45,7 +45,8 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
         .kept = job->kept,
         .client = job->client != NULL ? job->client->peer : 0,
         .tasks = job->tasks,
-        .done = job->done,
+        // After a restart what became of tasks that nobody needs any more is not known one by one.
+        .done = job->state == JOB_DONE ? job->tasks - job->failed : job->done,
         .failed = job->failed,
         .priority = job->priority,
         .name = job->name,

@@ -144,16 +144,18 @@ static int put_layers(const Dray__JobInfo *job, size_t width, FILE *out, struct 
     }
     for (size_t i = 0; i < job->n_layer; i++) {
         const Dray__LayerInfo *layer = job->layer[i];
+        // Of a job that is done they are not needed any more (its broker was started again).
+        uint32_t over = job->state == DRAY__JOB_STATE__DONE ? in_state(layer, IDLE) : 0;
         char name[JOB_LABEL_MAX];
 
         layer_name(layer, name);
         listing_text(listing, name);
         listing_number(listing, layer->tasks, NULL);
-        listing_number(listing, in_state(layer, IDLE) + in_state(layer, WAITING), NULL);
+        listing_number(listing, in_state(layer, IDLE) + in_state(layer, WAITING) - over, NULL);
         listing_number(listing, in_state(layer, READY), NULL);
         listing_number(listing, in_state(layer, DELAYED), NULL);
         listing_number(listing, in_state(layer, ASSIGNED), NULL);
-        listing_number(listing, in_state(layer, HELD) + in_state(layer, RELEASED), NULL);
+        listing_number(listing, in_state(layer, HELD) + in_state(layer, RELEASED) + over, NULL);
         listing_number(listing, in_state(layer, FAILED), NULL);
     }
     fputc('\n', out);

@@ -1,19 +1,59 @@
 #include "client/cli/lost.h"
 
-#include "client/cli/command.h"
+#include <inttypes.h>
 
-static void tell(void *arg, const struct error *why, unsigned patience_ms)
+#include "client/cli/command.h"
+#include "client/cli/signals.h"
+
+static void tell(void *arg, const struct client_lost *now)
 {
     const struct lost *lost = arg;
 
-    if (lost->quiet || why == NULL) {
+    if (lost->quiet) {
         return;
     }
     progress_clear(lost->progress);
-    complain_text("%s; waiting for it, for up to %g s", why->text, patience_ms / 1000.0);
+    if (now->why != NULL) {
+        complain_text("%s; waiting for it, for up to %g s", now->why->text, now->patience_ms / 1000.0);
+    } else {
+        complain_text("the broker is back after %.1f s%s", now->away_ms / 1000.0,
+                      now->goes_on ? "; the job goes on" : "");
+    }
 }
 
 void lost_listen(struct lost *lost, dray_t *dray)
 {
     client_on_lost(dray, tell, lost);
+}
+
+void lost_interrupted(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job)
+{
+    if (lost->quiet || signals_caught() == 0 || dray == NULL || dray_connected(dray) != 0) {
+        return;
+    }
+    progress_clear(lost->progress);
+    switch (what) {
+    case LOST_NONE:
+        complain_text("interrupted while the broker is away, before there was a job");
+        break;
+    case LOST_UNANSWERED:
+        complain_text(
+            "interrupted while the broker is away: whether it has taken the job is not known; `dray jobs` "
+            "shows it when the broker is back");
+        break;
+    case LOST_ATTACHED:
+        complain_text(
+            "interrupted while the broker is away, which does not know of it: when it is back it cancels "
+            "job %" PRIu32
+            " after its --orphan-grace (30 s unless it says otherwise), if nobody takes the job over "
+            "with `dray wait %" PRIu32 "`",
+            job, job);
+        break;
+    case LOST_DETACHED:
+        complain_text("interrupted while the broker is away: job %" PRIu32
+                      " goes on when it is back; `dray wait %" PRIu32 "` waits for it, `dray cancel %" PRIu32
+                      "` ends it",
+                      job, job, job);
+        break;
+    }
 }

@@ -1,4 +1,5 @@
-// Says on standard error that the broker was lost and is waited for.
+// Says on standard error that the broker was lost and is waited for, that it is back, and what becomes of a
+// job whose command is interrupted in between.
 #ifndef DRAY_CLIENT_CLI_LOST_H
 #define DRAY_CLIENT_CLI_LOST_H
 
@@ -14,5 +15,15 @@ struct lost {
 
 // `lost` is borrowed until dray_close.
 void lost_listen(struct lost *lost, dray_t *dray);
+
+enum lost_job {
+    LOST_NONE,       // it had not come to that
+    LOST_UNANSWERED, // it was being submitted
+    LOST_ATTACHED,   // it goes with its client
+    LOST_DETACHED,   // it goes on
+};
+// To be called when a command ends with an error: nothing, unless a signal ended it while the broker was
+// looked for.
+void lost_interrupted(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job);
 
 #endif

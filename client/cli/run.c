@@ -277,6 +277,15 @@ static int execute(struct run *run, const struct source_text *text, enum query_o
         rc = script_value_print(&run->value, query, outcome, err);
     }
     *outcome = rc == 0 ? QUERY_OK : *outcome;
+    if (rc != 0) {
+        uint32_t job = query != NULL ? query_run_job(query) : 0;
+
+        lost_interrupted(&run->lost, run->dray,
+                         query == NULL ? LOST_NONE
+                         : job != 0    ? LOST_ATTACHED
+                                       : LOST_UNANSWERED,
+                         job);
+    }
     query_run_destroy(query);
     return rc;
 }

@@ -398,6 +398,8 @@ static int broker_status(const struct submit *submit, struct error *err)
         local_cluster_check(submit->cluster, LOCAL_CLUSTER_END_MS, err);
     }
     if (signals_caught() != 0) {
+        lost_interrupted(&submit->lost, submit->dray, submit->view.job != 0 ? LOST_ATTACHED : LOST_UNANSWERED,
+                         submit->view.job);
         return STATUS_SIGNAL + signals_caught();
     }
     complain(err);

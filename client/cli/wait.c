@@ -83,11 +83,14 @@ int wait_main(int argc, char **argv)
     session.lost = (struct lost){wait.progress, arguments.quiet};
     for (int i = 0; rc == 0 && i < arguments.jobs; i++) {
         bool good = false;
-        uint32_t job;
+        uint32_t job = 0;
 
         rc = session_job(&session, arguments.job[i], &job, &err);
         rc = rc == 0 ? job_wait_run(&wait, job, &good, &err) : rc;
         all_good = all_good && good;
+        if (rc != 0 && job != 0) {
+            lost_interrupted(&session.lost, session.dray, LOST_DETACHED, job);
+        }
     }
     int status = session_status(rc, &err);
 

@@ -132,6 +132,10 @@ static int print_cluster(const Dray__Cluster *cluster, enum listing_format forma
             printf(", %" PRIu64 " task%s run again for what was lost", cluster->recomputed,
                    cluster->recomputed == 1 ? "" : "s");
         }
+        if (cluster->handed_over > 0) {
+            printf(", %" PRIu64 " partition%s handed over by workers that left", cluster->handed_over,
+                   cluster->handed_over == 1 ? "" : "s");
+        }
         if (cluster->second_runs > 0) {
             printf(", %" PRIu64 " run twice since %s took long", cluster->second_runs,
                    cluster->second_runs == 1 ? "it" : "they");

@@ -17,9 +17,15 @@
 int client_connect(const char *endpoint, const struct dray_options *options, int interrupt, dray_t **out,
                    struct error *err);
 
-// Called when the connection was lost and is looked for, for so long (why not NULL), and when it stands again
-// (NULL). From within other calls: it may not call any itself.
-typedef void client_lost_function(void *arg, const struct error *why, unsigned patience_ms);
+// Called when the connection was lost and is looked for (why not NULL), and when it stands again and the
+// broker has answered for all jobs. From within other calls: it may not call any itself.
+struct client_lost {
+    const struct error *why;
+    unsigned patience_ms; // it is looked for so long
+    unsigned away_ms;     // it was lost so long
+    bool goes_on;         // a job that something is still to come of
+};
+typedef void client_lost_function(void *arg, const struct client_lost *now);
 void client_on_lost(dray_t *dray, client_lost_function *function, void *arg);
 
 // dray_close that leaves the goodbye at most linger_ms to get through (at the program's exit).

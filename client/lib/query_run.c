@@ -24,6 +24,7 @@ struct query_run {
     uint64_t no_workers_us;     // since when there are none; 0: there are
     bool told_waiting;
     bool keeps;                 // the adopted job, alive
+    uint32_t job;               // that was submitted last; 0: it waits for an answer, or there was none
     uint32_t adopted;           // the job that has the next round's results; 0: none
     uint64_t expected;          // results of it,
     uint64_t received;          // that have come
@@ -219,9 +220,13 @@ static int submit(struct query_run *run, const struct dray_submit_options *optio
                   size_t size, dray_job_t *job, struct error *err)
 {
     struct dray_error error = {0};
-    int rc = dray_submit_graph(run->dray, graph, size, options, job, &error);
+    int rc;
 
-    if (rc != 0) {
+    run->job = 0;
+    rc = dray_submit_graph(run->dray, graph, size, options, job, &error);
+    if (rc == 0) {
+        run->job = *job;
+    } else {
         from_dray(err, &error);
         return fail(run, is_job_fault(rc) ? QUERY_JOB : QUERY_BROKER, rc);
     }
@@ -371,6 +376,11 @@ struct query *query_run_query(struct query_run *run)
     return run->query;
 }
 
+uint32_t query_run_job(const struct query_run *run)
+{
+    return run->adopted != 0 ? run->adopted : run->job;
+}
+
 static int hand_on(struct query_run *run, struct table *table, struct error *err)
 {
     int rc = table == NULL ? 0 : fail(run, QUERY_OUTPUT, run->host.table(run->host.context, table, err));
@@ -514,6 +524,7 @@ static int adopt_round(struct query_run *run, struct error *err)
                   run->adopted);
         rc = fail(run, QUERY_JOB, -ENODATA);
     }
+    run->job = run->adopted;
     run->adopted = 0;
     arena_fini(&arena);
     return rc;

@@ -58,6 +58,8 @@ int query_run_adopt(uint32_t job, const void *note, size_t size, const struct qu
 void query_run_keeps(struct query_run *run, bool keeps);
 void query_run_destroy(struct query_run *run);
 struct query *query_run_query(struct query_run *run);
+// The job that it submitted last, or takes over; 0: none has been accepted.
+uint32_t query_run_job(const struct query_run *run);
 // Submits the first round, which goes on without this client.  For a script that needs a graph.
 int query_run_leave(struct query_run *run, uint32_t *job, enum query_outcome *outcome, struct error *err);
 // To the end of the value.

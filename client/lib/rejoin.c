@@ -49,10 +49,22 @@ bool rejoin_stands(const dray_t *dray)
 static void tell(const dray_t *dray)
 {
     const struct rejoin *rejoin = &dray->rejoin;
+    const struct client_lost now = {.why = rejoin->lost ? &rejoin->why : NULL,
+                                    .patience_ms = (unsigned)(rejoin->patience_us / 1000),
+                                    .away_ms = (unsigned)((monotonic_us() - rejoin->first_us) / 1000),
+                                    .goes_on = results_stake(dray->results)};
 
     if (rejoin->told != NULL) {
-        rejoin->told(rejoin->told_arg, rejoin->away ? &rejoin->why : NULL,
-                     (unsigned)(rejoin->patience_us / 1000));
+        rejoin->told(rejoin->told_arg, &now);
+    }
+}
+
+// The broker has answered for all jobs.
+static void note_back(dray_t *dray)
+{
+    if (dray->rejoin.lost && !results_away(dray->results)) {
+        dray->rejoin.lost = false;
+        tell(dray);
     }
 }
 
@@ -76,7 +88,11 @@ static void note_lost(dray_t *dray, const struct error *err, uint64_t now)
         rejoin->lost_us = now;
         rejoin->attempt_us = 0; // the next one at once
         rejoin->attempts = 0;
-        tell(dray);
+        if (!rejoin->lost) {
+            rejoin->lost = true;
+            rejoin->first_us = now;
+            tell(dray);
+        }
     }
 }
 
@@ -164,7 +180,6 @@ static int return_to(dray_t *dray, struct error *err)
     if (rc != 0) {
         return error_set(err, -rc, "no memory to go on with the jobs of a lost connection");
     }
-    tell(dray);
     return 0;
 }
 
@@ -208,7 +223,11 @@ int rejoin_step(dray_t *dray, int rc, struct error *err)
             uplink_abandon(dray->uplink, "it takes no messages");
             return 0;
         }
-        return rc == 0 ? 0 : error_set(err, -rc, "no memory to go on with the jobs of a lost connection");
+        if (rc != 0) {
+            return error_set(err, -rc, "no memory to go on with the jobs of a lost connection");
+        }
+        note_back(dray);
+        return 0;
     }
     if (now - rejoin->lost_us > rejoin->patience_us) {
         return give_up(dray, err);

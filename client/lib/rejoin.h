@@ -12,7 +12,9 @@ struct rejoin {
     uint64_t patience_us; // 0: what is lost stays lost
     uint64_t broker;      // which one it was
     bool away;
+    bool lost;           // told so, and not yet that it is back
     uint64_t lost_us;    // since when
+    uint64_t first_us;   // ... when it was lost again before it was back: since the first time
     uint64_t attempt_us; // the last HELLO
     unsigned attempts;
     struct error why;

@@ -52,7 +52,13 @@ class Detach(cluster.ClusterTest):
             self.dray("result", "-o", out, job)
             self.assertEqual(out.read_text(), whole[job, "table"])
         # All over again from a broker that was not there.
+        said = subprocess.run([DRAY, "wait", "--broker", self.hub.endpoint, job], check=True, capture_output=True, text=True).stderr
+        self.assertRegex(said, r"job \d+: [1-9]\d* tasks? done, 0 failed\n\Z")
+        time.sleep(0.3)
         self.restart()
+        self.assertEqual(subprocess.run([DRAY, "wait", "--broker", self.hub.endpoint, job], check=True, capture_output=True,
+                                        text=True).stderr, said)
+        self.assertNotIn("running", self.dray("job", job))
         for (job, form), text in whole.items():
             self.assertEqual(self.dray("result", "-f", form, job), text)
 

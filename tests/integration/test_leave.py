@@ -96,6 +96,8 @@ class Leaving(Crew):
         for name in "abc":
             self.assertEqual(workers[name].wait_exit(1), 0, workers[name].text)
         self.assertEqual([w["name"] for w in self.cluster()["worker"]], ["d"])
+        self.assertRegex(dray.run("workers", "--broker", self.endpoint).stdout.decode(),
+                         r"\n1 worker, .*, [1-9]\d* partitions? handed over by workers that left")
         self.ends(job, 24)
         self.assertEqual(self.retire().returncode, 2)
 

@@ -113,7 +113,29 @@ class Reconnect(cluster.ClusterTest):
         self.assertLess(time.monotonic() - start, 2 * cluster.SLOW)
         self.assertEqual((child.returncode, out), (130, ""))
         self.assertRegex(err, r"\Adray: the broker at tcp://\S+ is gone: the connection has ended; waiting for it, "
-                         r"for up to 30 s\n\Z")
+                         r"for up to 30 s\ndray: interrupted while the broker is away, before there was a job\n\Z")
+
+    def test_interrupted_wait_and_quiet(self):
+        """What goes on without the command is said so; --quiet says neither."""
+        self.worker(self.hub.endpoint)
+        path = self.folder / "slow.yaml"
+        path.write_text("tasks: {slow: {shell: sleep 30}}\n")
+        job = subprocess.run([DRAY, "submit", "--broker", self.hub.endpoint, "--detach", path], check=True,
+                             capture_output=True, text=True, env=dray.environment()).stdout.strip()
+        waits = [self.client(DRAY, "wait", "--broker", self.proxy.endpoint, *options, job) for options in ([], ["-q"])]
+        waits.append(self.client(DRAY, "submit", "--broker", self.proxy.endpoint, path))
+        time.sleep(0.3 * cluster.SLOW)
+        self.proxy.cut(shut=True)
+        time.sleep(0.7)
+        for child in waits:
+            child.send_signal(signal.SIGINT)
+        said = [child.communicate(timeout=10 * cluster.SLOW)[1] for child in waits]
+        self.assertEqual([child.returncode for child in waits], [130, 130, 130])
+        self.assertRegex(said[0], rf"away: job {job} goes on when it is back; `dray wait {job}` waits for it, "
+                         rf"`dray cancel {job}` ends it\n\Z")
+        self.assertEqual(said[1], "")
+        self.assertRegex(said[2], r"away, which does not know of it: when it is back it cancels job (\d+) after its "
+                         r"--orphan-grace [^\n]*`dray wait \1`\n\Z")
 
     def test_what_went_on_is_no_error(self):
         """A job that is done in spite of a cut says nothing of it at its end."""
@@ -125,7 +147,8 @@ class Reconnect(cluster.ClusterTest):
         self.proxy.cut()
         out, err = child.communicate(timeout=20 * cluster.SLOW)
         self.assertEqual((child.returncode, out), (0, "done\n"), err)
-        self.assertRegex(err, r"\A([^\n]*; waiting for it, for up to 30 s\n)?\Z")
+        self.assertRegex(err, r"\A([^\n]*; waiting for it, for up to 30 s\n"
+                         r"dray: the broker is back after \d+\.\d s(; the job goes on)?\n)?\Z")
 
     def test_patience(self):
         child = self.begin(self.proxy.endpoint, "-q", DRAY_RECONNECT="0.7")
@@ -144,7 +167,7 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(hub.endpoint)
         kills = 0
-        for what in ("submit", 300000), ("latency", 200), ("random", 10000), ("pools", 5000):
+        for what in ("submit", 300000), ("latency", 600), ("random", 10000), ("pools", 5000):
             child = self.client(CLIENT, hub.endpoint, *what)
             for _ in range(3):
                 time.sleep(0.1)

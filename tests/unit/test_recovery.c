@@ -400,6 +400,7 @@ static void test_jobs_that_had_ended(void **state)
     restore_job(&play, 2, JOB_FAILED, false);
     assert_int_equal(sched_job_info(play.sched, 1, &info), 0);
     assert_int_equal(info.submitted_us, 5);
+    assert_int_equal(info.done, 4); // whatever of it is still there
     come_back(&play, 1, 11);
     say_all(&play, 1, &held, 1, NULL, 0);
     // What is missing of it is made when somebody asks.

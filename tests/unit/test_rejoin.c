@@ -539,12 +539,13 @@ static void test_a_job_that_is_gone(void **state)
     dray_close(dray);
 }
 
-static void count_told(void *arg, const struct error *why, unsigned patience_ms)
+static void count_told(void *arg, const struct client_lost *now)
 {
     unsigned *told = arg;
 
-    assert_int_equal(patience_ms, 300);
-    told[why == NULL]++;
+    assert_int_equal(now->patience_ms, 300);
+    assert_false(now->goes_on); // there is no job
+    told[now->why == NULL]++;
 }
 
 static void test_patience_ends(void **state)

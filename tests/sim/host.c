@@ -589,7 +589,8 @@ void host_fetch_over(struct world *world, struct letter *letter)
     // In some worlds: seeds that are kept in CMakeLists.txt stay what they are.
     if (letter->value != 0 && ((world->options.faults && world->options.seed % 16 == 15 &&
                                 random_percent(&world->random, NO_MEMORY_PERCENT)) ||
-                               (world->options.leaving && random_percent(&world->random, REFUSED_PERCENT)))) {
+                               (world->options.leaving && random_percent(&world->random, REFUSED_PERCENT)) ||
+                               !host_has_room(world, letter->host))) {
         event.u.task.code = ENOMEM;
         event.u.task.text = "no memory";
     } else if (letter->value != 0) {

@@ -17,6 +17,9 @@ enum {
     IMMORTAL_SEEDS = 3000000, // again
     SLOW_SEEDS = 4000000,
     SLOW_MORTAL_SEEDS = 4500000,
+    TIGHT_SEEDS = 6000000,
+    TIGHT_MORTAL_SEEDS = 6500000,
+    ALL_SEEDS = 7000000, // but tight
 };
 
 static int usage(FILE *out, int code)
@@ -24,7 +27,7 @@ static int usage(FILE *out, int code)
     fputs("usage: sim --seeds A..B     run these worlds; every fourth one is without faults, those from\n"
           "                            1000000 on have more in them, and again from 1500000, 2000000, "
           "2500000,\n"
-          "                            3000000, 4000000 and 4500000 on (README.md)\n"
+          "                            3000000, 4000000, 4500000, 6000000 and 6500000 on (README.md)\n"
           "       sim --trace SEED     run one and tell what happens\n"
           "       sim --golden NAME    tell a story of the scheduler alone; without a name: which there are\n"
           "       sim --memory         every allocation in the cores fails once\n",
@@ -48,14 +51,17 @@ static void say_seed(int number)
 static void run(uint64_t seed, FILE *trace)
 {
     bool leaving = seed >= LEAVING_SEEDS && seed < MORTAL_SEEDS;
+    bool tight = seed >= TIGHT_SEEDS && seed < ALL_SEEDS;
     struct world_options options = {.seed = seed,
                                     .faults = seed % 4 != 0 && !leaving,
                                     .wide = seed >= WIDE_SEEDS,
                                     .mortal = (seed >= MORTAL_SEEDS && seed < IMMORTAL_SEEDS) ||
-                                              seed >= SLOW_MORTAL_SEEDS,
+                                              (seed >= SLOW_MORTAL_SEEDS && seed < TIGHT_SEEDS) ||
+                                              seed >= TIGHT_MORTAL_SEEDS,
                                     .leaving = leaving,
                                     .rot = seed >= ROT_SEEDS,
-                                    .slow = seed >= SLOW_SEEDS,
+                                    .slow = seed >= SLOW_SEEDS && !tight,
+                                    .tight = tight,
                                     .trace = trace,
                                     .counts = &counts};
 

@@ -466,6 +466,9 @@ static void begin(struct world *world)
         world_post(world, letter_new(LETTER_HOST_START), random_below(random, 2000));
     }
     begin_jobs(world);
+    if (world->options.tight) {
+        tight_begin(world);
+    }
     if (faults || world->options.leaving) {
         world_post(world, letter_new(LETTER_CHAOS), 500);
     }

@@ -141,6 +141,7 @@ struct world_options {
     bool faults;
     bool wide;    // jobs that grow and read others, demands, workers that leave, jobs that are kept
     bool rot;     // partitions are damaged where they are held
+    bool tight;   // workers have room for few copies
     bool slow;    // some tasks take very long where they run first
     bool mortal;  // the broker dies and comes back
     bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they
@@ -182,6 +183,7 @@ struct world {
     uint64_t chaos_until;
     uint32_t threads_max, delay_max, duration_max, depth, files_mode;
     bool killers;
+    uint32_t room;          // of each host, for copies; 0: enough
     bool closing;           // all jobs are over
     uint8_t mute[JOBS_MAX]; // ticks for which a job has neither run nor said why
     uint64_t steps;
@@ -247,6 +249,8 @@ void host_task_over(struct world *world, struct letter *letter);
 void host_fetch_asked(struct world *world, struct letter *letter);
 void host_fetch_over(struct world *world, struct letter *letter);
 void host_rot(struct world *world, struct host *host);
+void tight_begin(struct world *world);
+bool host_has_room(const struct world *world, const struct host *host);
 void host_free(struct host *host);
 uint64_t host_value(const struct host *host, struct task_key key); // 0: not there
 

@@ -28,7 +28,7 @@ struct block *block_get(struct agent_layer *layer, uint32_t index)
 bool block_is_empty(const struct block *block)
 {
     return (block->queued | block->ready | block->running | block->held | block->fetching | block->located |
-            block->sticky | block->unmade | block->line | block->check | block->copying) == 0 &&
+            block->sticky | block->lost | block->unmade | block->line | block->check | block->copying) == 0 &&
            !block->in_checks && !block->in_line;
 }
 

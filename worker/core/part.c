@@ -158,6 +158,7 @@ void parts_drop(struct agent *agent, struct block *block, uint64_t mask)
         agent->held -= popcount(gone);
         shortage_relief(agent);
         block->lost |= gone;
+        block->layer->uneven = true;
         action_mask(agent, AGENT_FREE, block, gone);
         dependents_visit(agent, block, gone, missed, NULL);
     }
@@ -172,6 +173,7 @@ void parts_lose(struct agent *agent, struct block *block, uint64_t mask)
     agent->held -= popcount(mask);
     shortage_relief(agent);
     block->lost |= mask;
+    block->layer->uneven = true;
     action_mask(agent, AGENT_FREE, block, mask & ~block->running); // another may have come since
     dependents_visit(agent, block, mask, missed, NULL);
     block_check(agent, block, mask);

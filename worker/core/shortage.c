@@ -53,46 +53,63 @@ static struct block *first_block(const struct agent *agent)
     return block != NULL && (block->queued & bit(key->index % BLOCK_CELLS)) != 0 ? block : NULL;
 }
 
-// One of its inputs that waits for being fetched.
-static struct block *lacking(const struct agent_layer *layer, uint32_t index, uint32_t *cell)
+// One of its inputs that waits for being fetched, or NULL.  *bound: it also lacks what another task here
+// makes.
+static struct block *lacking(const struct agent_layer *layer, uint32_t index, uint32_t *cell, bool *bound)
 {
+    struct block *found = NULL;
+
+    *bound = false;
     for (size_t k = 0; k < layer->inputs; k++) {
         const struct link *link = &layer->input[k];
         struct span span = input_needs(link->input, layer->tasks, link->source->tasks, index);
 
         for (uint32_t s = 0; s < span.count; s++) {
             struct block *block = block_find(link->source, span_at(&span, s));
+            uint32_t at = span_at(&span, s) % BLOCK_CELLS;
 
-            *cell = span_at(&span, s) % BLOCK_CELLS;
-            if (block != NULL && (block->line & bit(*cell)) != 0) {
-                return block;
+            if (block == NULL || ((block->held | block->fetching | block->line) & bit(at)) == 0) {
+                *bound = true;
+                return NULL;
+            }
+            if (found == NULL && (block->line & bit(at)) != 0) {
+                found = block;
+                *cell = at;
             }
         }
     }
-    return NULL;
+    return found;
+}
+
+// The task that has precedence, for as long as all it waits for is being fetched: if it lost that with its
+// last fetch, and that failed, then what it has would make room for an older task, which may wait for it.
+static struct block *first_waiting(struct agent *agent, struct block **lack, uint32_t *cell)
+{
+    struct block *block = first_block(agent);
+    bool bound = false;
+
+    *lack = block != NULL ? lacking(block->layer, agent->shortage.first.index, cell, &bound) : NULL;
+    agent->shortage.has_first = block != NULL && !bound;
+    return agent->shortage.has_first ? block : NULL;
 }
 
 struct block *shortage_next(struct agent *agent, uint32_t *cell)
 {
     struct shortage *shortage = &agent->shortage;
     uint32_t most = shortage->fetches != 0 ? shortage->fetches : agent->options.fetches_max;
-    struct block *block;
+    struct block *lack;
 
     if (shortage->waiting || agent->fetching >= most || agent->line_head == NULL) {
         return NULL;
     }
-    block = first_block(agent);
-    block = block != NULL ? lacking(block->layer, shortage->first.index, cell) : NULL;
-    // What it lacks else is on its way, or made here by a task that may wait for others.
-    shortage->has_first = block != NULL;
-    if (block == NULL) {
-        block = agent->line_head;
-        *cell = lowest(block->line);
+    if (first_waiting(agent, &lack, cell) == NULL || lack == NULL) { // what it lacks is on its way
+        lack = agent->line_head;
+        *cell = lowest(lack->line);
     }
-    return block;
+    return lack;
 }
 
-// The oldest task that waits for a fetch gets precedence.
+// The oldest task that waits for a fetch, and for no other task here, gets precedence: so it can be run.
 static bool choose_first(struct agent *agent)
 {
     uint64_t oldest = UINT64_MAX;
@@ -104,9 +121,10 @@ static bool choose_first(struct agent *agent)
              assignment->tasks > 0 && assignment->sequence < oldest && i < assignment->end; i++) {
             const struct block *block = block_find(assignment->layer, i);
             uint32_t cell = i % BLOCK_CELLS;
+            bool bound;
 
             if (block != NULL && (block->queued & bit(cell)) != 0 && block->assignment[cell] == number &&
-                lacking(assignment->layer, i, &cell) != NULL) {
+                lacking(assignment->layer, i, &cell, &bound) != NULL) {
                 agent->shortage.first =
                     (struct task_key){assignment->layer->job->number, assignment->layer->number, i};
                 oldest = assignment->sequence;
@@ -185,9 +203,11 @@ static bool give_up(struct agent *agent)
 bool shortage_settle(struct agent *agent)
 {
     bool made = false;
+    struct block *lack;
+    uint32_t cell;
 
     if (!agent->shortage.waiting || agent->bundles > 0 || agent->running > 0 || agent->fetching > 0 ||
-        agent->line_head == NULL || (first_block(agent) == NULL && !choose_first(agent))) {
+        agent->line_head == NULL || (first_waiting(agent, &lack, &cell) == NULL && !choose_first(agent))) {
         return true;
     }
     if (!make_room(agent, &made)) {

@@ -82,10 +82,10 @@ static void leave_needs_of(struct agent *agent, const struct link *link, uint32_
 
     while (walk_next(&walk)) {
         struct block *block = link->source->block[walk.number];
-        uint64_t some = block == NULL
-                            ? 0
-                            : walk.mask & ((block->held & ~block->own & ~block->sticky) |
-                                           (~block->held & (block->located | block->sticky | block->unmade)));
+        uint64_t some = block == NULL ? 0
+                                      : walk.mask & ((block->held & ~block->own & ~block->sticky) |
+                                                     (~block->held & (block->located | block->sticky |
+                                                                      block->lost | block->unmade)));
 
         if (some != 0) {
             block_check(agent, block, some);

@@ -173,10 +173,6 @@ static int return_to(dray_t *dray, struct error *err)
     rejoin->broker = uplink_broker(dray->uplink);
     rejoin->away = false;
     rc = results_return(dray->results, &dray->tag);
-    if (rc == -EAGAIN) { // lost again, or as good as that
-        uplink_abandon(dray->uplink, "it takes no messages");
-        return 0;
-    }
     if (rc != 0) {
         return error_set(err, -rc, "no memory to go on with the jobs of a lost connection");
     }
@@ -218,11 +214,7 @@ int rejoin_step(dray_t *dray, int rc, struct error *err)
         }
     }
     if (!rejoin->away) {
-        rc = results_go_on(dray->results);
-        if (rc == -EAGAIN) {
-            uplink_abandon(dray->uplink, "it takes no messages");
-            return 0;
-        }
+        rc = results_go_on(dray->results, &dray->tag);
         if (rc != 0) {
             return error_set(err, -rc, "no memory to go on with the jobs of a lost connection");
         }

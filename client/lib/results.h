@@ -99,12 +99,13 @@ bool results_unconfirmed(const struct results *results, uint32_t job);
 
 // Until results_return the broker hears nothing of jobs.
 void results_lost(struct results *results);
-// Another connection stands: the broker is asked for each job, with tags from *tag on.  An error (-EAGAIN):
-// that one is lost as well.
+// Another connection stands: the broker is asked for each job, with tags from *tag on, as far as there is
+// room for messages.  -ENOMEM.
 int results_return(struct results *results, uint32_t *tag);
 void results_returned(struct results *results, const Dray__Attached *attached);
-// When it has answered for all: what it does not know is said again.  Errors as above.
-int results_go_on(struct results *results);
+// To be called again and again: asks for the others; when the broker has answered for all, what it does not
+// know is said again.  Errors as above.
+int results_go_on(struct results *results, uint32_t *tag);
 bool results_away(const struct results *results); // results_go_on was not through since results_lost
 // There is a job of which something would be lost with the broker.
 bool results_stake(const struct results *results);

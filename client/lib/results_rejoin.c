@@ -132,6 +132,7 @@ void results_cancelled(struct results *results, uint32_t id, const struct client
     if (job == NULL || job->ended) {
         return;
     }
+    job->told = false;
     job->cancelled_all = job->cancelled_all || ranges == 0;
     for (size_t i = 0; i < ranges; i++) {
         struct client_range *last = job->cancels > 0 ? &job->cancelled[job->cancels - 1] : NULL;
@@ -161,7 +162,10 @@ void results_farewell(struct results *results, uint32_t id)
     const struct job *job = results_find_job(results, id);
 
     if (job == NULL || job->kept == NULL) { // one that is kept is others' as well
-        results->farewell[results->farewells++ % FAREWELLS_MAX] = id;
+        size_t at = results->farewells++ % FAREWELLS_MAX;
+
+        results->farewell[at] = id;
+        results->farewell_at = at < results->farewell_at ? at : results->farewell_at;
     }
 }
 
@@ -183,11 +187,12 @@ static int say_farewell(struct results *results)
 {
     int rc = 0;
 
-    for (size_t i = 0; i < FAREWELLS_MAX && rc == 0; i++) {
+    while (results->farewell_at < FAREWELLS_MAX && rc == 0) {
         Dray__Free message = DRAY__FREE__INIT;
 
-        message.job = results->farewell[i];
+        message.job = results->farewell[results->farewell_at];
         rc = message.job != 0 ? uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) : 0;
+        results->farewell_at += rc == 0;
     }
     return rc;
 }
@@ -229,6 +234,7 @@ void results_lost(struct results *results)
     extends_rewind(&results->extends);
     for (struct job *job = results->jobs; job != NULL; job = job->next) {
         job->attach_tag = 0;
+        job->asked = job->told = false;
         job->reads = 0; // they are among what is freed again
     }
     results->admitting = true; // nothing else begins meanwhile
@@ -250,11 +256,17 @@ static int attach_again(struct job *job, uint32_t *tag)
     Dray__Attach attach = DRAY__ATTACH__INIT;
     int rc;
 
-    attach.tag = job->attach_tag = ++*tag;
+    attach.tag = job->attach_tag = *tag + 1;
     attach.has_job = attach.has_again = attach.again = true;
     attach.job = job->id;
     rc = uplink_send(job->results->uplink, FRAME_ATTACH, &attach.base, NULL);
-    job->results->returning += rc == 0;
+    if (rc == 0) {
+        job->results->returning++;
+        job->asked = true;
+        ++*tag;
+    } else {
+        job->attach_tag = 0;
+    }
     return rc;
 }
 
@@ -277,35 +289,57 @@ static int go_on(struct job *job)
     return rc == 0 ? cancel_again(job) : rc;
 }
 
-int results_go_on(struct results *results)
-{
-    int rc;
-
-    if (results->link != LINK_ASKED || results->returning > 0) {
-        return 0;
-    }
-    results->link = LINK_UP;
-    rc = extends_send(&results->extends, results->uplink, NULL);
-    for (struct job *job = results->jobs; job != NULL && rc == 0; job = job->next) {
-        rc = go_on(job);
-    }
-    return rc;
-}
-
-int results_return(struct results *results, uint32_t *tag)
+// Asks for all jobs; when there is no room for more messages, for the others with the next call.
+static int ask_for_jobs(struct results *results, uint32_t *tag)
 {
     int rc = say_farewell(results);
 
-    results->link = LINK_ASKED;
     for (struct job *job = results->jobs; job != NULL && rc == 0; job = job->next) {
-        if (results_job_ended(job, NULL)) {
+        if (job->asked || results_job_ended(job, NULL)) {
             continue;
         }
         job->lowest = lowest(job);
         rc = free_again(job, 0, job->lowest);
         rc = rc == 0 ? attach_again(job, tag) : rc;
     }
+    results->unasked = rc == -EAGAIN;
+    return results->unasked ? 0 : rc;
+}
+
+static int tell_rest(struct results *results)
+{
+    int rc = say_farewell(results); // to those that were freed meanwhile
+
+    rc = rc == 0 ? extends_send(&results->extends, results->uplink, NULL) : rc;
+    for (struct job *job = results->jobs; job != NULL && rc == 0; job = job->next) {
+        rc = job->told ? 0 : go_on(job);
+        job->told = job->told || rc == 0;
+    }
     return rc;
+}
+
+int results_go_on(struct results *results, uint32_t *tag)
+{
+    int rc = 0;
+
+    if (results->link == LINK_ASKED && results->unasked) {
+        rc = ask_for_jobs(results, tag);
+    }
+    if (rc == 0 && results->link == LINK_ASKED && !results->unasked && results->returning == 0) {
+        results->link = LINK_ANSWERED;
+    }
+    if (rc == 0 && results->link == LINK_ANSWERED) {
+        rc = tell_rest(results);
+        results->link = rc == 0 ? LINK_UP : LINK_ANSWERED;
+    }
+    return rc == -EAGAIN ? 0 : rc;
+}
+
+int results_return(struct results *results, uint32_t *tag)
+{
+    results->link = LINK_ASKED;
+    results->farewell_at = 0;
+    return ask_for_jobs(results, tag);
 }
 
 // It is what it was.
@@ -349,13 +383,17 @@ static void take_answer(struct job *job, const Dray__Attached *attached)
 
 void results_returned(struct results *results, const Dray__Attached *attached)
 {
-    struct job *job = results->jobs;
+    struct job *job = results->found != NULL ? results->found->next : NULL; // they are answered in order
 
+    if (job == NULL || job->attach_tag != attached->tag) {
+        job = results->jobs;
+    }
     while (job != NULL && job->attach_tag != attached->tag) {
         job = job->next;
     }
     if (results->link == LINK_ASKED && job != NULL) {
         job->attach_tag = 0;
+        results->found = job;
         results->returning--;
         take_answer(job, attached);
     }

@@ -146,6 +146,8 @@ struct job {
     uint32_t attach_tag; // not 0: the broker is asked for it
     uint32_t lowest;     // layer that the broker was not known to have then
     bool rejoined;
+    bool asked,
+        told; // in the session that stands now: the broker for it; the broker what it may not have heard
 };
 
 struct gather;
@@ -173,8 +175,10 @@ struct results {
     bool unflushed; // some job has reads
     bool admitting;
     bool resting; // no small fetches begin before half of them are done
-    enum { LINK_UP, LINK_LOST, LINK_ASKED } link;
-    size_t returning; // jobs that the broker is asked for
+    enum { LINK_UP, LINK_LOST, LINK_ASKED, LINK_ANSWERED } link;
+    bool unasked;       // LINK_ASKED: there was no room for all messages at once
+    size_t farewell_at; // ... of these are said again
+    size_t returning;   // jobs that the broker is asked for
     struct extends extends;
     uint32_t farewell[FAREWELLS_MAX]; // the last jobs that were freed as a whole; 0: none
     size_t farewells;

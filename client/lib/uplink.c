@@ -15,6 +15,8 @@ enum {
     NAME_MAX_BYTES = 320,
 };
 
+static int queue_messages = QUEUE_MESSAGES;
+
 struct uplink {
     struct socket *socket; // NULL: it could not be made anew
     char *endpoint;
@@ -101,7 +103,7 @@ static int connect_socket(struct uplink *uplink, struct error *err)
 {
     const struct socket_options options = {
         .frame_bytes_max = FRAME_HEADER + FRAME_BODY_MAX,
-        .send_messages_max = QUEUE_MESSAGES,
+        .send_messages_max = queue_messages,
         .receive_messages_max = QUEUE_MESSAGES,
         .reconnect_ms = 2,
         .watch = true,
@@ -243,6 +245,11 @@ int uplink_error(const struct uplink *uplink, struct error *err)
 uint64_t uplink_broker(const struct uplink *uplink)
 {
     return uplink->broker;
+}
+
+void uplink_limit(int messages)
+{
+    queue_messages = messages;
 }
 
 unsigned uplink_sessions(const struct uplink *uplink)

@@ -24,7 +24,7 @@
 #include "proto/payload.h"
 #include "proto/socket.h"
 
-enum { LOG_MAX = 4096, TASKS = 6 };
+enum { LOG_MAX = 4096, TASKS = 6, MANY = 500 };
 
 struct fake {
     char endpoint[108], directory[64];
@@ -38,7 +38,9 @@ struct fake {
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks
     atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit, dies;
-    atomic_uint hellos;
+    atomic_uint hellos, submits, attaches; // heard
+    atomic_bool apart;                     // results come without their bytes
+    atomic_bool counts;                    // its jobs have numbers of their own, and no layers
 };
 
 static void note(struct fake *fake, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -98,6 +100,14 @@ static void tell_results(struct fake *fake)
     batch.n_bytes = batch.n_inline_bytes = count;
     batch.bytes = bytes;
     batch.inline_bytes = inline_bytes;
+    if (fake->apart) {
+        batch.n_inline_bytes = 0;
+        batch.has_worker = batch.has_incarnation = true;
+        batch.worker = 9;
+        say(fake, FRAME_RESULTS, &results.base, NULL);
+        buffer_unref(payload);
+        return;
+    }
     say(fake, FRAME_RESULTS, &results.base, payload);
     buffer_unref(payload);
 }
@@ -132,9 +142,9 @@ static void play_submit(struct fake *fake, const Dray__Submit *submit)
     }
     accepted.key_hi = submit->key_hi;
     accepted.key_lo = submit->key_lo;
-    accepted.job = 1;
+    accepted.job = fake->counts ? ++fake->submits : 1;
     say(fake, FRAME_ACCEPTED, &accepted.base, NULL);
-    fake->layers = submit->graph.len > 0;
+    fake->layers = submit->graph.len > 0 && !fake->counts;
     if (fake->layers > 0) {
         tell_results(fake);
     }
@@ -147,6 +157,7 @@ static void play_attach(struct fake *fake, const Dray__Attach *attach)
     Dray__AttachedLayer layer[16], *layers[16];
 
     note(fake, "ATTACH:%u%s ", attach->job, attach->again ? ",again" : "");
+    fake->attaches++;
     attached.tag = attach->tag;
     if (fake->forgets_job) {
         why.code = ENOENT;
@@ -156,7 +167,7 @@ static void play_attach(struct fake *fake, const Dray__Attach *attach)
         return;
     }
     attached.has_job = attached.has_state = true;
-    attached.job = 1;
+    attached.job = attach->job;
     attached.state = DRAY__JOB_STATE__RUNNING;
     attached.n_layer = fake->layers;
     attached.layer = layers;
@@ -229,6 +240,16 @@ static void play(struct fake *fake, const struct frame *frame)
         const Dray__Free *freed = (const Dray__Free *)frame->message;
 
         note_runs(fake, "FREE", freed->job, freed->run, freed->n_run);
+        break;
+    }
+    case FRAME_FETCH: {
+        const Dray__Fetch *fetch = (const Dray__Fetch *)frame->message;
+
+        note(fake, "FETCH:%u.%u", fetch->layer, fetch->index);
+        for (size_t i = 0; i < fetch->n_also; i++) {
+            note(fake, "+%u", fetch->also[i]);
+        }
+        note(fake, " ");
         break;
     }
     case FRAME_CANCEL: {
@@ -491,6 +512,56 @@ static void test_a_submission_without_an_answer(void **state)
     dray_close(dray);
 }
 
+// Results that are told of again are asked for together: one FETCH, not one each.
+static void test_what_is_told_again_is_fetched_at_once(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+
+    submit(dray, true);
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    extend(dray, 1, false);
+    hears(fake, dray, "EXTEND:1 ");
+    fake->apart = fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again FETCH:1.0+1+2 ");
+    dray_process(dray, NULL);
+    pthread_mutex_lock(&fake->lock);
+    assert_string_equal(fake->log, "");
+    pthread_mutex_unlock(&fake->lock);
+    dray_close(dray);
+}
+
+// More jobs than there is room for messages: the broker is asked for them in portions, in the one connection.
+static void test_more_jobs_than_messages(void **state)
+{
+    struct fake *fake = *state;
+    struct dray_error err = {0};
+    dray_t *dray;
+
+    uplink_limit(8);
+    dray = connected(fake, 0);
+    fake->counts = true;
+    for (unsigned i = 0; i < MANY; i++) {
+        const struct dray_submit_options options = {.size = sizeof(options), .open = 1};
+        dray_job_t job = 0;
+
+        assert_int_equal(dray_submit_graph(dray, NULL, 0, &options, &job, &err), 0);
+        assert_int_equal(job, i + 1);
+    }
+    fake->lost = true;
+    for (int i = 0; fake->attaches < MANY && i < 1000; i++) {
+        assert_int_equal(dray_wait(dray, 10, &err), 0);
+    }
+    assert_int_equal(fake->attaches, MANY);
+    for (int i = 0; dray_connected(dray) != 1 && i < 1000; i++) {
+        assert_int_equal(dray_wait(dray, 10, &err), 0);
+    }
+    assert_int_equal(dray_connected(dray), 1);
+    assert_int_equal(fake->hellos, 2);
+    dray_close(dray);
+    uplink_limit(10000);
+}
+
 static void fails(dray_t *dray, const char *words)
 {
     struct dray_event event = {0};
@@ -608,6 +679,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_told_again_is_fetched_at_once, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_more_jobs_than_messages, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_broker_that_knows_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_job_that_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_patience_ends, set_up, tear_down),

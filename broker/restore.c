@@ -457,6 +457,10 @@ static int restore_jobs(struct restoring *restoring)
     for (size_t i = 0; rc == 0 && i < restoring->jobs; i++) {
         rc = restore_job(restoring, &restoring->job[i]);
     }
+    // That was all: what was submitted twice is dropped.
+    if (rc == 0 && add(restoring, EVENT_TICK) == NULL) {
+        rc = -ENOMEM;
+    }
     return rc == 0 ? step(restoring) : rc;
 }
 

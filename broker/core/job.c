@@ -100,7 +100,11 @@ void job_commit(struct job *job, uint32_t number)
     job->number = number != 0 ? number : sched->job_last + 1;
     sched->job_last = job->number > sched->job_last ? job->number : sched->job_last;
     hash_add(&sched->jobs, &job->by_number, hash_mix(job->number));
-    hash_add(&sched->keys, &job->by_key, key_hash(job->key_hi, job->key_lo));
+    if (job->repeats) {
+        sched->repeats++;
+    } else {
+        hash_add(&sched->keys, &job->by_key, key_hash(job->key_hi, job->key_lo));
+    }
     sched->job_count++;
     sched->bytes += job->bytes;
     job_mark_dirty(job);
@@ -127,6 +131,50 @@ struct job *job_find_key(const struct sched *sched, uint64_t key_hi, uint64_t ke
         node = hash_next(node);
     }
     return NULL;
+}
+
+// A job that repeats others; with a key, or (NULL) any.
+static struct job *find_repeat(const struct sched *sched, const struct job *key)
+{
+    for (size_t b = 0; sched->repeats > 0 && b <= sched->jobs.mask; b++) {
+        for (struct hash_node *node = sched->jobs.bucket[b]; node != NULL; node = node->next) {
+            struct job *job = hash_entry(node, struct job, by_number);
+
+            if (job->repeats && (key == NULL || (job->key_hi == key->key_hi && job->key_lo == key->key_lo))) {
+                return job;
+            }
+        }
+    }
+    return NULL;
+}
+
+// Its key is another one's, if there is one that repeats it.
+static void leave_key(struct job *job)
+{
+    struct sched *sched = job->sched;
+    struct job *next;
+
+    if (job->repeats) {
+        job->repeats = false;
+        sched->repeats--;
+        return;
+    }
+    hash_remove(&sched->keys, &job->by_key);
+    next = find_repeat(sched, job);
+    if (next != NULL) {
+        next->repeats = false;
+        sched->repeats--;
+        hash_add(&sched->keys, &next->by_key, key_hash(next->key_hi, next->key_lo));
+    }
+}
+
+void jobs_forget_repeats(struct sched *sched)
+{
+    struct job *job;
+
+    while ((job = find_repeat(sched, NULL)) != NULL) {
+        job_forget(job);
+    }
 }
 
 void job_attach(struct job *job, struct client *client)
@@ -437,7 +485,7 @@ void job_forget(struct job *job)
 
     lapse_stop(job);
     if (!job->hidden) {
-        hash_remove(&sched->keys, &job->by_key);
+        leave_key(job);
     }
     if (job->users > 0) {
         job->is_given_up_due = !job->hidden && !sched->restoring;

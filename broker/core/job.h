@@ -37,6 +37,8 @@ void job_doom(struct job *job, int code, const char *text, uint32_t layer, uint3
 // It may have lost the last job that needed it: looked at before the event is over.
 void job_revisit(struct job *job);
 void jobs_revisit(struct sched *sched);
+// All is restored: what was submitted with the key of a job that is there was said twice.
+void jobs_forget_repeats(struct sched *sched);
 // Given up: out of all indexes, its last actions go out with this step's.  While other jobs need
 // partitions of it, it is hidden instead: there for them and for workers, not for clients.
 void job_forget(struct job *job);

@@ -126,6 +126,7 @@ static int job_begin(struct sched *sched, const struct sched_event *event, const
     job->failures_max = event->u.submit.failures_max;
     job->key_hi = event->u.submit.key_hi;
     job->key_lo = event->u.submit.key_lo;
+    job->repeats = job_find_key(sched, job->key_hi, job->key_lo) != NULL;
     job->progress_at = job->submitted_us = sched->now_us;
     job->lasting += event->u.submit.note_size;
     job->lasting += event->u.submit.name != NULL ? strlen(event->u.submit.name) + 1 : 0;
@@ -208,14 +209,9 @@ int on_submit(struct sched *sched, const struct sched_event *event)
     struct sched_action *action;
 
     burn_number(sched, event->u.submit.number);
-    if (event->u.submit.client == 0 && job == NULL) {
-        return submit_restored(sched, event);
-    }
+    // With the key of another one it had come twice, or after that had been given up.
     if (event->u.submit.client == 0) {
-        if (event->u.submit.number != job->number && outbox_reserve(sched, 1)) {
-            record_refused(sched, event->u.submit.number); // it had come twice
-        }
-        return 0;
+        return submit_restored(sched, event);
     }
     if (client == NULL) {
         // Nobody is left to be told, or to have it.

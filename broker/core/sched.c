@@ -172,6 +172,12 @@ static int (*const handlers[])(struct sched *, const struct sched_event *) = {
     [EVENT_RESTORE_JOB] = on_restore_job,
 };
 
+// What comes first when a broker has read all that it had written down.
+static bool ends_restoring(enum sched_event_type type)
+{
+    return type == EVENT_TICK || type == EVENT_WORKER_JOINED || type == EVENT_CLIENT_JOINED;
+}
+
 int sched_step(struct sched *sched, const struct sched_event *events, size_t count,
                struct sched_actions *actions)
 {
@@ -191,6 +197,9 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
         rests_fire(sched);
         lapses_fire(sched);
         recovery_fire(sched);
+        if (sched->repeats > 0 && ends_restoring(events[k].type)) {
+            jobs_forget_repeats(sched);
+        }
         sched->restoring = events[k].type >= EVENT_RESTORE_TASKS;
         one = handlers[events[k].type](sched, &events[k]);
         lineage_settle(sched);

@@ -231,6 +231,7 @@ struct job {
     void *note;    // of SUBMIT
     size_t note_size;
     uint64_t submitted_us;
+    bool repeats;         // restored, and another one that may have been given up has its key
     bool hidden;          // given up by its client, but other jobs need partitions of it
     uint32_t users;       // edges from other jobs
     struct arena arena;   // graphs, layers, edges, small arrays
@@ -415,6 +416,7 @@ struct sched {
     uint64_t turn_limit;   // what the share whose turn it is may have had when that is over
     struct job *dirty, *unsettled, *revisit;
     struct worker *dirty_workers;
+    uint32_t repeats;      // jobs that repeat others
     struct job *graveyard; // forgotten and flushed: freed with the next step
     uint32_t job_last;
     uint32_t job_count;

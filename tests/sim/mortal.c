@@ -508,6 +508,7 @@ static void start(struct world *world)
         }
     }
     free(events);
+    restore(world, &(struct sched_event){.type = EVENT_TICK, .now_us = world->now}, 1);
     find_jobs(world);
 }
 

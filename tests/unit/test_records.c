@@ -255,6 +255,74 @@ static void test_nothing_without_the_option(void **state)
     play_end(&play);
 }
 
+static void restored_submit(struct play *play, struct build *build, uint32_t number, uint64_t key)
+{
+    struct sched_event event = event_of(play, EVENT_SUBMIT);
+
+    event.u.submit.number = number;
+    event.u.submit.key_lo = key;
+    event.u.submit.graph = build_graph(build);
+    assert_int_equal(step(play, &event), 0);
+}
+
+static bool is_there(const struct play *play, uint32_t job)
+{
+    struct sched_job info;
+
+    return sched_job_info(play->sched, job, &info) == 0;
+}
+
+// Two jobs of one key were written down.  It was sent twice, and that the second was refused is lost: there is
+// one job.  Or the first had been given up, as others know when all is read: then the second is the one.
+static void test_a_key_that_was_used_again(void **state)
+{
+    (void)state;
+    for (int given_up = 0; given_up < 2; given_up++) {
+        struct sched_event event;
+        struct play play;
+        struct build build, other;
+        struct sched_options options;
+
+        sched_options_default(&options);
+        options.records = true;
+        options.orphan_us = options.recover_us = 1000000;
+        play_begin_with(&play, &options);
+        flat(&build, 4);
+        restored_submit(&play, &build, 1, 1);
+        build_init(&other);
+        build_wanted(&other, build_layer(&other, 4));
+        build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+        other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
+        other.layer[0]->input[0]->job = 1;
+        other.layer[0]->input[0]->job_tasks = 4;
+        restored_submit(&play, &other, 2, 2);
+        restored_submit(&play, &build, 3, 1);
+        assert_null(find(&play, ACTION_RECORD, 0));
+        if (given_up) {
+            event = event_of(&play, EVENT_RESTORE_JOB);
+            event.u.restore.range.job = 1;
+            event.u.restore.state = JOB_RUNNING;
+            event.u.restore.given_up = true;
+            event.u.restore.layer_at = event.u.restore.index_at = UINT32_MAX;
+            assert_int_equal(step(&play, &event), 0);
+        }
+        later(&play, 1);
+        assert_int_equal(said(&play, "record: j3 is forgotten"), !given_up);
+        assert_int_equal(is_there(&play, 1), !given_up); // to clients: the second one reads it
+        assert_int_equal(is_there(&play, 3), given_up);
+        event = event_of(&play, EVENT_SUBMIT);
+        event.u.submit.client = CLIENT;
+        event.u.submit.key_lo = 1;
+        event.u.submit.graph = build_graph(&build);
+        assert_int_equal(step(&play, &event), 0);
+        assert_true(said(&play, given_up ? "c1000: accepted as j3" : "c1000: accepted as j1"));
+        later(&play, UINT64_C(1) << 40); // nobody comes back to the rest
+        build_fini(&other);
+        build_fini(&build);
+        play_end(&play);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_end_of_a_job_that_others_read),
         cmocka_unit_test(test_growing_job_that_is_given_up),
         cmocka_unit_test(test_numbers_of_refused_submits), cmocka_unit_test(test_nothing_without_the_option),
+        cmocka_unit_test(test_a_key_that_was_used_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,7 +193,7 @@ static void resume(struct worker *worker, struct layer *layer, uint32_t i)
     const struct demand *demand = layer->lane->demand;
 
     suspect_pardon(worker, layer, i);
-    if (worker_has(worker, layer, i)) {
+    if (worker_has(worker, layer, i) || twin_runs(worker, layer, i)) {
         return; // it was given it again before this was known
     }
     if ((state == TASK_READY || state == TASK_WAITING) && worker->assigned < SLOTS_MAX &&
@@ -347,7 +347,7 @@ int on_task_failed(struct sched *sched, const struct sched_event *event)
     struct layer *source = event->u.failed.missing_input ? range_layer(sched, &missing) : NULL;
 
     if (worker != NULL && layer != NULL && !worker_has(worker, layer, range.first)) {
-        twin_over(worker, layer, range.first);
+        twin_failed(worker, layer, range.first);
     }
     if (worker == NULL || layer == NULL || !worker_has(worker, layer, range.first)) {
         return 0;

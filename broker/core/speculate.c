@@ -84,6 +84,27 @@ void twin_over(const struct worker *worker, const struct layer *layer, uint32_t 
     }
 }
 
+bool twin_runs(const struct worker *worker, const struct layer *layer, uint32_t i)
+{
+    const struct sched *sched = layer->job->sched;
+
+    return sched->twins > 0 && twin_find(sched, worker->number, layer, i) != NULL;
+}
+
+void twin_failed(const struct worker *worker, const struct layer *layer, uint32_t i)
+{
+    struct sched *sched = layer->job->sched;
+
+    for (uint32_t k = 0; twin_runs(worker, layer, i) && k < sched->watches; k++) {
+        struct watch *watch = &sched->watch[k];
+
+        if (watch->job == layer->job->number && watch->layer == layer->number && watch->index == i) {
+            watch->since_us = sched->now_us;
+        }
+    }
+    twin_over(worker, layer, i);
+}
+
 void twins_end(struct sched *sched, struct worker *worker, bool gone)
 {
     for (uint32_t k = sched->twins; k-- > 0;) {

@@ -17,6 +17,10 @@ bool twins_flush(struct sched *sched,
 
 // This worker has the second run of the task, and has done it: it is its own now (assigned, of this worker).
 bool twin_wins(struct worker *worker, struct layer *layer, uint32_t i);
+// This worker does it a second time.
+bool twin_runs(const struct worker *worker, const struct layer *layer, uint32_t i);
+// It could not: the first one has its time again before another helps it, which may fail as well.
+void twin_failed(const struct worker *worker, const struct layer *layer, uint32_t i);
 // The worker does not do it, for whatever reason.
 void twin_over(const struct worker *worker, const struct layer *layer, uint32_t i);
 // Nor any; `gone`: it need not be told.

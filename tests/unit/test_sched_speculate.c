@@ -166,6 +166,50 @@ static void test_second_fails(void **state)
 }
 
 // Work of his own comes first.
+// It has what it was given before its connection was cut, as it says when it has the task anew: that goes on,
+// and is the one when the first is lost.
+static void test_second_has_it_from_before(void **state)
+{
+    const struct task_range has = {1, 0, 0, 1};
+    struct sched_event event;
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    event = event_of(&play, EVENT_HOLDING);
+    event.u.holding.worker = 2;
+    event.u.holding.hases = 1;
+    event.u.holding.has = &has;
+    assert_int_equal(step(&play, &event), 0);
+    assert_null(find(&play, ACTION_DROP, 2));
+    leave(&play, 1);
+    assert_null(find(&play, ACTION_RUN, 2));
+    done_in(&play, 2, 0, USUAL_US);
+    assert_true(said(&play, "c1000: j1 is done"));
+    end(&play, &build);
+}
+
+// Not again and again: one that fails at once would be started anew with every step.
+static void test_second_fails_once_in_its_time(void **state)
+{
+    uint32_t runs = 0;
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, true);
+    assert_true(wait_for_second_run(&play));
+    for (int n = 0; n < 100; n++) {
+        task_fails(&play, 2, 0, 0);
+        later(&play, 10000);
+        runs += find(&play, ACTION_RUN, 2) != NULL;
+    }
+    assert_in_range(runs, 1, 3);
+    end(&play, &build);
+}
+
 static void test_gives_way(void **state)
 {
     struct play play;
@@ -209,6 +253,8 @@ int main(void)
         cmocka_unit_test(test_second_run_wins),   cmocka_unit_test(test_first_run_wins),
         cmocka_unit_test(test_not_unless_it_may), cmocka_unit_test(test_first_is_lost),
         cmocka_unit_test(test_second_is_lost),    cmocka_unit_test(test_second_fails),
+        cmocka_unit_test(test_second_has_it_from_before),
+        cmocka_unit_test(test_second_fails_once_in_its_time),
         cmocka_unit_test(test_gives_way),         cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -250,12 +250,16 @@ static void test_cancelled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_second_run_wins),   cmocka_unit_test(test_first_run_wins),
-        cmocka_unit_test(test_not_unless_it_may), cmocka_unit_test(test_first_is_lost),
-        cmocka_unit_test(test_second_is_lost),    cmocka_unit_test(test_second_fails),
+        cmocka_unit_test(test_second_run_wins),
+        cmocka_unit_test(test_first_run_wins),
+        cmocka_unit_test(test_not_unless_it_may),
+        cmocka_unit_test(test_first_is_lost),
+        cmocka_unit_test(test_second_is_lost),
+        cmocka_unit_test(test_second_fails),
         cmocka_unit_test(test_second_has_it_from_before),
         cmocka_unit_test(test_second_fails_once_in_its_time),
-        cmocka_unit_test(test_gives_way),         cmocka_unit_test(test_cancelled),
+        cmocka_unit_test(test_gives_way),
+        cmocka_unit_test(test_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -448,7 +448,7 @@ int dispatch_retire(struct broker *broker, struct peer *peer, const ProtobufCMes
                 return error_no_memory(err);
             }
             error_set(&why, ENOENT, "no worker is called \"%.100s\": %s%s", retire->name[i],
-                      names[0] != '\0' ? "there are " : "there is none", names);
+                      names[0] == '\0' ? "there is none" : strstr(names, ", ") != NULL ? "there are " : "there is ", names);
         }
     }
     for (size_t i = 0; i < retire->n_name && why.code == 0; i++) {

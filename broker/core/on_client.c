@@ -255,9 +255,10 @@ static int check_known(const struct job *job, uint32_t first, const Dray__Graph 
 {
     for (uint32_t l = first; l < job->layers && l - first < graph->n_layer; l++) {
         if (!is_same_layer(graph->layer[l - first], job->layer[l]->graph)) {
-            return error_set(err, EINVAL,
-                             "layer %u of job %u is there already, and another one; has another client extended it?",
-                             l, job->number);
+            return error_set(
+                err, EINVAL,
+                "layer %u of job %u is there already, and another one; has another client extended it?", l,
+                job->number);
         }
     }
     return 0;
@@ -433,7 +434,7 @@ int on_cancel(struct sched *sched, const struct sched_event *event)
     if (job != NULL && event->u.job.ranges > 0) {
         cancel_tasks(sched, event);
     } else if (job != NULL && job->state <= JOB_RUNNING) {
-        job_end(job, JOB_CANCELLED, ECANCELED, "cancelled", UINT32_MAX, UINT32_MAX, NULL);
+        job_end(job, JOB_CANCELLED, ECANCELED, "a client asked for it", UINT32_MAX, UINT32_MAX, NULL);
     }
     return 0;
 }

@@ -189,7 +189,7 @@ static void test_end_of_a_job_that_others_read(void **state)
     join(&play, 1, 1, true);
     done(&play, 1, 1, 0, 0, 4);
     of_job(&play, EVENT_CANCEL, CLIENT, NULL);
-    assert_true(said(&play, "record: j1 is cancelled: cancelled"));
+    assert_true(said(&play, "record: j1 is cancelled: a client asked for it"));
     for (size_t k = 0; k < play.actions.count; k++) {
         assert_true(play.actions.action[k].type != ACTION_RECORD ||
                     play.actions.action[k].record != RECORD_TASKS_OVER);

@@ -202,6 +202,73 @@ static void test_taking_over_makes_way(void **state)
     end(&play);
 }
 
+// A layer of one task; of_one: that reads both partitions of the first layer of job 1.
+static void layer_of(struct play *play, uint32_t job, uint32_t number, bool of_one)
+{
+    struct agent_event event = {.type = AGENT_LAYER};
+    Dray__Input input = DRAY__INPUT__INIT;
+    Dray__Input *inputs = &input;
+    const uint32_t tasks = 2;
+
+    input.has_job = true;
+    input.job = 1;
+    input.pattern = DRAY__PATTERN__ALL;
+    event.u.layer.job = job;
+    event.u.layer.layer = number;
+    event.u.layer.tasks = 1;
+    event.u.layer.inputs = of_one ? 1 : 0;
+    event.u.layer.input = &inputs;
+    event.u.layer.input_tasks = &tasks;
+    assert_int_equal(step(play, event), 0);
+}
+
+static void one(struct play *play, enum agent_event_type type, uint32_t job, uint32_t layer)
+{
+    struct agent_event event = {.type = type};
+
+    event.u.range.range = (struct agent_range){job, layer, 0, 1};
+    assert_int_equal(step(play, event), 0);
+}
+
+static void run_one(struct play *play, uint32_t job, uint32_t layer, uint32_t bundle)
+{
+    struct agent_event over = {.type = AGENT_BUNDLE_OVER, .u.bundle = bundle};
+
+    one(play, AGENT_TASKS_DONE, job, layer);
+    assert_int_equal(step(play, over), 0);
+}
+
+// Job 2 is of an earlier session, and the broker knows nothing more of it: what it reads is not kept for it.
+static void test_nobody_knows_that_it_read(void **state)
+{
+    const struct agent_event given[] = {
+        {.type = AGENT_LOCATION, .u.range = {{1, 0, 0, 2}, 7, false, 0}},
+        {.type = AGENT_ASSIGN, .u.range.range = {3, 0, 0, 1}},
+    };
+    struct play play;
+
+    (void)state;
+    begin(&play, 1, 4);
+    layer_of(&play, 2, 0, false);
+    layer_of(&play, 2, 1, true);
+    one(&play, AGENT_ASSIGN, 2, 0);
+    run_one(&play, 2, 0, 1);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_DISCONNECTED}), 0);
+    assert_int_equal(step(&play, (struct agent_event){.type = AGENT_CONNECTED}), 0);
+    assert_true(said(&play, "advertise j2:t0.0"));
+    one(&play, AGENT_RELEASE, 2, 0);
+    layer_of(&play, 3, 0, true);
+    assert_int_equal(agent_step(play.agent, given, 2, &play.actions, NULL), 0);
+    fetched(&play, AGENT_FETCHED, 0, 0);
+    fetched(&play, AGENT_FETCHED, 0, 1);
+    assert_true(said(&play, "run j3:t0.0"));
+    run_one(&play, 3, 0, 2);
+    one(&play, AGENT_FORGET_JOB, 3, 0);
+    assert_int_equal(counts(&play).partitions, 0);
+    assert_true(said(&play, "free j1:t0.0-1"));
+    end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +277,7 @@ int main(void)
         cmocka_unit_test(test_given_again_with_a_copy),
         cmocka_unit_test(test_takes_over),
         cmocka_unit_test(test_taking_over_makes_way),
+        cmocka_unit_test(test_nobody_knows_that_it_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

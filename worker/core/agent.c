@@ -139,6 +139,7 @@ static int on_connected(struct agent *agent, const struct agent_event *event, st
     size_t first = agent->out->count;
 
     (void)event;
+    jobs_age(agent);
     if (jobs_tidy(agent) < 0 || !tell_all(agent, AGENT_ADVERTISE) || !tell_all(agent, AGENT_HAS)) {
         agent->out->count = first;
         return error_no_memory(err);
@@ -205,7 +206,7 @@ static int on_tick(struct agent *agent, const struct agent_event *event, struct 
         return error_no_memory(err);
     }
     shortage_tick(agent);
-    return bundles_tick(agent) ? 0 : error_no_memory(err);
+    return jobs_tidy(agent) == 0 && bundles_tick(agent) ? 0 : error_no_memory(err);
 }
 
 static int on_layer(struct agent *agent, const struct agent_event *event, struct error *err)
@@ -325,7 +326,8 @@ static int on_forget_job(struct agent *agent, const struct agent_event *event, s
 {
     struct agent_job *job = agent_job_find(agent, event->u.range.range.job);
 
-    return job != NULL && agent_job_forget(agent, job) < 0 ? error_no_memory(err) : 0;
+    return (job == NULL || agent_job_forget(agent, job) == 0) && jobs_tidy(agent) == 0 ? 0
+                                                                                      : error_no_memory(err);
 }
 
 static int on_copy(struct agent *agent, const struct agent_event *event, struct error *err)

@@ -258,6 +258,9 @@ int agent_layer_learn(struct agent *agent, const struct agent_event *event, stru
     size_t inputs = event->u.layer.inputs;
     int rc = check_layer(agent, event, err);
 
+    if (layer != NULL) {
+        layer->job->stale = false;
+    }
     if (rc < 0 || (layer != NULL && layer->told)) {
         return rc;
     }
@@ -269,6 +272,7 @@ int agent_layer_learn(struct agent *agent, const struct agent_event *event, stru
     if (layer == NULL) {
         return error_no_memory(err);
     }
+    layer->job->stale = false;
     layer->input = calloc(inputs + 1, sizeof(*layer->input));
     rc = layer->input == NULL ? -ENOMEM : 0;
     for (size_t k = 0; rc == 0 && k < inputs; k++) {
@@ -403,19 +407,36 @@ static bool job_is_empty(const struct agent_job *job)
     return true;
 }
 
-int jobs_tidy(struct agent *agent)
+void jobs_age(struct agent *agent)
 {
     for (size_t b = 0; b <= agent->jobs.mask; b++) {
+        for (struct hash_node *node = agent->jobs.bucket[b]; node != NULL; node = node->next) {
+            hash_entry(node, struct agent_job, node)->stale = true;
+            agent->stale = true;
+        }
+    }
+}
+
+int jobs_tidy(struct agent *agent)
+{
+    bool left = false;
+
+    for (size_t b = 0; agent->stale && b <= agent->jobs.mask; b++) {
         struct hash_node *next;
 
         for (struct hash_node *node = agent->jobs.bucket[b]; node != NULL; node = next) {
             struct agent_job *job = hash_entry(node, struct agent_job, node);
 
             next = node->next;
-            if (job_is_empty(job) && agent_job_forget(agent, job) < 0) {
-                return -ENOMEM;
+            if (job->stale && job_is_empty(job)) {
+                if (agent_job_forget(agent, job) < 0) {
+                    return -ENOMEM;
+                }
+            } else {
+                left = left || job->stale;
             }
         }
     }
+    agent->stale = left;
     return 0;
 }

@@ -108,6 +108,7 @@ struct agent_job {
     struct hash_node node;
     uint32_t number;
     struct agent_layer *layers;
+    bool stale; // from an earlier session: in this one the broker has told nothing of it yet
 };
 
 struct assignment {
@@ -168,6 +169,7 @@ struct agent {
     uint32_t copying; // partitions to be taken over
     uint64_t held;
     struct shortage shortage;
+    bool stale;     // some jobs are
     bool strangers; // layers of other jobs may be of no use any more
     struct block *checks;
     struct block *line_head, *line_tail;
@@ -259,7 +261,9 @@ int agent_layer_learn(struct agent *agent, const struct agent_event *event, stru
 void layer_measure(struct agent_layer *layer, uint32_t tasks, uint64_t busy_ns);
 // -ENOMEM: the job is as it was, apart from what was said of it.
 int agent_job_forget(struct agent *agent, struct agent_job *job);
-// Forgets jobs of which nothing is here: the broker has forgotten who knew their layers.
+// A session begins: the broker has forgotten who knew the layers of jobs.
+void jobs_age(struct agent *agent);
+// Forgets stale jobs of which nothing is here; one that reads others' partitions has copies of them kept.
 int jobs_tidy(struct agent *agent);
 void layers_destroy(struct agent *agent);
 // Drops those that are empty, were not told, and that nobody reads.

@@ -329,6 +329,7 @@ class Chaos:
         needed, what that was made of and had been released since, and what ran where something happened."""
         ended, holders, running, allowed, begun = set(), {}, {}, 0, 0
         handed_over = set()  # by workers that left: to whom is not known
+        dead = set()  # what they end after that was noted has gone with them
         readers, made_of = collections.defaultdict(list), {}
         for name, (tasks, _, inputs) in LAYERS.items():
             for i in range(tasks):
@@ -353,6 +354,8 @@ class Chaos:
             if what == "begin":
                 begun += 1
                 running.setdefault(worker, set()).add((name, int(index)))
+            elif what == "end" and worker in dead:
+                continue
             elif what == "end":
                 task = (name, int(index))
                 running.setdefault(worker, set()).discard(task)
@@ -365,6 +368,7 @@ class Chaos:
                 allowed += len(lost) + len(running.get(worker, ())) + 1  # one may begin while we write
                 # Who was stopped or cut off may come back with all of it, or may not.
                 if what == "killed":
+                    dead.add(worker)
                     holders.pop(worker, None)
                     ended -= lost
         return begun - sum(tasks for tasks, _, _ in LAYERS.values()), allowed

@@ -26,37 +26,38 @@ size_t bits_words(uint32_t size)
     return (size_t)one + two + words_for(two);
 }
 
-void bits_set(struct bits *bits, uint32_t i)
+void bits_light(struct bits *bits, uint32_t i)
 {
     uint64_t *word = bits->word;
     uint32_t n = bits->size;
 
-    for (unsigned k = 0; k < 3; k++) {
+    for (unsigned k = 1; k < 3; k++) {
+        n = words_for(n);
+        word += n;
+        i /= 64;
+
         uint64_t old = word[i / 64];
 
         word[i / 64] = old | UINT64_C(1) << (i % 64);
         if (old != 0) {
             return;
         }
-        n = words_for(n);
-        word += n;
-        i /= 64;
     }
 }
 
-void bits_clear(struct bits *bits, uint32_t i)
+void bits_dim(struct bits *bits, uint32_t i)
 {
     uint64_t *word = bits->word;
     uint32_t n = bits->size;
 
-    for (unsigned k = 0; k < 3; k++) {
+    for (unsigned k = 1; k < 3; k++) {
+        n = words_for(n);
+        word += n;
+        i /= 64;
         word[i / 64] &= ~(UINT64_C(1) << (i % 64));
         if (word[i / 64] != 0) {
             return;
         }
-        n = words_for(n);
-        word += n;
-        i /= 64;
     }
 }
 
@@ -75,6 +76,23 @@ void bits_set_range(struct bits *bits, uint32_t first, uint32_t count)
     }
     while (first < end) {
         bits_set(bits, first++);
+    }
+}
+
+void bits_clear_range(struct bits *bits, uint32_t first, uint32_t count)
+{
+    uint32_t end = first + count;
+
+    while (first < end) {
+        uint32_t in_word = 64 - first % 64 < end - first ? 64 - first % 64 : end - first;
+        uint64_t mask = (in_word == 64 ? UINT64_MAX : (UINT64_C(1) << in_word) - 1) << (first % 64);
+        uint64_t old = bits->word[first / 64];
+
+        bits->word[first / 64] = old & ~mask;
+        if (old != 0 && (old & ~mask) == 0) {
+            bits_dim(bits, first);
+        }
+        first += in_word;
     }
 }
 

@@ -21,9 +21,27 @@ static inline bool bits_test(const struct bits *bits, uint32_t i)
 {
     return (bits->word[i / 64] >> (i % 64) & 1) != 0;
 }
-void bits_set(struct bits *bits, uint32_t i);
-void bits_clear(struct bits *bits, uint32_t i);
+// The summaries, when a word got its first member, or lost its last one.
+void bits_light(struct bits *bits, uint32_t i);
+void bits_dim(struct bits *bits, uint32_t i);
+static inline void bits_set(struct bits *bits, uint32_t i)
+{
+    uint64_t old = bits->word[i / 64];
+
+    bits->word[i / 64] = old | UINT64_C(1) << (i % 64);
+    if (old == 0) {
+        bits_light(bits, i);
+    }
+}
+static inline void bits_clear(struct bits *bits, uint32_t i)
+{
+    bits->word[i / 64] &= ~(UINT64_C(1) << (i % 64));
+    if (bits->word[i / 64] == 0) {
+        bits_dim(bits, i);
+    }
+}
 void bits_set_range(struct bits *bits, uint32_t first, uint32_t count);
+void bits_clear_range(struct bits *bits, uint32_t first, uint32_t count);
 // The least member >= from, or BITS_NONE.
 uint32_t bits_next(const struct bits *bits, uint32_t from);
 // How many of i, i + 1, ... are members without a gap, at most max.

@@ -210,9 +210,8 @@ static bool results_flush(struct layer *layer)
         if (job->client != NULL && !(failed ? tell_failed(layer, i, count) : tell_held(layer, i, count))) {
             return false;
         }
-        for (; count > 0; count--) {
-            bits_clear(&layer->results, i++);
-        }
+        bits_clear_range(&layer->results, i, count);
+        i += count;
     }
     return true;
 }
@@ -277,9 +276,8 @@ static bool releases_flush(struct layer *layer)
             if (!release_push(layer, sched->worker[layer->owner[first]]->peer, first, count)) {
                 return false;
             }
-            for (; count > 0; count--) {
-                bits_clear(&layer->released, first++);
-            }
+            bits_clear_range(&layer->released, first, count);
+            first += count;
         }
     }
     return true;

@@ -65,9 +65,8 @@ void record_refused(struct sched *sched, uint32_t number)
 
 void record_not_extended(struct job *job, uint64_t id)
 {
-    struct sched_action *action = job->sched->options.records && id != 0
-                                      ? push(job->sched, RECORD_NOT_EXTENDED, job->number)
-                                      : NULL;
+    struct sched_action *action =
+        job->sched->options.records && id != 0 ? push(job->sched, RECORD_NOT_EXTENDED, job->number) : NULL;
 
     if (action != NULL) {
         action->key_lo = id;
@@ -100,9 +99,8 @@ bool records_flush_layer(struct layer *layer)
         action->range.layer = layer->number;
         action->range.first = first;
         action->range.count = end - first;
-        while (first < end) {
-            bits_clear(&layer->over, first++);
-        }
+        bits_clear_range(&layer->over, first, end - first);
+        first = end;
     }
     return true;
 }

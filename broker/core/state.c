@@ -80,7 +80,7 @@ void job_mark_dirty(struct job *job)
     }
 }
 
-void layer_mark_dirty(struct layer *layer)
+void layer_make_dirty(struct layer *layer)
 {
     bits_set(&layer->job->dirty, layer->number);
     job_mark_dirty(layer->job);

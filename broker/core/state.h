@@ -521,7 +521,13 @@ void task_move(struct layer *layer, uint32_t i, enum task_state to);
 // Looks at need again before the event is over.
 void task_unsettle(struct layer *layer, uint32_t i);
 void layer_unsettle(struct layer *layer); // all of its tasks
-void layer_mark_dirty(struct layer *layer);
+void layer_make_dirty(struct layer *layer);
+static inline void layer_mark_dirty(struct layer *layer)
+{
+    if (!layer->job->is_dirty || !bits_test(&layer->job->dirty, layer->number)) {
+        layer_make_dirty(layer);
+    }
+}
 void job_mark_dirty(struct job *job);
 // Puts the layer into or out of what may be assigned, and its job too.
 void layer_wake(struct layer *layer);

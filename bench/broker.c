@@ -1,6 +1,7 @@
 // What the broker costs, without workers and clients of ours: this process speaks the wire as one client that
 // submits a layer of no-ops and as workers that answer at once, with results of 8 bytes that come along.
 #include "bench/bench.h"
+#include "bench/journal_size.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -531,20 +531,6 @@ static void part_all(struct bench *bench)
     }
 }
 
-static uint64_t journal_bytes(const struct bench *bench)
-{
-    static const char *const NAMES[] = {"journal.db", "journal.db-wal"};
-    uint64_t bytes = 0;
-    char path[4096];
-    struct stat stat_of;
-
-    for (size_t i = 0; i < 2; i++) {
-        snprintf(path, sizeof(path), "%s/%s", bench->options.state, NAMES[i]);
-        bytes += stat(path, &stat_of) == 0 ? (uint64_t)stat_of.st_size : 0;
-    }
-    return bytes;
-}
-
 static void run_recover(struct bench *bench, pid_t *pid)
 {
     Dray__Attach attach = DRAY__ATTACH__INIT;
@@ -553,12 +539,12 @@ static void run_recover(struct bench *bench, pid_t *pid)
 
     bench->halt_at = bench->options.tasks / 2;
     ask(bench);
-    empty = journal_bytes(bench);
+    empty = journal_size(bench->options.state);
     submit(bench, bench->options.tasks, (uint64_t)monotonic_us());
     serve(bench, &bench->halted);
     nanosleep(&(struct timespec){0, 300000000}, NULL); // what nobody waits for is written within 0.1 s
     half = bench->results;
-    written = journal_bytes(bench);
+    written = journal_size(bench->options.state);
     kill(*pid, SIGKILL);
     waitpid(*pid, NULL, 0);
     part_all(bench);

@@ -325,6 +325,7 @@ void cluster_use(const struct cluster *cluster, struct cluster_use *use)
         .client_ns = own_cpu_ns(),
         .broker_rss = process_rss(cluster->broker),
         .broker_peak = process_peak_rss(cluster->broker),
+        .broker_written = process_written(cluster->broker),
     };
     for (uint32_t i = 0; i < cluster->workers; i++) {
         use->workers_ns += process_cpu_ns(cluster->worker[i]);

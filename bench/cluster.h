@@ -39,6 +39,7 @@ uint64_t cluster_born_ns(const struct cluster *cluster);
 struct cluster_use {
     uint64_t broker_ns, workers_ns, client_ns;
     uint64_t broker_rss, broker_peak, workers_peak;
+    uint64_t broker_written; // bytes that are to go to a disk
 };
 void cluster_use(const struct cluster *cluster, struct cluster_use *use);
 

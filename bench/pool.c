@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/journal_size.h"
 #include "client/lib/client.h"
 
 static const struct pool_pattern patterns[] = {
@@ -27,6 +28,26 @@ static const struct pool_pattern patterns[] = {
 enum { PATTERNS = sizeof(patterns) / sizeof(patterns[0]) };
 
 // ---- what all patterns need ---------------------------------------------------------------------
+
+void pool_figures_init(struct pool_figures *figures)
+{
+    *figures = (struct pool_figures){.seconds = NAN,
+                                     .p50_us = NAN,
+                                     .p99_us = NAN,
+                                     .first_ms = NAN,
+                                     .pack_ms = NAN,
+                                     .push_ms = NAN,
+                                     .start_ms = NAN,
+                                     .broker_bytes = NAN,
+                                     .broker_cpu_us = NAN,
+                                     .worker_cpu_us = NAN,
+                                     .client_cpu_us = NAN,
+                                     .broker_peak_mb = NAN,
+                                     .workers_peak_mb = NAN,
+                                     .ran_more = NAN,
+                                     .journal_bytes = NAN,
+                                     .written_bytes = NAN};
+}
 
 int pool_connect(struct pool_cluster *cluster, struct error *err)
 {
@@ -47,6 +68,7 @@ int pool_cluster_create(const struct pool_options *options, uint32_t workers, st
     int rc;
 
     memset(out, 0, sizeof(*out));
+    out->state = options->state;
     out->option[0] = options->plugin != NULL ? "--plugin" : NULL;
     out->option[1] = options->plugin;
     rc = cluster_create(&cluster_options, &out->cluster, err);
@@ -72,6 +94,7 @@ void pool_cluster_destroy(struct pool_cluster *cluster)
 
 void pool_begin(struct pool_cluster *cluster)
 {
+    cluster->journal_before = cluster->state != NULL ? journal_size(cluster->state) : 0;
     cluster_use(cluster->cluster, &cluster->before);
 }
 
@@ -101,6 +124,15 @@ int pool_count_runs(const struct pool_cluster *cluster, uint64_t runs, struct po
                          (unsigned long long)ran, (unsigned long long)runs);
     }
     figures->ran_more = (double)(ran - runs);
+    if (cluster->state != NULL) { // by now all of it is written
+        struct cluster_use after;
+
+        cluster_use(cluster->cluster, &after);
+        figures->journal_bytes =
+            ((double)journal_size(cluster->state) - (double)cluster->journal_before) / (double)runs;
+        figures->written_bytes =
+            (double)(after.broker_written - cluster->before.broker_written) / (double)runs;
+    }
     return 0;
 }
 
@@ -133,6 +165,8 @@ static void print_json(const struct pool_options *options, const struct pool_fig
         {"broker_peak_mb", f->broker_peak_mb, 1},
         {"workers_peak_mb", f->workers_peak_mb, 1},
         {"ran_more_than_once", f->ran_more, 0},
+        {"journal_bytes_per_task", f->journal_bytes, 3},
+        {"written_bytes_per_task", f->written_bytes, 3},
     };
 
     printf("{\"pattern\": \"%s\", \"workers\": %u, \"tasks\": %llu, \"seconds\": %.6f, \"tasks_per_s\": %.1f",
@@ -166,6 +200,8 @@ static void print_table(const struct pool_options *options, const struct pool_fi
         {"broker's peak memory", f->broker_peak_mb, "MB"},
         {"workers' peak memory", f->workers_peak_mb, "MB"},
         {"tasks that ran more than once", f->ran_more, ""},
+        {"journal in the end", f->journal_bytes, "bytes a task"},
+        {"written by the broker", f->written_bytes, "bytes a task"},
     };
 
     printf("%s: %llu tasks, %u workers of one thread\n", options->pattern, (unsigned long long)f->tasks,
@@ -191,15 +227,18 @@ static void usage(FILE *out)
     for (size_t i = 0; i < PATTERNS; i++) {
         fprintf(out, "      %-10s %9u  %s\n", patterns[i].name, patterns[i].tasks, patterns[i].help);
     }
-    fputs("  --workers N     worker processes (2)\n"
-          "  --width N       tasks of a row of the stencil (1000)\n"
-          "  --plugin FILE   shared object with the function of the plugin pattern (bench.so beside this "
-          "program)\n"
-          "  --state DIR     the broker keeps a journal there\n"
-          "  --waiting-only  measure only what waiting tasks cost the broker, and the push\n"
-          "  --no-waiting    leave out what waiting tasks cost the broker\n"
-          "  --format F      json (one object, the default) or table\n",
-          out);
+    fputs(
+        "  --workers N     worker processes (2)\n"
+        "  --width N       tasks of a row of the stencil (1000)\n"
+        "  --plugin FILE   shared object with the function of the plugin pattern (bench.so beside this "
+        "program)\n"
+        "  --state DIR     the broker keeps a journal there\n"
+        "  --durability N  what the journal costs: N runs without and N with one in turn, medians, and the\n"
+        "                  medians of their ratios (folders are made below --state, $TMPDIR or /tmp)\n"
+        "  --waiting-only  measure only what waiting tasks cost the broker, and the push\n"
+        "  --no-waiting    leave out what waiting tasks cost the broker\n"
+        "  --format F      json (one object, the default) or table\n",
+        out);
 }
 
 static bool parse_number(const char *text, uint32_t most, uint32_t *out)
@@ -251,37 +290,20 @@ static const char *default_plugin(void)
 int bench_pool(int argc, char **argv)
 {
     static const struct option long_options[] = {
-        {"pattern", required_argument, NULL, 'p'},
-        {"tasks", required_argument, NULL, 'n'},
-        {"workers", required_argument, NULL, 'w'},
-        {"width", required_argument, NULL, 'i'},
-        {"plugin", required_argument, NULL, 'l'},
-        {"no-waiting", no_argument, NULL, 'o'},
-        {"state", required_argument, NULL, 's'},
-        {"waiting-only", no_argument, NULL, 'a'},
-        {"format", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
+        {"pattern", required_argument, NULL, 'p'}, {"tasks", required_argument, NULL, 'n'},
+        {"workers", required_argument, NULL, 'w'}, {"width", required_argument, NULL, 'i'},
+        {"plugin", required_argument, NULL, 'l'},  {"no-waiting", no_argument, NULL, 'o'},
+        {"state", required_argument, NULL, 's'},   {"durability", required_argument, NULL, 'd'},
+        {"waiting-only", no_argument, NULL, 'a'},  {"format", required_argument, NULL, 'f'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
     };
     struct pool_options options = {.workers = 2, .width = 1000, .waiting = true, .running = true};
-    struct pool_figures figures = {.seconds = NAN,
-                                   .p50_us = NAN,
-                                   .p99_us = NAN,
-                                   .first_ms = NAN,
-                                   .pack_ms = NAN,
-                                   .push_ms = NAN,
-                                   .start_ms = NAN,
-                                   .broker_bytes = NAN,
-                                   .broker_cpu_us = NAN,
-                                   .worker_cpu_us = NAN,
-                                   .client_cpu_us = NAN,
-                                   .broker_peak_mb = NAN,
-                                   .workers_peak_mb = NAN,
-                                   .ran_more = NAN};
+    struct pool_figures figures;
     const struct pool_pattern *pattern;
     struct error err = {0};
     bool as_table = false;
-    int c;
+    uint32_t pairs = 0;
+    int c, rc;
 
     while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         bool fine = true;
@@ -304,6 +326,9 @@ int bench_pool(int argc, char **argv)
             break;
         case 's':
             options.state = optarg;
+            break;
+        case 'd':
+            fine = parse_number(optarg, 1000, &pairs);
             break;
         case 'o':
             options.waiting = false;
@@ -336,9 +361,19 @@ int bench_pool(int argc, char **argv)
     if (pattern->run != pool_plugin) {
         options.plugin = NULL;
     }
-    if (pattern->run(&options, &figures, &err) != 0) {
+    if (pairs > 0) {
+        options.waiting = false;
+        rc = pool_durability(pattern, &options, pairs, as_table, &err);
+    } else {
+        pool_figures_init(&figures);
+        rc = pattern->run(&options, &figures, &err);
+    }
+    if (rc != 0) {
         fprintf(stderr, "dray-bench pool: %s: %s\n", pattern->name, err.text);
         return 1;
+    }
+    if (pairs > 0) {
+        return 0;
     }
     if (as_table) {
         print_table(&options, &figures);

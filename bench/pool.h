@@ -30,7 +30,10 @@ struct pool_figures {
     double broker_cpu_us, worker_cpu_us, client_cpu_us; // a task
     double broker_peak_mb, workers_peak_mb;
     double ran_more; // tasks that ran beyond once each
+    // With a journal, a task: what it has in the end, and what was written in all.
+    double journal_bytes, written_bytes;
 };
+void pool_figures_init(struct pool_figures *figures); // to NaN
 
 struct pool_pattern {
     const char *name;
@@ -38,6 +41,11 @@ struct pool_pattern {
     int (*run)(const struct pool_options *options, struct pool_figures *figures, struct error *err);
     const char *help;
 };
+
+// The pattern in turn without and with a journal (options->state: where its folders are made), and prints the
+// medians and the medians of the ratios.
+int pool_durability(const struct pool_pattern *pattern, const struct pool_options *options, uint32_t pairs,
+                    bool as_table, struct error *err);
 
 // Graphs that are pushed whole (pool_graph.c), and tasks that are submitted (pool_task.c).
 int pool_trivial(const struct pool_options *options, struct pool_figures *figures, struct error *err);
@@ -56,6 +64,8 @@ struct pool_cluster {
     struct cluster *cluster;
     dray_t *dray;
     const char *option[3]; // of its workers
+    const char *state;
+    uint64_t journal_before; // bytes
     struct cluster_use before;
 };
 int pool_cluster_create(const struct pool_options *options, uint32_t workers, struct pool_cluster *out,

@@ -106,3 +106,11 @@ uint64_t process_peak_rss(pid_t pid)
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
     return read_number(path, "VmHWM:") * 1024;
 }
+
+uint64_t process_written(pid_t pid)
+{
+    char path[PATH_BYTES];
+
+    snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
+    return read_number(path, "write_bytes:");
+}

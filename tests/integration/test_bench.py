@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import tempfile
 import unittest
 
 from dray import BIN, SLOW, TestCase, children, environment
@@ -45,6 +46,16 @@ class Bench(TestCase):
     def test_table(self):
         self.assertRegex(self.bench("pool", "--pattern", "trivial", "--tasks", "1000", "--no-waiting", "--format", "table"),
                          r"trivial: 1000 tasks, 2 workers of one thread\n(  .* [0-9.]+ .*\n)+")
+
+    def test_durability(self):
+        """Without and with a journal in turn; the folders go with it."""
+        with tempfile.TemporaryDirectory() as parent:
+            figures = json.loads(self.bench("pool", "--pattern", "explicit", "--tasks", "20000", "--durability", "1", "--state", parent))
+            self.assertEqual(os.listdir(parent), [])
+        self.assertGreater(figures["seconds_ratio"], 0)
+        self.assertGreater(figures["cpu_us_per_task_ratio"], 0)
+        self.assertGreater(figures["journal_bytes_per_task"], 8)  # three edges each are in it
+        self.assertLess(figures["journal_bytes_per_task"], 100)
 
     def test_metg(self):
         """Every pattern at one length: values and runs are checked inside."""

@@ -24,8 +24,9 @@ class Detach(cluster.ClusterTest):
         with open(self.csv, "w") as out:
             # Later rows have other types, and blocks begin inside quotes: rounds behind the first.
             out.write("category,price,note\n")
-            for i in range(8000):
-                out.write(f"{'abc'[i % 3]},{i % 100 if i < 7000 else i / 8},\"x{i}{chr(10) if i % 100 == 0 else ''}\"\n")
+            rows = 8000 if cluster.SLOW == 1 else 2000
+            for i in range(rows):
+                out.write(f"{'abc'[i % 3]},{i % 100 if i < rows * 7 // 8 else i / 8},\"x{i}{chr(10) if i % 100 == 0 else ''}\"\n")
         read = f'read_csv("{self.csv}", blocksize=2000)'
         self.grouped = f'{read}.groupby("category").price.agg(["sum", "count"])'
         self.scripts = [self.grouped, f"{read}.head(9)", f'{read}[["price", "category"]]', f"{read}.price.mean()"]
@@ -119,7 +120,7 @@ class Detach(cluster.ClusterTest):
     def slow(self):
         """Many small blocks, so that a job can be seen."""
         with open(self.csv, "a") as out:
-            for i in range(300000):
+            for i in range(300000 if cluster.SLOW == 1 else 30000):
                 out.write(f"{'abc'[i % 3]},{i},y\n")
         self.grouped = self.grouped.replace("blocksize=2000", "blocksize=400")
 

@@ -212,6 +212,9 @@ static void publish(struct journal *journal, struct result *result, int code, co
     }
     journal->waiting = batch_bytes(&journal->sent) + batch_bytes(&journal->writing);
     pthread_mutex_unlock(&journal->mutex);
+    if (result == NULL) {
+        return; // it looks when it wants to know
+    }
     if (write(journal->fd, &one, sizeof(one)) < 0) {
         return; // it is readable already
     }

@@ -483,15 +483,35 @@ static bool note_file(struct ledger *ledger, int64_t seq, bool is_new)
     return true;
 }
 
-// Files that nobody needs: those of what was forgotten, or those of what was not written.
-static void remove_files(struct ledger *ledger, bool is_new)
+void ledger_remove_pending(struct ledger *ledger)
 {
-    for (size_t i = 0; i < ledger->files; i++) {
-        if (ledger->file[i].is_new == is_new) {
+    for (size_t i = 0; i < ledger->pending; i++) {
+        graphfile_remove(ledger->graphs, ledger->file[i].seq);
+    }
+    memmove(ledger->file, ledger->file + ledger->pending,
+            (ledger->files - ledger->pending) * sizeof(*ledger->file));
+    ledger->files -= ledger->pending;
+    ledger->pending = 0;
+}
+
+// The transaction is over.  Files of what was not written go at once; those of what was forgotten when that
+// is on the disk, or a crash of the system would leave a record whose file is gone.  (Files without a record
+// are removed at the start.)
+static void settle_files(struct ledger *ledger, bool committed)
+{
+    size_t kept = ledger->pending;
+
+    for (size_t i = ledger->pending; i < ledger->files; i++) {
+        if (committed && !ledger->file[i].is_new) {
+            ledger->file[kept++] = ledger->file[i];
+        } else if (!committed && ledger->file[i].is_new) {
             graphfile_remove(ledger->graphs, ledger->file[i].seq);
         }
     }
-    ledger->files = 0;
+    ledger->files = ledger->pending = kept;
+    if (committed && ledger->durable && kept > 0) {
+        ledger_remove_pending(ledger);
+    }
 }
 
 static int put_record(struct ledger *ledger, const struct entry *entry, struct error *err)
@@ -685,7 +705,7 @@ static int fail(struct ledger *ledger, struct error *said, struct error *err)
         ledger_say_full(ledger, err);
     }
     sqlite3_exec(ledger->db, "ROLLBACK", NULL, NULL, NULL); // it may have been done already
-    remove_files(ledger, true);
+    settle_files(ledger, false);
     ledger->writing_job = 0;
     return rc;
 }
@@ -712,7 +732,7 @@ int ledger_write(struct ledger *ledger, const struct entry *entries, struct span
     }
     ledger->written_job =
         ledger->writing_job > ledger->written_job ? ledger->writing_job : ledger->written_job;
-    remove_files(ledger, false);
+    settle_files(ledger, true);
     if (ledger->scratch_bytes > (size_t)1 << 20) {
         free(ledger->scratch);
         ledger->scratch = NULL;

@@ -74,8 +74,8 @@ int ledger_read(struct ledger *ledger, int (*read)(void *arg, const struct entry
 // process) may lose it.  -ENOSPC and others: said so that users can read it.
 int ledger_write(struct ledger *ledger, const struct entry *entries, struct spans *over, bool durable,
                  struct error *err);
-// Joins what many small records say, gives free pages back: a bounded piece of it.  True: there is more to
-// do.
+// Joins what many small records say, gives free pages and files back: a bounded piece of it.  True: there is
+// more to do.
 bool ledger_tidy(struct ledger *ledger);
 
 // For tests: pages that the database may have; 0: as many as there is room for.

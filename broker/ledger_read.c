@@ -203,6 +203,11 @@ bool ledger_tidy(struct ledger *ledger)
     int64_t free_pages = 0;
     char sql[64];
 
+    // Nothing durable came after what they belonged to was forgotten: a checkpoint syncs log and database.
+    if (ledger->pending > 0 &&
+        sqlite3_wal_checkpoint_v2(ledger->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL) == SQLITE_OK) {
+        ledger_remove_pending(ledger);
+    }
     if (ledger->overs >= OVERS_JOINED_FROM) {
         return join_over(ledger);
     }

@@ -43,7 +43,7 @@ struct ledger {
     sqlite3_stmt *statement[LEDGER_STATEMENTS];
     const struct log *log;
     char *dir, *path, *graphs_path;
-    char *place;               // the folder as it is called everywhere on this host
+    char *place;              // the folder as it is called everywhere on this host
     int lock, folder, graphs; // file descriptors
     uint64_t id;
     int64_t seq; // of the next record
@@ -51,14 +51,16 @@ struct ledger {
     uint32_t written_job,
         writing_job; // numbers.job as it is in the database, and will be with the transaction
     size_t damaged;
-    bool repaired;    // it was damaged when it was opened
+    bool repaired; // it was damaged when it was opened
     bool marked;
     bool durable;     // what PRAGMA synchronous says now
     unsigned overs;   // records of ENTRY_OVER since they were joined
     uint8_t *scratch; // for encoding
     size_t scratch_bytes;
-    struct ledger_file *file; // of this transaction
-    size_t files, files_max;
+    // Of what is gone but may come back with a crash of the system (the first `pending`), and of this
+    // transaction.
+    struct ledger_file *file;
+    size_t pending, files, files_max;
 };
 
 enum { KIND_META = 128 }; // for sums of the table meta
@@ -68,6 +70,8 @@ int64_t ledger_sum(int kind, int64_t seq, uint32_t job, uint64_t at, const void 
 // Opens and prepares the database at a path; creates its tables.
 int ledger_connect(struct ledger *ledger, const char *path, struct error *err);
 void ledger_disconnect(struct ledger *ledger);
+// When all that was committed is on the disk.
+void ledger_remove_pending(struct ledger *ledger);
 // Instead of all that the job's records of tasks that are over say.
 int ledger_replace_over(struct ledger *ledger, uint32_t job, struct spans *over, struct error *err);
 // -errno in words, of the last failure of the database.

@@ -221,7 +221,9 @@ class Journal(cluster.ClusterTest):
         for layer in dict(tasks=3, op=COUNT, wanted=True), dict(tasks=3, op=shell("# " + "x" * (2 << 20))):
             first.say("EXTEND", job=job, first_layer=0, graph=pack([layer]))
             self.hear(first, "EXTENDED")
-        time.sleep(0.5)
+        until = time.monotonic() + 10
+        while list((self.state / "graphs").iterdir()) and time.monotonic() < until:  # it goes when that is on the disk
+            time.sleep(0.1)
         self.assertEqual(list((self.state / "graphs").iterdir()), [])
         self.restart_hub()
         second = self.peer()

@@ -195,6 +195,47 @@ static void test_forgotten_jobs_leave_nothing_but_their_numbers(void **state)
     folder_end(&folder);
 }
 
+// A record that comes back with a crash of the system finds its file.
+static void test_files_go_when_it_is_safe(void **state)
+{
+    static const uint8_t large[500000]; // and still no file
+    struct state_folder folder;
+    struct ledger *ledger;
+    struct entry *entry;
+    struct error err = {0};
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    put_large(ledger, 1, 2 << 20, &err, 0);
+    put_large(ledger, 2, 2 << 20, &err, 0);
+    entry = entry_create(ENTRY_FORGOTTEN, 1, 0, NULL, 0);
+    assert_non_null(entry);
+    assert_int_equal(ledger_write(ledger, entry, NULL, false, &err), 0);
+    assert_int_equal(folder_files(&folder, "graphs"), 2);
+    // One that fails takes nothing away.
+    ledger_limit(ledger, 1);
+    entry->job = 2;
+    entry->next = entry_create(ENTRY_JOB, 3, 0, large, sizeof(large));
+    assert_non_null(entry->next);
+    assert_int_equal(ledger_write(ledger, entry, NULL, true, &err), -ENOSPC);
+    assert_int_equal(folder_files(&folder, "graphs"), 2);
+    free(entry->next);
+    entry->next = NULL;
+    ledger_limit(ledger, 0);
+    put(ledger, ENTRY_JOB, 4, 0, "four");
+    assert_int_equal(folder_files(&folder, "graphs"), 1);
+    // Without anything durable behind it: some time later.
+    assert_int_equal(ledger_write(ledger, entry, NULL, false, &err), 0);
+    assert_int_equal(folder_files(&folder, "graphs"), 1);
+    ledger_tidy(ledger);
+    assert_int_equal(folder_files(&folder, "graphs"), 0);
+    free(entry);
+    check_reads(ledger, "1 4 0 four\n");
+    ledger_close(ledger);
+    folder_end(&folder);
+}
+
 static void test_large_bodies_are_files(void **state)
 {
     struct state_folder folder;
@@ -614,6 +655,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_written_is_read),
         cmocka_unit_test(test_forgotten_jobs_leave_nothing_but_their_numbers),
+        cmocka_unit_test(test_files_go_when_it_is_safe),
         cmocka_unit_test(test_large_bodies_are_files),
         cmocka_unit_test(test_torn_writes),
         cmocka_unit_test(test_damaged_log),

@@ -394,12 +394,27 @@ int agent_job_forget(struct agent *agent, struct agent_job *job)
     return 0;
 }
 
-// Is anything of it here?
+static bool is_read_by_others(const struct agent_layer *layer)
+{
+    const struct link *link = layer->users;
+
+    while (link != NULL && link->layer->job == layer->job) {
+        link = link->next;
+    }
+    return link != NULL;
+}
+
+// Is anything of it here, but copies that nobody else reads?
 static bool job_is_empty(const struct agent_job *job)
 {
     for (const struct agent_layer *layer = job->layers; layer != NULL; layer = layer->next) {
+        bool read = is_read_by_others(layer);
+
         for (uint32_t b = 0; b < layer->blocks; b++) {
-            if (layer->block[b] != NULL) {
+            const struct block *block = layer->block[b];
+
+            if (block != NULL && (read || (block->queued | block->ready | block->running | block->own |
+                                           block->copying | block->fetching) != 0)) {
                 return false;
             }
         }

@@ -263,7 +263,7 @@ void layer_measure(struct agent_layer *layer, uint32_t tasks, uint64_t busy_ns);
 int agent_job_forget(struct agent *agent, struct agent_job *job);
 // A session begins: the broker has forgotten who knew the layers of jobs.
 void jobs_age(struct agent *agent);
-// Forgets stale jobs of which nothing is here; one that reads others' partitions has copies of them kept.
+// Forgets stale jobs of which nothing is here but copies: these were kept for what they read.
 int jobs_tidy(struct agent *agent);
 void layers_destroy(struct agent *agent);
 // Drops those that are empty, were not told, and that nobody reads.

@@ -454,6 +454,6 @@ void broker_destroy(struct broker *broker, const char *why)
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);
     turn_fini(&broker->turn[1]);
-    free(broker->relay);
+    relay_fini(broker);
     free(broker);
 }

@@ -52,6 +52,7 @@ struct peer {
     char **file; // below its data dirs: name, path, name, path, ...
     size_t files;
     struct batch *batch; // what this turn has for it
+    unsigned relays;     // FETCHes that were passed on to it and that it has not answered
     uint8_t *told;       // bit a worker number: it knows that one's endpoints
     size_t told_bytes;
     char **label;

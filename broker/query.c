@@ -74,6 +74,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
     cluster.handed_over = counts.handed_over;
     cluster.has_second_runs = true;
     cluster.second_runs = counts.second_runs;
+    cluster.has_relayed = true;
+    cluster.relayed = broker->relayed_bytes;
     sessions_send(broker->sessions, client, FRAME_CLUSTER, &cluster.base, NULL, 0);
     return 0;
 }

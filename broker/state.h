@@ -15,14 +15,6 @@
 #include "broker/session.h"
 #include "broker/turn.h"
 
-// A FETCH that was passed on and has no answer yet.
-struct relay {
-    uint32_t reader; // peer that asked
-    uint32_t tag;
-    uint32_t worker;
-    struct task_range partition;
-};
-
 struct broker {
     struct broker_options options;
     struct loop *loop;
@@ -48,14 +40,15 @@ struct broker {
     uint64_t core_ns;                         // spent in sched_step
     uint64_t stepped_us;                      // when it last had anything but a tick
     uint64_t trimmed_us;
-    bool has_freed;     // something large may be gone: a job, a client
-    uint64_t jobs_seen; // that there were with the last tick
-    struct map readers; // job -> struct readers: clients that hear of it
-    struct kept kept;   // names under which jobs stay
-    struct notes notes; // of tasks
-    uint64_t notes_us;  // when it was looked for those of jobs that are gone
-    struct relay *relay;
-    size_t relays, relays_max;
+    bool has_freed;      // something large may be gone: a job, a client
+    uint64_t jobs_seen;  // that there were with the last tick
+    struct map readers;  // job -> struct readers: clients that hear of it
+    struct kept kept;    // names under which jobs stay
+    struct notes notes;  // of tasks
+    uint64_t notes_us;   // when it was looked for those of jobs that are gone
+    struct relay *relay; // bytes on their way to who cannot reach a worker, in order
+    size_t relays_passed, relays_waiting;
+    uint64_t relayed_bytes;
 };
 
 static inline struct turn *broker_turn(struct broker *broker)
@@ -152,11 +145,12 @@ void readers_forget_client(struct broker *broker, uint32_t client);
 const uint32_t *readers_of(const struct broker *broker, uint32_t job, size_t *count);
 void readers_fini(struct broker *broker);
 
-// ---- relay.c: bytes from a worker to who cannot reach it
+// ---- relay.c: bytes from a worker to who cannot reach it, a client or another worker
 int relay_fetch(struct broker *broker, struct peer *reader, const Dray__Fetch *fetch, struct error *err);
 int relay_piece(struct broker *broker, struct peer *worker, const Dray__Piece *piece, struct message *message,
                 struct error *err);
 void relay_forget_peer(struct broker *broker, uint32_t number);
+void relay_fini(struct broker *broker);
 
 // ---- query.c
 int query_cluster(struct broker *broker, struct peer *client, const Dray__ClusterQuery *query,

@@ -328,6 +328,13 @@ static int start_over(struct daemon *daemon, struct error *err)
     return daemon->agent == NULL ? error_no_memory(err) : 0;
 }
 
+static void say_session(struct daemon *daemon, bool up)
+{
+    if (exchange_session(daemon->exchange, up) != 0) {
+        daemon_give_up(daemon, ENOMEM, "out of memory");
+    }
+}
+
 static void on_up(void *arg, const Dray__Welcome *welcome)
 {
     struct daemon *daemon = arg;
@@ -351,6 +358,7 @@ static void on_up(void *arg, const Dray__Welcome *welcome)
         send_files(daemon);
     }
     report_notes(daemon->link, daemon->store);
+    say_session(daemon, true);
     daemon_event(daemon, AGENT_CONNECTED);
     daemon_step_alone(daemon);
 }
@@ -360,6 +368,7 @@ static void on_down(void *arg)
     struct daemon *daemon = arg;
 
     report_clear(daemon->report);
+    say_session(daemon, false);
     daemon_event(daemon, AGENT_DISCONNECTED);
     daemon_step_alone(daemon);
 }
@@ -514,6 +523,22 @@ static void take_fetched(struct daemon *daemon, struct fetch *fetch)
     add_task_event(daemon, AGENT_FETCH_FAILED, key, -rc, err.text, 0);
 }
 
+// What the exchange wants of the session: other workers that it cannot reach are asked by way of the broker.
+static void take_orders(struct daemon *daemon)
+{
+    struct detour_order *order;
+
+    while ((order = exchange_take_order(daemon->exchange)) != NULL) {
+        if (order->text != NULL) {
+            log_write(daemon->options.log, LEVEL_WARNING, "%s", order->text);
+        } else {
+            // Without a session it is said again when there is one.
+            link_send(daemon->link, FRAME_FETCH, &order->message.base, NULL, 0);
+        }
+        detour_order_free(order);
+    }
+}
+
 static void on_exchange(void *arg, short revents)
 {
     struct daemon *daemon = arg;
@@ -526,6 +551,7 @@ static void on_exchange(void *arg, short revents)
         }
         fetch_destroy(fetch, daemon->budget);
     }
+    take_orders(daemon);
     daemon_step_alone(daemon);
 }
 
@@ -600,6 +626,7 @@ static int open_exchange(struct daemon *daemon, struct error *err)
         .incarnation = daemon->incarnation,
         .store = daemon->store,
         .budget = daemon->budget,
+        .detour = true,
     };
 
     if (options.listen == NULL) {

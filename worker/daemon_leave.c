@@ -61,7 +61,7 @@ void daemon_look_at_leaving(struct daemon *daemon)
     }
     agent_counts(daemon->agent, &counts);
     switch (leave_look(&daemon->leave, now, counts.running, agent_own(daemon->agent, NULL, NULL),
-                       exchange_served(daemon->exchange))) {
+                       exchange_served(daemon->exchange) + daemon->relayed)) {
     case LEAVE_GO:
         loop_stop(daemon->loop);
         break;

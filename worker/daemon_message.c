@@ -141,7 +141,7 @@ static int on_release(struct daemon *daemon, const ProtobufCMessage *message, st
     return rc;
 }
 
-// For a client that cannot reach the exchange.
+// For who cannot reach the exchange.
 static int on_fetch(struct daemon *daemon, const ProtobufCMessage *message, struct error *err)
 {
     const Dray__Fetch *fetch = (const Dray__Fetch *)message;
@@ -159,9 +159,29 @@ static int on_fetch(struct daemon *daemon, const ProtobufCMessage *message, stru
         failure.text = why.text;
         piece.why = &failure;
     }
+    daemon->relayed += payload != NULL;
     link_send(daemon->link, FRAME_PIECE, &piece.base, &payload, payload == NULL ? 0 : 1);
     buffer_unref(payload);
     return 0;
+}
+
+// Of a worker that this one cannot reach.
+static int on_piece(struct daemon *daemon, const ProtobufCMessage *message, struct message *frames,
+                    struct error *err)
+{
+    const Dray__Piece *piece = (const Dray__Piece *)message;
+    struct buffer *payload = NULL;
+    int rc;
+
+    if (frames->frames != (piece->why == NULL ? 2U : 1U)) {
+        return error_set(err, EBADMSG, "PIECE with %zu payloads", frames->frames - 1);
+    }
+    if (piece->why == NULL && (payload = message_take(frames, 1)) == NULL) {
+        return error_no_memory(err);
+    }
+    rc = exchange_answer(daemon->exchange, piece, payload);
+    buffer_unref(payload);
+    return rc == 0 ? 0 : error_no_memory(err);
 }
 
 static const struct handler {
@@ -177,6 +197,9 @@ int daemon_message(void *arg, const struct frame *frame, struct message *frames,
 {
     struct daemon *daemon = arg;
 
+    if (frame->info->type == FRAME_PIECE) {
+        return on_piece(daemon, frame->message, frames, err);
+    }
     if (frames->frames != 1) {
         return error_set(err, EBADMSG, "%s with a payload", frame->info->name);
     }

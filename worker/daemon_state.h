@@ -38,6 +38,7 @@ struct daemon {
     struct layers layers;
     struct neighbours neighbours;
     struct report *report;
+    uint64_t relayed; // pieces that others had by way of the broker
     uint64_t damaged; // partitions that were not what they were made
 
     // Events for the agent's next step, and what they point to.

@@ -2,71 +2,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "proto/frame.h"
 #include "proto/payload.h"
-
-enum {
-    PIECE_BYTES = 1 << 20,
-    WINDOW = 4,        // pieces of one partition under way
-    SOURCE_WINDOW = 8, // messages to one worker that it has not answered
-    BEGUN_MAX = 8,     // partitions from one worker of which a part is here
-    SILENCE_US = 5000000,
-    REFUSALS_MAX = 3,
-    IDLE_US = 30000000, // then a connection is closed
-    QUEUE_MESSAGES = 1000,
-};
-
-struct piece {
-    bool used;
-    bool waits; // it could not be asked for yet
-    uint32_t tag;
-    uint32_t length;
-    uint64_t offset;
-};
-
-struct download {
-    struct download *next;
-    struct fetch *fetch;
-    bool begun;
-    struct piece piece[WINDOW];
-    uint64_t total;    // 0: not known yet
-    bool has_checksum; // of the whole
-    uint64_t checksum;
-    uint32_t position; // among those that were asked for with the same message
-    uint64_t asked;
-    uint64_t got;
-    uint64_t heard_us;
-    struct buffer *buffer;
-    uint8_t *data;
-};
-
-// A connection to one worker process.
-struct source {
-    struct source *next;
-    struct downloads *owner;
-    uint32_t worker;
-    uint64_t incarnation;
-    struct socket *socket;
-    size_t endpoint; // which of the fetch's it is connected to
-    struct download *download;
-    unsigned under_way; // messages that it has not answered
-    unsigned begun;     // downloads of which the size is known
-    uint64_t used_us;
-};
-
-struct downloads {
-    struct loop *loop;
-    struct budget *budget;
-    void (*done)(void *arg, struct fetch *fetch);
-    void *arg;
-    struct source *source;
-    uint32_t next_tag;
-};
+#include "worker/download_state.h"
 
 // ---- fetch ------------------------------------------------------------------------
 
@@ -132,27 +72,35 @@ static void finish(struct source *source, struct download *download, int rc)
     }
     buffer_unref(download->buffer);
     free(download);
-    owner->done(owner->arg, fetch);
+    owner->handler.done(owner->handler.arg, fetch);
 }
 
-static void fail_all(struct source *source, int code, const char *why)
+void downloads_fail(struct source *source, struct download *download, int code, const char *why)
+{
+    finish(source, download, error_set(&download->fetch->err, code, "%s", why));
+}
+
+void downloads_fail_all(struct source *source, int code, const char *why)
 {
     while (source->download != NULL) {
-        struct download *download = source->download;
-
-        error_set(&download->fetch->err, code, "%s", why);
-        finish(source, download, -code);
+        downloads_fail(source, source->download, code, why);
     }
 }
 
 // ---- asking -----------------------------------------------------------------------
 
+bool downloads_may_ask(const struct source *source)
+{
+    const struct downloads *owner = source->owner;
+
+    return source->by_broker ? owner->broker && owner->detours < DETOUR_WINDOW
+                             : source->socket != NULL && source->under_way < SOURCE_WINDOW;
+}
+
 static void ask(struct source *source, const struct download *download, struct piece *piece, uint32_t *also,
                 uint32_t n_also)
 {
     Dray__Fetch message = DRAY__FETCH__INIT;
-    uint8_t bytes[FRAME_HEADER + 128 + 5 * FRAME_FETCH_MAX];
-    size_t size;
 
     piece->tag = source->owner->next_tag++;
     message.tag = piece->tag;
@@ -163,12 +111,12 @@ static void ask(struct source *source, const struct download *download, struct p
     message.length = piece->length;
     message.also = also;
     message.n_also = n_also;
-    size = frame_size(&message.base);
-    if (size > sizeof(bytes)) {
-        return; // it cannot: a few numbers
-    }
-    frame_encode(FRAME_FETCH, source->incarnation, 0, &message.base, bytes);
-    piece->waits = socket_send(source->socket, NULL, 0, bytes, size, NULL, 0) != 0;
+    piece->waits = !route_send(source, &message);
+}
+
+static uint32_t piece_bytes(const struct source *source)
+{
+    return source->by_broker ? DETOUR_BYTES : PIECE_BYTES;
 }
 
 static void ask_more(struct source *source, struct download *download)
@@ -176,19 +124,17 @@ static void ask_more(struct source *source, struct download *download)
     for (int i = 0; i < WINDOW; i++) {
         struct piece *piece = &download->piece[i];
 
-        if (source->under_way == SOURCE_WINDOW) {
+        if (!downloads_may_ask(source)) {
             return;
         }
-        if (piece->used) {
-            continue;
+        if (!piece->used && download->asked < download->total) {
+            *piece = (struct piece){
+                .used = true, .waits = true, .offset = download->asked, .length = piece_bytes(source)};
+            download->asked += piece->length;
         }
-        if (download->asked >= download->total) {
-            return;
+        if (piece->used && piece->waits) {
+            ask(source, download, piece, NULL, 0);
         }
-        *piece = (struct piece){.used = true, .offset = download->asked, .length = PIECE_BYTES};
-        download->asked += PIECE_BYTES;
-        source->under_way++;
-        ask(source, download, piece, NULL, 0);
     }
 }
 
@@ -196,7 +142,7 @@ static void ask_more(struct source *source, struct download *download)
 // answer is asked for again.  Before its size is known one piece is enough.
 static bool ask_first(struct source *source, struct download *download)
 {
-    struct piece piece = {.used = true, .length = PIECE_BYTES};
+    struct piece piece = {.used = true, .length = piece_bytes(source)};
     struct download *next = download->next;
     uint32_t also[FRAME_FETCH_MAX], n = 0;
 
@@ -209,7 +155,6 @@ static bool ask_first(struct source *source, struct download *download)
     if (piece.waits) {
         return false;
     }
-    source->under_way++;
     n = 0;
     for (struct download *one = download; one != next; one = one->next) {
         one->piece[0] = piece;
@@ -221,9 +166,9 @@ static bool ask_first(struct source *source, struct download *download)
 }
 
 // The oldest first: what is nearly complete gets the window.
-static void ask_all(struct source *source)
+void downloads_ask_source(struct source *source)
 {
-    for (struct download *download = source->download; download != NULL && source->under_way < SOURCE_WINDOW;
+    for (struct download *download = source->download; download != NULL && downloads_may_ask(source);
          download = download->next) {
         if (download->total > 0) {
             ask_more(source, download);
@@ -236,7 +181,21 @@ static void ask_all(struct source *source)
 void downloads_ask(struct downloads *downloads)
 {
     for (struct source *source = downloads->source; source != NULL; source = source->next) {
-        ask_all(source);
+        downloads_ask_source(source);
+    }
+}
+
+void downloads_ask_again(struct source *source)
+{
+    for (struct download *download = source->download; download != NULL; download = download->next) {
+        download->heard_us = monotonic_us();
+        if (download->total == 0) {
+            download->piece[0].used = false;
+            download->asked = 0;
+        }
+        for (int i = 0; i < WINDOW; i++) {
+            download->piece[i].waits = download->piece[i].used;
+        }
     }
 }
 
@@ -352,7 +311,7 @@ static void advance(struct source *source, struct download *download, int rc)
 }
 
 static void on_piece(struct source *source, struct download *download, struct piece *piece,
-                     const Dray__Piece *message, const struct message *frames)
+                     const Dray__Piece *message, const struct message_frame *payload)
 {
     struct error *err = &download->fetch->err;
     int rc;
@@ -364,8 +323,8 @@ static void on_piece(struct source *source, struct download *download, struct pi
         finish(source, download, error_set(err, code, "%s", message->why->text));
         return;
     }
-    rc = frames->frames == 2 ? take_bytes(source, download, piece, message, &frames->frame[1])
-                             : error_set(err, EBADMSG, "a piece came without its bytes");
+    rc = payload != NULL ? take_bytes(source, download, piece, message, payload)
+                         : error_set(err, EBADMSG, "a piece came without its bytes");
     piece->used = false;
     advance(source, download, rc);
 }
@@ -389,14 +348,14 @@ static bool is_asked(const struct download *download, uint32_t tag)
 }
 
 // Whole partitions, one after another.
-static void on_whole(struct source *source, const Dray__Piece *message, const struct message *frames)
+static void on_whole(struct source *source, const Dray__Piece *message, const struct message_frame *payload)
 {
     uint64_t offset[FRAME_FETCH_MAX + 1] = {0};
     struct error err = {0};
     struct buffer *raw = NULL;
     struct download *next;
-    int rc = frames->frames == 2 ? payload_decode(frames->frame[1].data, frames->frame[1].size, &raw, &err)
-                                 : error_set(&err, EBADMSG, "pieces came without their bytes");
+    int rc = payload != NULL ? payload_decode(payload->data, payload->size, &raw, &err)
+                             : error_set(&err, EBADMSG, "pieces came without their bytes");
 
     for (size_t i = 0; i < message->n_size; i++) {
         offset[i + 1] = offset[i] + message->size[i];
@@ -437,12 +396,11 @@ static void leave_rest(struct source *source, const Dray__Piece *message)
     }
 }
 
-static void find_piece(struct source *source, const Dray__Piece *message, const struct message *frames)
+static void take(struct source *source, const Dray__Piece *message, const struct message_frame *payload)
 {
-    source->under_way -= source->under_way > 0;
     leave_rest(source, message);
     if (message->n_size > 0) {
-        on_whole(source, message, frames);
+        on_whole(source, message, payload);
         return;
     }
     for (struct download *download = source->download; download != NULL; download = download->next) {
@@ -450,7 +408,7 @@ static void find_piece(struct source *source, const Dray__Piece *message, const 
             struct piece *piece = &download->piece[i];
 
             if (piece->used && !piece->waits && piece->tag == message->tag) {
-                on_piece(source, download, piece, message, frames);
+                on_piece(source, download, piece, message, payload);
                 return;
             }
         }
@@ -458,294 +416,69 @@ static void find_piece(struct source *source, const Dray__Piece *message, const 
     // Otherwise nobody waits for it any more.
 }
 
-static void on_readable(void *arg)
+void downloads_take(struct source *source, const Dray__Piece *message, const struct message_frame *payload)
 {
-    struct source *source = arg;
-    struct message message;
-    struct arena arena;
-
-    arena_init(&arena, (size_t)1 << 20);
-    while (socket_receive(source->socket, &message) == 1) {
-        struct frame frame;
-        struct error err = {0};
-        int rc = message.frames == 0 ? -EBADMSG
-                                     : frame_decode(message.frame[0].data, message.frame[0].size, FROM_WORKER,
-                                                    &arena, &frame, &err);
-
-        if (rc != 0 || frame.info->type != FRAME_PIECE) {
-            fail_all(source, EBADMSG, "what answers at its address is no worker of Dray's");
-        } else if (frame.session != source->incarnation) {
-            fail_all(source, ENOENT, "another process answers at its address");
-        } else {
-            find_piece(source, (const Dray__Piece *)frame.message, &message);
-        }
-        ask_all(source);
-        message_fini(&message);
-        arena_reset(&arena);
-    }
-    arena_fini(&arena);
+    source->under_way -= source->under_way > 0;
+    take(source, message, payload);
 }
 
-// ---- connections ------------------------------------------------------------------
-
-static void look_for_end(struct source *source);
-
-static void on_watch(void *arg, short revents)
+// The window is of all of them: who has had one is the last to have another.
+static void ask_by_broker(struct downloads *downloads, const struct source *last)
 {
-    (void)revents;
-    look_for_end(arg);
-}
+    const struct source *stop = last;
 
-static void disconnect(struct source *source)
-{
-    if (source->socket != NULL) {
-        loop_remove_fd(source->owner->loop, socket_watch_fd(source->socket));
-        loop_remove_socket(source->owner->loop, source->socket);
-        socket_destroy(source->socket, 0);
-        source->socket = NULL;
-    }
-}
-
-static int connect_to(struct source *source, const char *endpoint, struct error *err)
-{
-    const struct socket_options options = {
-        .frame_bytes_max = FRAME_PAYLOAD_MAX + 4096,
-        .send_messages_max = QUEUE_MESSAGES,
-        .receive_messages_max = QUEUE_MESSAGES,
-        .reconnect_ms = 5,
-        .watch = true,
-    };
-    int rc;
-
-    source->socket = socket_create(SOCKET_DEALER, &options, err);
-    if (source->socket == NULL) {
-        return -err->code;
-    }
-    rc = socket_connect(source->socket, endpoint, err);
-    if (rc == 0) {
-        rc = loop_add_socket(source->owner->loop, source->socket, on_readable, source);
-    }
-    if (rc == 0) {
-        rc = loop_add_fd(source->owner->loop, socket_watch_fd(source->socket), POLLIN, on_watch, source);
-    }
-    if (rc != 0) {
-        disconnect(source);
-    }
-    return rc;
-}
-
-static struct source *find_source(struct downloads *downloads, const struct fetch *fetch)
-{
-    struct source *source = downloads->source;
-
-    while (source != NULL && source->incarnation != fetch->incarnation) {
-        source = source->next;
-    }
-    return source;
-}
-
-static struct source *add_source(struct downloads *downloads, const struct fetch *fetch)
-{
-    struct source *source = calloc(1, sizeof(*source));
-
-    if (source != NULL) {
-        source->owner = downloads;
-        source->worker = fetch->worker;
-        source->incarnation = fetch->incarnation;
-        source->next = downloads->source;
-        downloads->source = source;
-    }
-    return source;
-}
-
-static void refuse(struct downloads *downloads, struct fetch *fetch, int rc)
-{
-    fetch->rc = rc;
-    downloads->done(downloads->arg, fetch);
-}
-
-void downloads_start(struct downloads *downloads, struct fetch *fetch)
-{
-    struct source *source = find_source(downloads, fetch);
-    struct download *download = NULL;
-    int rc = 0;
-
-    if (fetch->endpoints == 0) {
-        refuse(downloads, fetch,
-               error_set(&fetch->err, EHOSTUNREACH, "it cannot be reached by other workers"));
-        return;
-    }
-    if (source == NULL) {
-        source = add_source(downloads, fetch);
-    }
-    download = calloc(1, sizeof(*download));
-    if (source == NULL || download == NULL) {
-        free(download);
-        refuse(downloads, fetch, error_no_memory(&fetch->err));
-        return;
-    }
-    if (source->socket == NULL) {
-        source->endpoint = 0;
-        rc = connect_to(source, fetch->endpoint[0], &fetch->err);
-    }
-    if (rc != 0) {
-        free(download);
-        refuse(downloads, fetch, rc);
-        return;
-    }
-    download->fetch = fetch;
-    download->heard_us = source->used_us = monotonic_us();
-
-    struct download **end = &source->download;
-
-    while (*end != NULL) {
-        end = &(*end)->next;
-    }
-    *end = download;
-}
-
-struct downloads *downloads_create(struct loop *loop, struct budget *budget,
-                                   void (*done)(void *arg, struct fetch *fetch), void *arg)
-{
-    struct downloads *downloads = calloc(1, sizeof(*downloads));
-
-    if (downloads != NULL) {
-        *downloads =
-            (struct downloads){.loop = loop, .budget = budget, .done = done, .arg = arg, .next_tag = 1};
-    }
-    return downloads;
-}
-
-void downloads_destroy(struct downloads *downloads)
-{
-    if (downloads == NULL) {
-        return;
-    }
-    while (downloads->source != NULL) {
-        struct source *source = downloads->source;
-
-        fail_all(source, ECANCELED, "the worker stops");
-        disconnect(source);
-        downloads->source = source->next;
-        free(source);
-    }
-    free(downloads);
-}
-
-// ---- time -------------------------------------------------------------------------
-
-// Everything that is under way is asked for anew, at its next address.
-static void try_next_endpoint(struct source *source, const struct fetch *fetch)
-{
-    struct error err;
-
-    disconnect(source);
-    source->under_way = 0;
-    source->endpoint++;
-    if (connect_to(source, fetch->endpoint[source->endpoint], &err) != 0) {
-        fail_all(source, EHOSTUNREACH, "none of its addresses can be reached");
-        return;
-    }
-    for (struct download *download = source->download; download != NULL; download = download->next) {
-        download->heard_us = monotonic_us();
-        if (download->total == 0) {
-            download->piece[0].used = false;
-            download->asked = 0;
-        }
-        for (int i = 0; i < WINDOW; i++) {
-            if (download->piece[i].used) {
-                ask(source, download, &download->piece[i], NULL, 0);
-                source->under_way++;
-            }
-        }
-    }
-    ask_all(source);
-}
-
-// A worker that was killed ends its connections, and nobody listens where it did.  It does not come back as
-// the process that was asked, so nothing is waited for.
-static void look_for_end(struct source *source)
-{
-    uint8_t route[SOCKET_ROUTING_ID_MAX];
-    size_t size;
-    bool ended = source->socket != NULL && socket_ended(source->socket, route, &size) == 1;
-    const struct download *first = source->download;
-
-    if (source->socket == NULL || (!ended && socket_refusals(source->socket) < REFUSALS_MAX)) {
-        return;
-    }
-    if (!ended && first != NULL && source->endpoint + 1 < first->fetch->endpoints) {
-        try_next_endpoint(source, first->fetch);
-        return;
-    }
-    source->under_way = 0;
-    fail_all(source, ended ? ECONNRESET : ECONNREFUSED,
-             ended ? "the connection has ended" : "nobody listens there any more");
-    disconnect(source);
-}
-
-// Bytes of a large piece on a slow link are no silence.
-static uint64_t heard_us(const struct source *source, const struct download *download, uint64_t now)
-{
-    struct socket_signs signs;
-
-    if (now - download->heard_us > SILENCE_US && socket_signs(source->socket, NULL, 0, &signs) == 0 &&
-        signs.received_us < now - download->heard_us) {
-        return now - signs.received_us;
-    }
-    return download->heard_us;
-}
-
-static void check_silence(struct source *source, uint64_t now)
-{
-    struct download *next;
-
-    look_for_end(source);
-
-    for (struct download *download = source->download; download != NULL; download = next) {
-        const struct fetch *fetch = download->fetch;
-
-        next = download->next;
-        if (download->asked == 0 || now <= download->heard_us ||
-            now - heard_us(source, download, now) <= SILENCE_US) {
+    for (struct source *source = last != NULL ? last->next : downloads->source;
+         downloads->detours < DETOUR_WINDOW && source != stop;) {
+        if (source == NULL) {
+            source = downloads->source;
+            stop = last != NULL ? last->next : NULL;
             continue;
         }
-        if (download->total == 0 && source->endpoint + 1 < fetch->endpoints) {
-            try_next_endpoint(source, fetch);
-            return;
+        if (source->by_broker) {
+            downloads_ask_source(source);
         }
-        source->under_way = 0; // there are no answers to wait for
-        finish(source, download,
-               error_set(&download->fetch->err, ETIMEDOUT, "no bytes came from %s for %d s",
-                         fetch->endpoint[source->endpoint < fetch->endpoints ? source->endpoint : 0],
-                         SILENCE_US / 1000000));
+        source = source->next;
     }
 }
 
-void downloads_tick(struct downloads *downloads)
+void downloads_piece(struct downloads *downloads, const Dray__Piece *message, const struct buffer *payload)
 {
-    uint64_t now = monotonic_us();
-    struct source **link = &downloads->source;
+    struct source *source = NULL;
+    unsigned at = 0;
 
-    while (*link != NULL) {
-        struct source *source = *link;
+    while (at < downloads->detours && downloads->detoured[at].tag != message->tag) {
+        at++;
+    }
+    if (at == downloads->detours) {
+        return; // of an earlier session
+    }
+    source = downloads->detoured[at].source;
+    downloads->detoured[at] = downloads->detoured[--downloads->detours];
+    downloads->detoured_us = monotonic_us();
+    if (source != NULL) {
+        const struct message_frame frame = {payload != NULL ? payload->data : NULL,
+                                            payload != NULL ? payload->size : 0};
 
-        check_silence(source, now);
-        for (struct download *download = source->download; download != NULL; download = download->next) {
-            for (int i = 0; i < WINDOW; i++) {
-                if (download->piece[i].used && download->piece[i].waits) {
-                    ask(source, download, &download->piece[i], NULL, 0);
-                }
-            }
-            source->used_us = now;
+        if (payload != NULL) {
+            route_detoured(source);
         }
-        ask_all(source);
-        if (source->download == NULL && now > source->used_us && now - source->used_us > IDLE_US) {
-            disconnect(source);
-            *link = source->next;
-            free(source);
-        } else {
-            link = &source->next;
+        take(source, message, payload != NULL ? &frame : NULL);
+    }
+    ask_by_broker(downloads, source);
+}
+
+void downloads_session(struct downloads *downloads, bool up)
+{
+    downloads->broker = up;
+    downloads->detours = 0;
+    downloads->detoured_us = monotonic_us();
+    for (struct source *source = downloads->source; source != NULL; source = source->next) {
+        // Those that may come over a connection as well: once more does no harm.
+        if (source->by_broker) {
+            downloads_ask_again(source);
         }
+    }
+    if (up) {
+        ask_by_broker(downloads, NULL);
     }
 }

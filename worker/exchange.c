@@ -33,6 +33,7 @@ struct exchange {
     struct socket *socket;
     struct loop *loop;
     struct downloads *downloads;
+    struct detour *detour;
     struct arena arena;
     pthread_t thread;
     bool started;
@@ -135,6 +136,7 @@ uint64_t exchange_served(const struct exchange *exchange)
 static void on_orders(void *arg, short revents)
 {
     struct exchange *exchange = arg;
+    struct detour_answer *answer;
     struct fetch *orders;
     bool stopping;
 
@@ -156,6 +158,14 @@ static void on_orders(void *arg, short revents)
         fetch->next = NULL;
         downloads_start(exchange->downloads, fetch);
     }
+    while ((answer = detour_take_answer(exchange->detour)) != NULL) {
+        if (answer->is_session) {
+            downloads_session(exchange->downloads, answer->up);
+        } else {
+            downloads_piece(exchange->downloads, &answer->message, answer->payload);
+        }
+        detour_answer_free(answer);
+    }
     downloads_ask(exchange->downloads);
 }
 
@@ -169,6 +179,44 @@ static void on_done(void *arg, struct fetch *fetch)
     exchange->outcomes_end = &fetch->next;
     pthread_mutex_unlock(&exchange->lock);
     ring(exchange->outcome_fd);
+}
+
+static int on_ask_broker(void *arg, const Dray__Fetch *message)
+{
+    struct exchange *exchange = arg;
+    int rc = detour_ask(exchange->detour, message);
+
+    ring(exchange->outcome_fd);
+    return rc;
+}
+
+static void on_tell(void *arg, const char *text)
+{
+    struct exchange *exchange = arg;
+
+    detour_tell(exchange->detour, text); // without memory it is not said
+    ring(exchange->outcome_fd);
+}
+
+struct detour_order *exchange_take_order(struct exchange *exchange)
+{
+    return detour_take_order(exchange->detour);
+}
+
+int exchange_answer(struct exchange *exchange, const Dray__Piece *message, struct buffer *payload)
+{
+    int rc = detour_piece(exchange->detour, message, payload);
+
+    ring(exchange->order_fd);
+    return rc;
+}
+
+int exchange_session(struct exchange *exchange, bool up)
+{
+    int rc = detour_session(exchange->detour, up);
+
+    ring(exchange->order_fd);
+    return rc;
 }
 
 void exchange_fetch(struct exchange *exchange, struct fetch *fetch)
@@ -244,15 +292,19 @@ static int open_parts(struct exchange *exchange, struct error *err)
         .receive_messages_max = QUEUE_MESSAGES,
         .unfinished_bytes_max = UNFINISHED_BYTES_MAX,
     };
+    const struct downloads_handler handler = {exchange, on_done,
+                                              exchange->options.detour ? on_ask_broker : NULL, on_tell};
     int rc;
 
     exchange->loop = loop_create();
+    exchange->detour = detour_create();
     exchange->order_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     exchange->outcome_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (exchange->loop == NULL || exchange->order_fd < 0 || exchange->outcome_fd < 0) {
+    if (exchange->loop == NULL || exchange->detour == NULL || exchange->order_fd < 0 ||
+        exchange->outcome_fd < 0) {
         return error_no_memory(err);
     }
-    exchange->downloads = downloads_create(exchange->loop, exchange->options.budget, on_done, exchange);
+    exchange->downloads = downloads_create(exchange->loop, exchange->options.budget, &handler);
     if (exchange->downloads == NULL) {
         return error_no_memory(err);
     }
@@ -321,6 +373,7 @@ void exchange_destroy(struct exchange *exchange)
     downloads_destroy(exchange->downloads);
     socket_destroy(exchange->socket, 0);
     loop_destroy(exchange->loop);
+    detour_destroy(exchange->detour);
     destroy_list(exchange, exchange->orders);
     destroy_list(exchange, exchange->outcomes);
     if (exchange->order_fd >= 0) {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "proto/error.h"
+#include "worker/detour.h"
 #include "worker/encoding.h"
 #include "worker/fetch.h"
 
@@ -17,6 +18,7 @@ struct exchange_options {
     uint64_t incarnation; // of this process: who asks for another is told so
     struct store *store;  // what it serves
     struct budget *budget;
+    bool detour; // what cannot be reached is asked for by way of the broker: exchange_take_order
 };
 
 // Listens, and starts its thread.
@@ -31,5 +33,11 @@ uint64_t exchange_served(const struct exchange *exchange);
 void exchange_fetch(struct exchange *exchange, struct fetch *fetch); // takes over
 int exchange_fd(const struct exchange *exchange);
 struct fetch *exchange_take(struct exchange *exchange); // NULL: none
+// When there is no outcome (any more): what the broker is to be asked, or people told; the caller's to free.
+// NULL: none.
+struct detour_order *exchange_take_order(struct exchange *exchange);
+// What the broker answers, and whether it is there.  -ENOMEM.
+int exchange_answer(struct exchange *exchange, const Dray__Piece *message, struct buffer *payload);
+int exchange_session(struct exchange *exchange, bool up);
 
 #endif

@@ -114,6 +114,7 @@ static int print_cluster(const Dray__Cluster *cluster, enum listing_format forma
                          struct error *err)
 {
     struct listing *listing = listing_create(COLUMNS, sizeof(COLUMNS) / sizeof(COLUMNS[0]));
+    char shown[24];
     int rc = listing == NULL ? -ENOMEM : 0;
 
     for (size_t i = 0; rc == 0 && i < cluster->n_worker; i++) {
@@ -139,6 +140,10 @@ static int print_cluster(const Dray__Cluster *cluster, enum listing_format forma
         if (cluster->second_runs > 0) {
             printf(", %" PRIu64 " run twice since %s took long", cluster->second_runs,
                    cluster->second_runs == 1 ? "it" : "they");
+        }
+        if (cluster->relayed > 0) {
+            listing_size(cluster->relayed, shown);
+            printf(", %s passed on by the broker between those that cannot reach one another", shown);
         }
         putchar('\n');
     }

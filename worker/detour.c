@@ -5,11 +5,36 @@
 #include <stdlib.h>
 #include <string.h>
 
+// First in, first out.
+struct line {
+    struct detour_link *first, **last;
+};
+
 struct detour {
     pthread_mutex_t lock;
-    struct detour_order *order, **last_order;
-    struct detour_answer *answer, **last_answer;
+    struct line orders, answers;
 };
+
+static void put(struct detour *detour, struct line *line, struct detour_link *link)
+{
+    link->next = NULL;
+    pthread_mutex_lock(&detour->lock);
+    *line->last = link;
+    line->last = &link->next;
+    pthread_mutex_unlock(&detour->lock);
+}
+
+static struct detour_link *take(struct detour *detour, struct line *line)
+{
+    struct detour_link *link;
+
+    pthread_mutex_lock(&detour->lock);
+    link = line->first;
+    line->first = link != NULL ? link->next : NULL;
+    line->last = line->first != NULL ? line->last : &line->first;
+    pthread_mutex_unlock(&detour->lock);
+    return link;
+}
 
 struct detour *detour_create(void)
 {
@@ -17,8 +42,8 @@ struct detour *detour_create(void)
 
     if (detour != NULL) {
         pthread_mutex_init(&detour->lock, NULL);
-        detour->last_order = &detour->order;
-        detour->last_answer = &detour->answer;
+        detour->orders.last = &detour->orders.first;
+        detour->answers.last = &detour->answers.first;
     }
     return detour;
 }
@@ -43,15 +68,6 @@ void detour_destroy(struct detour *detour)
 
 // ---- orders -----------------------------------------------------------------------
 
-static void put_order(struct detour *detour, struct detour_order *order)
-{
-    order->next = NULL;
-    pthread_mutex_lock(&detour->lock);
-    *detour->last_order = order;
-    detour->last_order = &order->next;
-    pthread_mutex_unlock(&detour->lock);
-}
-
 int detour_ask(struct detour *detour, const Dray__Fetch *message)
 {
     struct detour_order *order = calloc(1, sizeof(*order) + message->n_also * sizeof(order->also[0]));
@@ -64,7 +80,7 @@ int detour_ask(struct detour *detour, const Dray__Fetch *message)
         memcpy(order->also, message->also, message->n_also * sizeof(order->also[0]));
     }
     order->message.also = order->also;
-    put_order(detour, order);
+    put(detour, &detour->orders, &order->link);
     return 0;
 }
 
@@ -76,24 +92,13 @@ int detour_tell(struct detour *detour, const char *text)
         free(order);
         return -ENOMEM;
     }
-    put_order(detour, order);
+    put(detour, &detour->orders, &order->link);
     return 0;
 }
 
 struct detour_order *detour_take_order(struct detour *detour)
 {
-    struct detour_order *order;
-
-    pthread_mutex_lock(&detour->lock);
-    order = detour->order;
-    if (order != NULL) {
-        detour->order = order->next;
-    }
-    if (detour->order == NULL) {
-        detour->last_order = &detour->order;
-    }
-    pthread_mutex_unlock(&detour->lock);
-    return order;
+    return (struct detour_order *)take(detour, &detour->orders);
 }
 
 void detour_order_free(struct detour_order *order)
@@ -105,15 +110,6 @@ void detour_order_free(struct detour_order *order)
 }
 
 // ---- answers ----------------------------------------------------------------------
-
-static void put_answer(struct detour *detour, struct detour_answer *answer)
-{
-    answer->next = NULL;
-    pthread_mutex_lock(&detour->lock);
-    *detour->last_answer = answer;
-    detour->last_answer = &answer->next;
-    pthread_mutex_unlock(&detour->lock);
-}
 
 int detour_piece(struct detour *detour, const Dray__Piece *message, struct buffer *payload)
 {
@@ -135,7 +131,7 @@ int detour_piece(struct detour *detour, const Dray__Piece *message, struct buffe
         answer->message.why = &answer->failure;
     }
     answer->payload = buffer_ref(payload);
-    put_answer(detour, answer);
+    put(detour, &detour->answers, &answer->link);
     return 0;
 }
 
@@ -148,24 +144,13 @@ int detour_session(struct detour *detour, bool up)
     }
     answer->is_session = true;
     answer->up = up;
-    put_answer(detour, answer);
+    put(detour, &detour->answers, &answer->link);
     return 0;
 }
 
 struct detour_answer *detour_take_answer(struct detour *detour)
 {
-    struct detour_answer *answer;
-
-    pthread_mutex_lock(&detour->lock);
-    answer = detour->answer;
-    if (answer != NULL) {
-        detour->answer = answer->next;
-    }
-    if (detour->answer == NULL) {
-        detour->last_answer = &detour->answer;
-    }
-    pthread_mutex_unlock(&detour->lock);
-    return answer;
+    return (struct detour_answer *)take(detour, &detour->answers);
 }
 
 void detour_answer_free(struct detour_answer *answer)

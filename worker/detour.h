@@ -10,18 +10,22 @@
 #include "proto/error.h"
 #include "proto/frame.h"
 
+struct detour_link {
+    struct detour_link *next;
+};
+
 // For the loop's thread.
 struct detour_order {
-    struct detour_order *next;
-    char *text;          // for people; NULL: ask the broker
-    Dray__Fetch message; // its array lies behind
+    struct detour_link link; // first
+    char *text;              // for people; NULL: ask the broker
+    Dray__Fetch message;     // its array lies behind
     uint32_t also[];
 };
 
 // For the exchange's thread.
 struct detour_answer {
-    struct detour_answer *next;
-    bool is_session; // it has begun (up) or ended; otherwise PIECE
+    struct detour_link link; // first
+    bool is_session;         // it has begun (up) or ended; otherwise PIECE
     bool up;
     Dray__Piece message; // what it points to lies here
     struct buffer *payload;

@@ -41,9 +41,9 @@ int uplink_error(const struct uplink *uplink, struct error *err);
 // Which broker it was that answered last: a broker that knows what it knew has the same one.
 uint64_t uplink_broker(const struct uplink *uplink);
 // How many sessions there were, this one included.
+unsigned uplink_sessions(const struct uplink *uplink);
 // For tests: messages that may wait to be sent, in connections that are made from then on.
 void uplink_limit(int messages);
-unsigned uplink_sessions(const struct uplink *uplink);
 
 // 1: *frame and *message are the next message that is not the uplink's own (the frame's
 // body lives in the arena; message_fini is the caller's); 0: none now; negative: the

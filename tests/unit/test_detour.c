@@ -15,97 +15,23 @@
 
 #include <cmocka.h>
 
-#include "proto/socket.h"
-#include "worker/exchange.h"
+#include "tests/unit/exchange_fixture.h"
 
-enum { BUDGET = 64 << 20, UNDER_WAY_MAX = 4 };
+enum { UNDER_WAY_MAX = 4 };
 
-struct side {
-    struct budget *budget;
-    struct store *store;
-    struct exchange *exchange;
-    uint64_t incarnation;
-};
-
-static char folder[] = "/tmp/dray-detour-XXXXXX";
-
-static int set_up(void **state)
+static void open_detouring(struct side *side, const char *name, uint64_t incarnation)
 {
-    (void)state;
-    sockets_init();
-    return mkdtemp(folder) == NULL;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    sockets_fini();
-    return rmdir(folder);
-}
-
-static void open_side(struct side *side, const char *name, uint64_t incarnation)
-{
-    char listen[128];
-    struct error err = {0};
-
-    snprintf(listen, sizeof(listen), "ipc://%s/%s", folder, name);
-    side->incarnation = incarnation;
-    side->budget = budget_create(BUDGET);
-    side->store = store_create(side->budget);
-
-    const struct exchange_options options = {.listen = listen,
-                                             .incarnation = incarnation,
-                                             .store = side->store,
-                                             .budget = side->budget,
-                                             .detour = true};
-
-    assert_int_equal(exchange_create(&options, &side->exchange, &err), 0);
+    open_side(side, name, incarnation, BUDGET, true);
     assert_int_equal(exchange_session(side->exchange, true), 0);
-}
-
-static void close_side(struct side *side)
-{
-    exchange_destroy(side->exchange);
-    store_destroy(side->store);
-    assert_int_equal(budget_used(side->budget), 0);
-    budget_destroy(side->budget);
-}
-
-static uint8_t byte_at(uint32_t index, size_t i)
-{
-    return (uint8_t)(i * 7 + i / 255 + index);
-}
-
-static void put(struct side *side, uint32_t index, size_t size)
-{
-    uint8_t *data;
-    struct buffer *bytes = buffer_create(size, &data);
-    const struct store_key key = {1, 2, index};
-
-    assert_non_null(bytes);
-    for (size_t i = 0; i < size; i++) {
-        data[i] = byte_at(index, i);
-    }
-    assert_int_equal(store_put(side->store, 0, &key, partition_from_bytes(bytes), NULL, 0, NULL), 0);
 }
 
 // At an address where nobody listens, unless another one is given.
 static void order(struct side *to, const struct side *from, uint32_t index, const char *address)
 {
     char nowhere[128];
-    char *endpoint[1];
-    struct fetch *fetch;
 
     snprintf(nowhere, sizeof(nowhere), "ipc://%s/nobody", folder);
-    endpoint[0] = address != NULL ? (char *)(uintptr_t)address : nowhere;
-    fetch = fetch_create(1, endpoint);
-    assert_non_null(fetch);
-    fetch->job = 1;
-    fetch->layer = 2;
-    fetch->index = index;
-    fetch->worker = 5;
-    fetch->incarnation = from->incarnation;
-    exchange_fetch(to->exchange, fetch);
+    order_at(to, from, index, address != NULL ? address : nowhere);
 }
 
 // ---- the broker ------------------------------------------------------------------------------------
@@ -204,8 +130,8 @@ static void test_by_way_of_the_broker(void **state)
     struct fetch *fetch;
 
     (void)state;
-    open_side(&a, "a", 111);
-    open_side(&b, "b", 222);
+    open_detouring(&a, "a", 111);
+    open_detouring(&b, "b", 222);
     for (uint32_t i = 0; i < N; i++) {
         put(&a, i, SIZES[i]);
         order(&b, &a, i, NULL);
@@ -236,8 +162,8 @@ static void test_the_session_ends(void **state)
     struct pollfd fd = {.events = POLLIN};
 
     (void)state;
-    open_side(&a, "a", 111);
-    open_side(&b, "b", 222);
+    open_detouring(&a, "a", 111);
+    open_detouring(&b, "b", 222);
     fd.fd = exchange_fd(b.exchange);
     for (uint32_t i = 0; i < 2; i++) {
         put(&a, i, SIZES[i]);
@@ -269,9 +195,9 @@ static void test_only_who_cannot_be_reached(void **state)
     struct broker broker = {.reader = &b, .holder = &a};
 
     (void)state;
-    open_side(&a, "a", 111);
-    open_side(&b, "b", 222);
-    open_side(&c, "c", 333);
+    open_detouring(&a, "a", 111);
+    open_detouring(&b, "b", 222);
+    open_detouring(&c, "c", 333);
     put(&a, 0, SIZES[0]);
     put(&c, 1, SIZES[1]);
     order(&b, &a, 0, NULL);

@@ -15,82 +15,12 @@
 #include <cmocka.h>
 
 #include "proto/socket.h"
+#include "tests/unit/exchange_fixture.h"
 #include "worker/download.h"
-
-enum { BUDGET = 64 << 20 };
-
-struct side {
-    struct budget *budget;
-    struct store *store;
-    struct exchange *exchange;
-    uint64_t incarnation;
-};
-
-static char folder[] = "/tmp/dray-exchange-XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    sockets_init();
-    return mkdtemp(folder) == NULL;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    sockets_fini();
-    return rmdir(folder); // fails when a local socket was left behind
-}
-
-static void open_side(struct side *side, const char *name, uint64_t incarnation, uint64_t budget)
-{
-    char listen[128];
-    struct error err = {0};
-
-    snprintf(listen, sizeof(listen), "ipc://%s/%s", folder, name);
-    side->incarnation = incarnation;
-    side->budget = budget_create(budget);
-    side->store = store_create(side->budget);
-
-    const struct exchange_options options = {
-        .listen = listen, .incarnation = incarnation, .store = side->store, .budget = side->budget};
-
-    assert_int_equal(exchange_create(&options, &side->exchange, &err), 0);
-}
-
-static void close_side(struct side *side)
-{
-    exchange_destroy(side->exchange);
-    store_destroy(side->store);
-    assert_int_equal(budget_used(side->budget), 0);
-    budget_destroy(side->budget);
-}
-
-static void put(struct side *side, uint32_t index, size_t size)
-{
-    uint8_t *data;
-    struct buffer *bytes = buffer_create(size, &data);
-    const struct store_key key = {1, 2, index};
-
-    assert_non_null(bytes);
-    for (size_t i = 0; i < size; i++) {
-        data[i] = (uint8_t)(i * 7 + i / 255 + index);
-    }
-    assert_int_equal(store_put(side->store, 0, &key, partition_from_bytes(bytes), NULL, 0, NULL), 0);
-}
 
 static void order(struct side *to, const struct side *from, uint32_t index, const char *address)
 {
-    char *endpoint[] = {(char *)(uintptr_t)(address != NULL ? address : exchange_endpoint(from->exchange))};
-    struct fetch *fetch = fetch_create(1, endpoint);
-
-    assert_non_null(fetch);
-    fetch->job = 1;
-    fetch->layer = 2;
-    fetch->index = index;
-    fetch->worker = 5;
-    fetch->incarnation = from->incarnation;
-    exchange_fetch(to->exchange, fetch);
+    order_at(to, from, index, address != NULL ? address : exchange_endpoint(from->exchange));
 }
 
 static struct fetch *wait_for_outcome(struct side *side)
@@ -112,8 +42,8 @@ static void test_all_sizes_arrive(void **state)
     struct side a, b;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, BUDGET, false);
     for (uint32_t i = 0; i < N; i++) {
         put(&a, i, SIZES[i]);
     }
@@ -127,7 +57,7 @@ static void test_all_sizes_arrive(void **state)
         assert_int_equal(fetch->partition->bytes->size, SIZES[fetch->index]);
         assert_true(fetch->charged >= SIZES[fetch->index]);
         for (size_t k = 0; k < SIZES[fetch->index]; k++) {
-            if (fetch->partition->bytes->data[k] != (uint8_t)(k * 7 + k / 255 + fetch->index)) {
+            if (fetch->partition->bytes->data[k] != byte_at(fetch->index, k)) {
                 fail_msg("byte %zu of partition %u is wrong", k, fetch->index);
             }
         }
@@ -153,8 +83,8 @@ static void test_what_cannot_be_had(void **state)
     struct side a, b, impostor;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, BUDGET, false);
     impostor = a;
     impostor.incarnation = 333;
     put(&a, 1, 1000);
@@ -184,8 +114,8 @@ static void test_reader_without_memory(void **state)
     struct side a, b;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, 1 << 20);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, 1 << 20, false);
     put(&a, 1, 5 << 20);
     order(&b, &a, 1, NULL);
     expect_failure(&b, ENOMEM, "partition");
@@ -200,8 +130,8 @@ static void test_sender_without_memory(void **state)
     struct fetch *fetch;
 
     (void)state;
-    open_side(&a, "a", 111, (9 << 20) + 4096);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, (9 << 20) + 4096, false);
+    open_side(&b, "b", 222, BUDGET, false);
     put(&a, 1, 9 << 20);
     order(&b, &a, 1, NULL);
     fetch = wait_for_outcome(&b);
@@ -220,12 +150,12 @@ static void test_nobody_there(void **state)
 
     (void)state;
     snprintf(nowhere, sizeof(nowhere), "ipc://%s/nobody", folder);
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, BUDGET, false);
     order(&b, &a, 1, nowhere);
     expect_failure(&b, ECONNREFUSED, "nobody listens there");
     assert_in_range(monotonic_us() - begin, 0, 4000000); // not by silence
-    order(&b, &a, 1, nowhere); // is under way when it is destroyed
+    order(&b, &a, 1, nowhere);                           // is under way when it is destroyed
     close_side(&b);
     close_side(&a);
 }
@@ -238,7 +168,7 @@ static void test_pieces(void **state)
     uint64_t total = 0, checksum = 0;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
     put(&a, 1, 1000);
     assert_int_equal(encoding_piece(a.store, 1, 2, 7, 0, 100, &frame, &total, &checksum, &err), -ENOENT);
     assert_int_equal(encoding_piece(a.store, 1, 2, 1, 0, UINT32_MAX, &frame, &total, &checksum, &err),
@@ -274,8 +204,8 @@ static void test_damaged_where_it_is_kept(void **state)
     uint64_t total = 0, checksum = 0, later;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, BUDGET, false);
     put(&a, 1, 1000);
     put(&a, 2, 1000);
     put(&a, 3, 3 << 20);
@@ -317,8 +247,8 @@ static void test_neighbours(void **state)
     struct side a, b;
 
     (void)state;
-    open_side(&a, "a", 111, BUDGET);
-    open_side(&b, "b", 222, BUDGET);
+    open_side(&a, "a", 111, BUDGET, false);
+    open_side(&b, "b", 222, BUDGET, false);
     for (uint32_t i = 0; i < N; i++) {
         int kind = rand_r(&random) % 400;
 
@@ -341,7 +271,7 @@ static void test_neighbours(void **state)
         if (fetch->rc == 0) {
             assert_int_equal(fetch->partition->bytes->size, size[fetch->index]);
             for (size_t k = 0; k < size[fetch->index]; k += 1 + k / 1000) {
-                assert_int_equal(fetch->partition->bytes->data[k], (uint8_t)(k * 7 + k / 255 + fetch->index));
+                assert_int_equal(fetch->partition->bytes->data[k], byte_at(fetch->index, k));
             }
         } else {
             assert_non_null(strstr(fetch->err.text, "is not held here"));

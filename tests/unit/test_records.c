@@ -19,6 +19,17 @@ static void begin(struct play *play)
     play_begin_with(play, &options);
 }
 
+// A job that reads the four results of job 1.
+static void build_reader(struct build *build)
+{
+    build_init(build);
+    build_wanted(build, build_layer(build, 4));
+    build_input(build, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build->layer[0]->input[0]->has_job = build->layer[0]->input[0]->has_job_tasks = true;
+    build->layer[0]->input[0]->job = 1;
+    build->layer[0]->input[0]->job_tasks = 4;
+}
+
 static void test_results_that_are_over(void **state)
 {
     struct task_range some = {1, 0, 2, 3};
@@ -114,8 +125,9 @@ static void test_failures(void **state)
     of_job(&play, EVENT_CANCEL, CLIENT, &some);
     assert_true(said(&play, "record: j1:t0.4-5 has failed: cancelled"));
     task_fails(&play, 1, 0, 2);
-    assert_true(said(&play, "record: j1 is failed: 2 tasks have failed, of which 1 may; the last of them: no such "
-                            "column (t0.2 at one)"));
+    assert_true(said(&play,
+                     "record: j1 is failed: 2 tasks have failed, of which 1 may; the last of them: no such "
+                     "column (t0.2 at one)"));
     build_fini(&build);
     play_end(&play);
 }
@@ -179,12 +191,7 @@ static void test_end_of_a_job_that_others_read(void **state)
     flat(&build, 4);
     build_wanted(&build, build_layer(&build, 2));
     submit(&play, &build);
-    build_init(&other);
-    build_wanted(&other, build_layer(&other, 4));
-    build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
-    other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
-    other.layer[0]->input[0]->job = 1;
-    other.layer[0]->input[0]->job_tasks = 4;
+    build_reader(&other);
     submit_as(&play, &other, 2, CLIENT);
     join(&play, 1, 1, true);
     done(&play, 1, 1, 0, 0, 4);
@@ -199,7 +206,8 @@ static void test_end_of_a_job_that_others_read(void **state)
     play_end(&play);
 }
 
-// It is given up while it grows and another one reads it: so it has come to its end, which is none to remember.
+// It is given up while it grows and another one reads it: so it has come to its end, which is none to
+// remember.
 static void test_growing_job_that_is_given_up(void **state)
 {
     struct play play;
@@ -218,12 +226,7 @@ static void test_growing_job_that_is_given_up(void **state)
     join(&play, 1, 1, true);
     done(&play, 1, 1, 0, 0, 4);
     client_event(&play, EVENT_CLIENT_JOINED, CLIENT + 1);
-    build_init(&other);
-    build_wanted(&other, build_layer(&other, 4));
-    build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
-    other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
-    other.layer[0]->input[0]->job = 1;
-    other.layer[0]->input[0]->job_tasks = 4;
+    build_reader(&other);
     submit_as(&play, &other, 2, CLIENT + 1);
     leave_in_peace(&play, CLIENT);
     assert_true(said(&play, "record: j1 is there for others only"));
@@ -272,8 +275,8 @@ static bool is_there(const struct play *play, uint32_t job)
     return sched_job_info(play->sched, job, &info) == 0;
 }
 
-// Two jobs of one key were written down.  It was sent twice, and that the second was refused is lost: there is
-// one job.  Or the first had been given up, as others know when all is read: then the second is the one.
+// Two jobs of one key were written down.  It was sent twice, and that the second was refused is lost: there
+// is one job.  Or the first had been given up, as others know when all is read: then the second is the one.
 static void test_a_key_that_was_used_again(void **state)
 {
     (void)state;
@@ -289,12 +292,7 @@ static void test_a_key_that_was_used_again(void **state)
         play_begin_with(&play, &options);
         flat(&build, 4);
         restored_submit(&play, &build, 1, 1);
-        build_init(&other);
-        build_wanted(&other, build_layer(&other, 4));
-        build_input(&other, 0, 0, DRAY__PATTERN__ONE_TO_ONE, 0);
-        other.layer[0]->input[0]->has_job = other.layer[0]->input[0]->has_job_tasks = true;
-        other.layer[0]->input[0]->job = 1;
-        other.layer[0]->input[0]->job_tasks = 4;
+        build_reader(&other);
         restored_submit(&play, &other, 2, 2);
         restored_submit(&play, &build, 3, 1);
         assert_null(find(&play, ACTION_RECORD, 0));
@@ -326,11 +324,14 @@ static void test_a_key_that_was_used_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_results_that_are_over),      cmocka_unit_test(test_what_is_not_wanted_is_not_told),
-        cmocka_unit_test(test_job_for_its_effect),         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_results_that_are_over),
+        cmocka_unit_test(test_what_is_not_wanted_is_not_told),
+        cmocka_unit_test(test_job_for_its_effect),
+        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_end_of_a_job_that_others_read),
         cmocka_unit_test(test_growing_job_that_is_given_up),
-        cmocka_unit_test(test_numbers_of_refused_submits), cmocka_unit_test(test_nothing_without_the_option),
+        cmocka_unit_test(test_numbers_of_refused_submits),
+        cmocka_unit_test(test_nothing_without_the_option),
         cmocka_unit_test(test_a_key_that_was_used_again),
     };
 

@@ -203,6 +203,7 @@ static int to_reader(struct broker *broker, const struct relay *relay, const Dra
     if (piece->why == NULL) {
         payload = message_take(message, 2);
         if (payload == NULL) {
+            answer(broker, relay->reader, relay->tag, ENOMEM, "the broker has no memory for it");
             return error_no_memory(err);
         }
         broker->relayed_bytes += payload->size;

@@ -52,8 +52,12 @@ static int connect_to(struct source *source, const char *endpoint, struct error 
         .reconnect_ms = 5,
         .watch = true,
     };
+    struct error unused;
     int rc;
 
+    if (err == NULL) {
+        err = &unused;
+    }
     source->socket = socket_create(SOCKET_DEALER, &options, err);
     if (source->socket == NULL) {
         return -err->code;

@@ -220,6 +220,22 @@ static void look_for_freed(struct broker *broker)
     broker->jobs_seen = counts.jobs;
 }
 
+// Workers that are waited for, and have died meanwhile.
+static void look_for_absent(struct broker *broker, uint64_t now)
+{
+    uint64_t incarnation;
+
+    while (absents_ended(&broker->absents, now, &incarnation)) {
+        struct sched_event *event = turn_add(current(broker), EVENT_EXPECT);
+
+        if (event == NULL) {
+            return; // the time will tell
+        }
+        event->u.expect.incarnation = incarnation;
+        event->u.expect.gone = true;
+    }
+}
+
 static void on_tick(void *arg)
 {
     struct broker *broker = arg;
@@ -227,6 +243,7 @@ static void on_tick(void *arg)
 
     sessions_tick(broker->sessions);
     look_for_freed(broker);
+    look_for_absent(broker, now);
     turn_add(current(broker), EVENT_TICK);
     if (now - broker->notes_us > NOTES_SWEEP_US) {
         broker->notes_us = now;
@@ -450,6 +467,7 @@ void broker_destroy(struct broker *broker, const char *why)
     journal_destroy(broker->journal);
     gate_fini(&broker->gate);
     admit_fini(broker);
+    absents_fini(&broker->absents);
     sched_actions_fini(&broker->actions);
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);

@@ -33,7 +33,7 @@ enum entry_type {
     ENTRY_FORGOTTEN = 32,   // the job, with all of its records and names
     ENTRY_KEPT = 33,        // body: a name of the job
     ENTRY_UNKEPT = 34,      // body: a name
-    ENTRY_WORKER = 35,      // at: its incarnation; body: its name
+    ENTRY_WORKER = 35,      // at: its incarnation; body: absent_describe
     ENTRY_WORKER_GONE = 36, // at: its incarnation
     ENTRY_NUMBERS = 37,     // at: workers' numbers below are not used again << 32 | clients'
     ENTRY_NOT_LAYERS = 38,  // the job's LAYERS with this `at` are none of it

@@ -31,6 +31,8 @@ struct peer {
     uint64_t heard_us;
     uint64_t cut_us; // since when its connection is no more; 0: it is there
     int process;     // for vital_ended; -1: not of this host
+    uint32_t pid;    // ... and what finds it again, by vital_find
+    uint64_t birth;
     char name[PEER_NAME_MAX];
     struct backlog *backlog;
     struct peer *next;           // all that are here, in order of arrival

@@ -145,7 +145,12 @@ void recorder_peer_joined(struct broker *broker, const struct peer *peer)
         return;
     }
     reserve_numbers(broker);
-    if (peer->role == FROM_WORKER) {
+    if (peer->role == FROM_WORKER && peer->process >= 0) {
+        char body[ABSENT_BODY_MAX];
+        size_t size = absent_describe(peer->name, peer->pid, peer->birth, body);
+
+        append(broker, entry_create(ENTRY_WORKER, 0, peer->incarnation, body, size));
+    } else if (peer->role == FROM_WORKER) {
         append(broker, entry_create(ENTRY_WORKER, 0, peer->incarnation, peer->name, strlen(peer->name)));
     }
 }

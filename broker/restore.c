@@ -31,7 +31,7 @@ struct restoring {
     struct restored *job;
     size_t jobs, jobs_max;
     struct entry *said, **last_said; // what the scheduler wants to be remembered of all this
-    size_t workers, names;
+    size_t workers, ended, names;
 };
 
 // ---- steps ------------------------------------------------------------------------
@@ -260,13 +260,36 @@ static int on_kept(struct restoring *restoring, const struct entry *entry)
     return 0;
 }
 
+// It died while there was no broker: it is not waited for, and the next broker need not know of it.
+static int on_worker_ended(struct restoring *restoring, const struct entry *entry, const char *name)
+{
+    struct entry *gone = entry_create(ENTRY_WORKER_GONE, 0, entry->at, NULL, 0);
+
+    if (gone == NULL) {
+        return error_no_memory(restoring->err);
+    }
+    *restoring->last_said = gone;
+    restoring->last_said = &gone->next;
+    restoring->ended++;
+    log_write(restoring->broker->options.log, LEVEL_INFO, "worker %s: its process has ended", name);
+    return 0;
+}
+
 static int on_worker(struct restoring *restoring, const struct entry *entry)
 {
-    struct sched_event *event = add(restoring, EVENT_EXPECT);
-    char *name = arena_strndup(&restoring->turn.arena, (const char *)entry->body, entry->size);
+    const char *body = (const char *)entry->body;
+    char *name = arena_strndup(&restoring->turn.arena, body, absent_name(body, entry->size));
+    struct sched_event *event;
 
-    if (event == NULL || name == NULL) {
+    if (name == NULL) {
         return error_no_memory(restoring->err);
+    }
+    if (absents_add(&restoring->broker->absents, entry->at, body, entry->size) == 1) {
+        return on_worker_ended(restoring, entry, name);
+    }
+    event = add(restoring, EVENT_EXPECT);
+    if (event == NULL) {
+        return -ENOMEM;
     }
     event->u.expect.incarnation = entry->at;
     event->u.expect.name = name;
@@ -510,6 +533,7 @@ int restore_all(struct broker *broker, struct ledger *ledger, struct entry **sai
     int rc;
 
     turn_init(&restoring.turn);
+    broker->absents.until_us = begun_us + broker->options.sched.recover_us;
     restoring.last_failed = &restoring.failed;
     restoring.last_said = &restoring.said;
     rc = ledger_read(ledger, read_entry, &restoring, err);
@@ -519,12 +543,13 @@ int restore_all(struct broker *broker, struct ledger *ledger, struct entry **sai
     rc = rc == 0 ? step(&restoring) : rc;
     rc = rc == 0 ? restore_jobs(&restoring) : rc;
     rc = rc == 0 ? drop_lost(&restoring, &running) : rc;
-    if (rc == 0 && restoring.jobs + restoring.workers > 0) {
-        log_write(broker->options.log, LEVEL_INFO,
-                  "%zu jobs were known before, %zu of them go on; %zu names; %zu workers may come back; "
-                  "%zu records are damaged; read in %.2f s",
-                  restoring.jobs, running, restoring.names, restoring.workers, ledger_damaged(ledger),
-                  (double)(monotonic_us() - begun_us) / 1e6);
+    if (rc == 0 && restoring.jobs + restoring.workers + restoring.ended > 0) {
+        log_write(
+            broker->options.log, LEVEL_INFO,
+            "%zu jobs were known before, %zu of them go on; %zu names; %zu workers may come back, %zu of "
+            "this host have ended; %zu records are damaged; read in %.2f s",
+            restoring.jobs, running, restoring.names, restoring.workers, restoring.ended,
+            ledger_damaged(ledger), (double)(monotonic_us() - begun_us) / 1e6);
     }
     *said = rc == 0 ? restoring.said : NULL;
     entries_fini(rc == 0 ? NULL : restoring.said);

@@ -331,6 +331,10 @@ static int fill_peer(struct peer *peer, const Dray__Hello *hello)
 {
     peer->incarnation = hello->incarnation;
     peer->process = vital_watch(hello->host, hello->has_pid ? hello->pid : 0);
+    if (peer->process >= 0) {
+        peer->pid = hello->pid;
+        peer->birth = vital_birth(hello->pid);
+    }
     peer->heard_us = monotonic_us();
     peer->sent = 0;
     peer->received = 1; // HELLO was number 0

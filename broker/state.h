@@ -5,6 +5,7 @@
 #ifndef DRAY_BROKER_STATE_H
 #define DRAY_BROKER_STATE_H
 
+#include "broker/absent.h"
 #include "broker/broker.h"
 #include "broker/core/sched.h"
 #include "broker/gate.h"
@@ -40,13 +41,14 @@ struct broker {
     uint64_t core_ns;                         // spent in sched_step
     uint64_t stepped_us;                      // when it last had anything but a tick
     uint64_t trimmed_us;
-    bool has_freed;      // something large may be gone: a job, a client
-    uint64_t jobs_seen;  // that there were with the last tick
-    struct map readers;  // job -> struct readers: clients that hear of it
-    struct kept kept;    // names under which jobs stay
-    struct notes notes;  // of tasks
-    uint64_t notes_us;   // when it was looked for those of jobs that are gone
-    struct relay *relay; // bytes on their way to who cannot reach a worker, in order
+    bool has_freed;         // something large may be gone: a job, a client
+    uint64_t jobs_seen;     // that there were with the last tick
+    struct map readers;     // job -> struct readers: clients that hear of it
+    struct kept kept;       // names under which jobs stay
+    struct notes notes;     // of tasks
+    struct absents absents; // workers that may come back after a restart
+    uint64_t notes_us;      // when it was looked for those of jobs that are gone
+    struct relay *relay;    // bytes on their way to who cannot reach a worker, in order
     size_t relays_passed, relays_waiting;
     uint64_t relayed_bytes;
 };

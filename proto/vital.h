@@ -15,5 +15,10 @@ void vital_host(char host[VITAL_HOST_MAX]);
 // others.
 int vital_watch(const char *host, uint32_t pid);
 bool vital_ended(int fd);
+// What tells a process of this host from a later one with its number; 0: not known.
+uint64_t vital_birth(uint32_t pid);
+// As vital_watch, of one that was met before.  -ESRCH: it has ended since, whoever has its number now.
+// -ENOENT: it was elsewhere, or nothing can be said of it.
+int vital_find(const char *host, uint32_t pid, uint64_t birth);
 
 #endif

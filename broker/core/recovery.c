@@ -15,31 +15,6 @@
 
 // ---- the workers that were there -----------------------------------------------------------
 
-int on_expect(struct sched *sched, const struct sched_event *event)
-{
-    const char *name = event->u.expect.name != NULL ? event->u.expect.name : "";
-    struct expected *grown;
-    char *copy;
-
-    if (sched->options.recover_us == 0) {
-        return 0;
-    }
-    grown = realloc(sched->expected, (sched->expects + 1) * sizeof(*grown));
-    if (grown == NULL) {
-        return -ENOMEM;
-    }
-    sched->expected = grown;
-    copy = strdup(name);
-    if (copy == NULL) {
-        return -ENOMEM;
-    }
-    if (sched->expects == 0) {
-        sched->expect_until_us = sched->now_us + sched->options.recover_us;
-    }
-    grown[sched->expects++] = (struct expected){event->u.expect.incarnation, copy};
-    return 0;
-}
-
 void recovery_fini(struct sched *sched)
 {
     for (size_t k = 0; k < sched->expects; k++) {
@@ -97,6 +72,45 @@ static bool is_expected(const struct sched *sched, uint64_t incarnation, size_t 
         }
     }
     return false;
+}
+
+static void stop_expecting(struct sched *sched, uint64_t incarnation)
+{
+    size_t k;
+
+    if (is_expected(sched, incarnation, &k)) {
+        say_gone(sched, incarnation);
+        forget_expected(sched, k);
+    }
+}
+
+int on_expect(struct sched *sched, const struct sched_event *event)
+{
+    const char *name = event->u.expect.name != NULL ? event->u.expect.name : "";
+    struct expected *grown;
+    char *copy;
+
+    if (event->u.expect.gone) {
+        stop_expecting(sched, event->u.expect.incarnation);
+        return 0;
+    }
+    if (sched->options.recover_us == 0) {
+        return 0;
+    }
+    grown = realloc(sched->expected, (sched->expects + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    sched->expected = grown;
+    copy = strdup(name);
+    if (copy == NULL) {
+        return -ENOMEM;
+    }
+    if (sched->expects == 0) {
+        sched->expect_until_us = sched->now_us + sched->options.recover_us;
+    }
+    grown[sched->expects++] = (struct expected){event->u.expect.incarnation, copy};
+    return 0;
 }
 
 void recovery_joined(struct sched *sched, const struct worker *worker)

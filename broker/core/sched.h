@@ -193,6 +193,7 @@ struct sched_event {
         struct {
             uint64_t incarnation;
             const char *name;
+            bool gone; // it does not come back after all: its process has ended
         } expect;
         struct {
             struct task_range range; // tasks, or only the job

@@ -1,6 +1,8 @@
 // Events and actions as prose.  Golden traces compare this to the byte.
 #include "broker/core/sched.h"
 
+#include <inttypes.h>
+
 static void print_range(const struct task_range *range, FILE *out)
 {
     fprintf(out, "j%u:t%u.%u", range->job, range->layer, range->first);
@@ -175,7 +177,12 @@ void sched_event_print(const struct sched_event *event, FILE *out)
                 event->u.client.full ? "reads too slowly" : "has room again");
         break;
     case EVENT_EXPECT:
-        fprintf(out, "worker %s was there before", event->u.expect.name);
+        if (event->u.expect.gone) {
+            fprintf(out, "the worker with incarnation %" PRIu64 " does not come back",
+                    event->u.expect.incarnation);
+        } else {
+            fprintf(out, "worker %s was there before", event->u.expect.name);
+        }
         break;
     case EVENT_RESTORE_TASKS:
     case EVENT_RESTORE_JOB:

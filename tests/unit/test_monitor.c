@@ -294,8 +294,9 @@ static void test_vital(void **state)
 {
     char host[VITAL_HOST_MAX];
     char *const argv[] = {"sleep", "60", NULL};
+    uint64_t birth;
     pid_t pid;
-    int fd;
+    int fd, found;
 
     (void)state;
     vital_host(host);
@@ -311,15 +312,30 @@ static void test_vital(void **state)
     fd = vital_watch(host, (uint32_t)pid);
     assert_true(fd >= 0);
     assert_false(vital_ended(fd));
+    birth = vital_birth((uint32_t)pid);
+    assert_true(birth > 0);
+    assert_int_equal(vital_birth((uint32_t)pid), birth);
+    found = vital_find(host, (uint32_t)pid, birth);
+    assert_true(found >= 0);
+    close(found);
+    found = vital_find(host, (uint32_t)pid, 0);
+    assert_true(found >= 0);
+    close(found);
+    assert_int_equal(vital_find(host, (uint32_t)pid, birth + 1), -ESRCH); // another one with its number
+    assert_int_equal(vital_find("elsewhere:1", (uint32_t)pid, birth), -ENOENT);
+    assert_int_equal(vital_find(host, 0, 0), -ENOENT);
     kill(pid, SIGKILL);
     for (int i = 0; i < 2000 && !vital_ended(fd); i++) {
         pause_ms(1);
     }
     assert_true(vital_ended(fd)); // and nobody has waited for it
+    assert_int_equal(vital_find(host, (uint32_t)pid, birth), -ESRCH);
     assert_int_equal(waitpid(pid, NULL, 0), pid);
     assert_true(vital_ended(fd));
     close(fd);
     assert_int_equal(vital_watch(host, (uint32_t)pid), -1);
+    assert_int_equal(vital_find(host, (uint32_t)pid, birth), -ESRCH);
+    assert_int_equal(vital_birth((uint32_t)pid), 0);
 }
 
 static int set_up(void **state)

@@ -230,6 +230,41 @@ static void test_worker_of_the_same_name(void **state)
     play_end(&play);
 }
 
+// Its process has ended, as the broker sees: no need to wait any longer.
+static void test_who_has_ended_is_not_waited_for(void **state)
+{
+    struct sched_event event;
+    struct play play;
+    struct build build;
+    uint64_t gone = 0;
+
+    (void)state;
+    begin(&play);
+    flat(&build, 6);
+    expect(&play, 11, "ant");
+    expect(&play, 12, "bee");
+    restore_submit(&play, &build, 1, true);
+    come_back(&play, 1, 12);
+    say_all(&play, 1, NULL, 0, NULL, 0);
+    assert_null(find(&play, ACTION_RUN, 1));
+    event = event_of(&play, EVENT_EXPECT);
+    event.u.expect.gone = true;
+    event.u.expect.incarnation = 13; // nobody that is waited for
+    assert_int_equal(step(&play, &event), 0);
+    event.u.expect.incarnation = 12; // it is here
+    assert_int_equal(step(&play, &event), 0);
+    assert_int_equal(gone_workers(&play, &gone), 0);
+    assert_null(find(&play, ACTION_RUN, 1));
+    event.u.expect.incarnation = 11;
+    assert_int_equal(step(&play, &event), 0);
+    assert_int_equal(gone_workers(&play, &gone), 1);
+    assert_int_equal(gone, 11);
+    assert_non_null(find(&play, ACTION_RUN, 1));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
 // Who does not come is not waited for again with each restart; who has come is, though he has not said all.
 static void test_who_does_not_come_is_not_waited_for_again(void **state)
 {
@@ -778,6 +813,7 @@ int main(void)
         cmocka_unit_test(test_nothing_is_placed_before_they_are_back),
         cmocka_unit_test(test_waiting_has_an_end),
         cmocka_unit_test(test_worker_of_the_same_name),
+        cmocka_unit_test(test_who_has_ended_is_not_waited_for),
         cmocka_unit_test(test_who_does_not_come_is_not_waited_for_again),
         cmocka_unit_test(test_tasks_that_a_worker_still_has),
         cmocka_unit_test(test_task_that_comes_to_nothing_is_given_back),

@@ -101,8 +101,7 @@ static const struct argp_option OPTIONS[] = {
      0},
     {"recover-grace", OPTION_RECOVER_GRACE, "SECONDS", 0,
      "After a restart, no task is handed out before the workers that were there are back, but for so long at "
-     "most "
-     "(10)",
+     "most (10).  Those of this host whose process has ended are not waited for",
      0},
     {"ready-fd", OPTION_READY_FD, "FD", 0, "Write the bound endpoints there, in one line, when ready", 0},
     {"lifeline", OPTION_LIFELINE, "FD", 0, "Exit when the other end of this pipe is closed", 0},

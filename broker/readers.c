@@ -67,8 +67,11 @@ void readers_forget_client(struct broker *broker, uint32_t client)
             }
         }
         if (readers->count == 0) {
+            size_t before = broker->readers.capacity;
+
             free(map_remove(&broker->readers, key));
-            at = 0; // removal moves slots about
+            // What stood behind it may have moved up, or, in a smaller map, anywhere.
+            at = broker->readers.capacity == before ? at - 1 : 0;
         }
     }
 }

@@ -70,21 +70,27 @@ int extends_send(struct extends *extends, struct uplink *uplink, struct error *e
     return 0;
 }
 
-// Of the job: those that end at `layers` or before.
-static void drop(struct extends *extends, uint32_t job, uint32_t layers)
+// Of the job: those that end at `layers` or before.  confirmed: as the broker has these; that it knows that they
+// are the last it has not said, if it was not told on this connection.
+static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool confirmed)
 {
     struct extend **link = &extends->first;
+    struct extend *before = NULL;
 
-    extends->last = NULL;
     while (*link != NULL) {
         struct extend *at = *link;
+        bool covered = (uint64_t)at->first_layer + at->layers <= layers;
 
-        if (at->job == job && (uint64_t)at->first_layer + at->layers <= layers) {
+        if (at->job == job && (!covered || (confirmed && at->graph == NULL && !at->sent))) {
+            return; // they are in order
+        }
+        if (at->job == job) {
             *link = at->next;
             extends->unsent -= !at->sent;
+            extends->last = extends->last == at ? before : extends->last;
             extend_free(at);
         } else {
-            extends->last = at;
+            before = at;
             link = &at->next;
         }
     }
@@ -92,14 +98,12 @@ static void drop(struct extends *extends, uint32_t job, uint32_t layers)
 
 void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers)
 {
-    if (extends->first != NULL) {
-        drop(extends, job, layers);
-    }
+    drop(extends, job, layers, true);
 }
 
 void extends_forget(struct extends *extends, uint32_t job)
 {
-    drop(extends, job, UINT32_MAX);
+    drop(extends, job, UINT32_MAX, false);
 }
 
 bool extends_open(const struct extends *extends, uint32_t job)

@@ -411,6 +411,7 @@ static void on_over(void *arg, int code, const char *why)
     if (code == 0) {
         log_write(daemon->options.log, LEVEL_INFO, "the broker at %s says goodbye: %s",
                   daemon->options.broker, why);
+        daemon->dismissed = true; // whatever it holds is of no use to anybody
         loop_stop(daemon->loop);
     } else {
         daemon_give_up(daemon, code, why);
@@ -741,6 +742,9 @@ bool daemon_destroy(struct daemon *daemon, bool goodbye)
 {
     if (daemon == NULL) {
         return true;
+    }
+    if (goodbye && !daemon->dismissed) {
+        daemon_say_loss(daemon);
     }
     link_destroy(daemon->link, goodbye, daemon->farewell);
     exchange_destroy(daemon->exchange);

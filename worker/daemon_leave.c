@@ -1,4 +1,5 @@
 // How a worker goes: it takes no more tasks, finishes what runs, waits until others have what it alone holds.
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -25,28 +26,65 @@ static void count_loss(void *arg, const struct agent_range *range)
     leave_count(&loss->sum, range, bytes);
 }
 
+// How it came that nobody has it, in words that stand before and behind what it is.
+static void explain(const struct daemon *daemon, bool late, char before[64], char behind[400])
+{
+    double grace = daemon->options.grace_ms / 1000.0;
+    const char *broker = daemon->options.broker;
+
+    snprintf(before, 64, late ? "no other worker took" : "ending with");
+    behind[0] = '\0';
+    if (late && link_is_up(daemon->link)) {
+        snprintf(behind, 400, " within %.3g s", grace);
+    } else if (late) {
+        snprintf(behind, 400, " within %.3g s, as the broker at %.300s is away", grace, broker);
+    } else if (!link_is_up(daemon->link)) {
+        snprintf(behind, 400, ", while the broker at %.300s is away", broker);
+    }
+}
+
+static void say_loss(struct daemon *daemon, bool late)
+{
+    struct loss loss = {.daemon = daemon};
+    char what[160], before[64], behind[400];
+
+    if (daemon->farewell != NULL || agent_own(daemon->agent, count_loss, &loss) == 0) {
+        return;
+    }
+    leave_describe(&loss.sum, what, sizeof(what));
+    explain(daemon, late, before, behind);
+    if (asprintf(&daemon->farewell, "%s %s%s: what is needed of that is made again", before, what, behind) <
+        0) {
+        daemon->farewell = NULL;
+        return;
+    }
+    log_write(daemon->options.log, LEVEL_WARNING, "%s", daemon->farewell);
+}
+
+void daemon_say_loss(struct daemon *daemon)
+{
+    struct agent_counts counts;
+
+    agent_counts(daemon->agent, &counts);
+    if (counts.running > 0 && !daemon->late) {
+        log_write(daemon->options.log, LEVEL_WARNING, "ending what still runs: %" PRIu32 " task%s",
+                  counts.running, counts.running == 1 ? "" : "s");
+    }
+    say_loss(daemon, daemon->late);
+}
+
 // Its time is over: says what is lost.
 static void leave_late(struct daemon *daemon)
 {
-    double grace = daemon->options.grace_ms / 1000.0;
-    struct loss loss = {.daemon = daemon};
     struct agent_counts counts;
-    char what[160];
 
     agent_counts(daemon->agent, &counts);
     if (counts.running > 0) {
-        log_write(daemon->options.log, LEVEL_WARNING, "%.3g s are over: ending what still runs", grace);
+        log_write(daemon->options.log, LEVEL_WARNING, "%.3g s are over: ending what still runs",
+                  daemon->options.grace_ms / 1000.0);
     }
-    if (agent_own(daemon->agent, count_loss, &loss) > 0) {
-        leave_describe(&loss.sum, what, sizeof(what));
-        free(daemon->farewell);
-        if (asprintf(&daemon->farewell, "no other worker took %s within %.3g s: what is needed of that is made again",
-                     what, grace) < 0) {
-            daemon->farewell = NULL;
-        } else {
-            log_write(daemon->options.log, LEVEL_WARNING, "%s", daemon->farewell);
-        }
-    }
+    daemon->late = true;
+    say_loss(daemon, true);
     loop_stop(daemon->loop);
 }
 

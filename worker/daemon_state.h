@@ -49,6 +49,8 @@ struct daemon {
 
     struct leave leave;
     uint64_t retire_us; // its lifetime is over then; 0: never
+    bool late;          // it left, and that took too long
+    bool dismissed;     // the broker has said goodbye
     char *farewell;     // what is lost with it, in words
 
     int outcome;
@@ -75,6 +77,8 @@ int daemon_message(void *arg, const struct frame *frame, struct message *frames,
 
 // As daemon_leave; stops the loop when there is nothing to wait for.
 void daemon_retire(struct daemon *daemon, const char *why);
+// It ends now: what is lost with that, unless it has been said.
+void daemon_say_loss(struct daemon *daemon);
 // While it leaves: stops the loop when its time has come.
 void daemon_look_at_leaving(struct daemon *daemon);
 

@@ -6,7 +6,7 @@ import time
 import unittest
 
 import cluster
-from hub import COUNT, STATE, HubTest, shell
+from hub import HubTest, shell
 
 GRACE = 60  # s, of the broker for workers: longer than any of these tests may take
 
@@ -51,34 +51,95 @@ class Restart(HubTest):
         self.assertRegex(self.hub.text, "1 workers may come back, 0 of this host have ended")
         self.stop(self.hub)
 
-    def test_worker_that_lives_is_waited_for(self):
-        """One that is stopped while its broker is away, and goes on; the next time it dies of it."""
+    def stopped(self):
+        """A worker that has it all, stopped while its broker is started again, and one that comes then."""
         self.start_hub()
         worker = self.worker(self.listen, "--name", "idler")
         job, log, go = self.submit_two()
         worker.signal(signal.SIGSTOP)
         self.restart_hub()
-        self.assertRegex(self.hub.text, "1 workers may come back, 0 of this host have ended")
+        self.assertIn("1 workers may come back, 0 of this host have ended", self.hub.text)
         self.worker(self.listen, "--name", "fresh")
         time.sleep(0.5)
         self.assertIn("worker idler is expected back", self.job(job)["waiting"])
-        worker.signal(signal.SIGCONT)
         go.touch()
+        return worker, job, log
+
+    def test_worker_that_lives_is_waited_for(self):
+        worker, job, log = self.stopped()
+        worker.signal(signal.SIGCONT)
         self.wait_state(job, "DONE")
         self.assertEqual(log.read_text().split(), ["x"] * 4 + ["y"])
+        self.stop(self.hub)
 
-        job, log, go = self.submit_two(2)
-        time.sleep(0.3)
-        worker.signal(signal.SIGSTOP)
-        self.restart_hub()
-        self.hub.wait_text("worker fresh is number")
-        go.touch()
-        time.sleep(0.5)
-        self.assertIn("worker idler is expected back", self.job(job)["waiting"])
+    def test_worker_that_dies_while_it_is_waited_for(self):
+        worker, job, log = self.stopped()
         self.end(worker)
         begun = time.monotonic()
         self.wait_state(job, "DONE")
         self.assertLess(time.monotonic() - begun, 5 * cluster.SLOW)
+        self.assertEqual(log.read_text().split(), ["x"] * 8 + ["y"])
+        self.stop(self.hub)
+
+    # ---- a worker that is to go while its broker is away
+
+    LOST = r"4 partitions \([\d.]+ (KB|bytes)\) of job %d"
+    AGAIN = r": what is needed of that is made again\n"
+
+    def goes_alone(self, key, options, signals, code, words):
+        """The worker that has it all goes without its broker, and says what goes with it; the next broker knows."""
+        self.state = self.folder / f"state{key}"
+        self.start_hub()
+        worker = self.worker(self.listen, *options)
+        job, log, go = self.submit_two(key)
+        self.kill_hub()
+        worker.wait_text("lost the broker")
+        for number, text in signals:
+            worker.signal(number)
+            worker.wait_text(text)
+        self.assertEqual(worker.wait_exit(20), code, worker.text)
+        self.assertRegex(worker.text, words.replace("LOST", self.LOST % job) + self.AGAIN)
+        self.assertEqual(len(re.findall(self.AGAIN, worker.text)), 1, worker.text)
+        self.start_hub()
+        self.assertIn("1 of this host have ended", self.hub.text)
+        fresh = self.worker(self.listen)
+        go.touch()
+        begun = time.monotonic()
+        self.wait_state(job, "DONE")
+        self.assertLess(time.monotonic() - begun, 5 * cluster.SLOW)
+        self.assertEqual(log.read_text().split(), ["x"] * 8 + ["y"])
+        self.stop(fresh, signal.SIGKILL, -signal.SIGKILL)
+        self.kill_hub()
+
+    def test_asked_to_go_while_the_broker_is_away(self):
+        term = (signal.SIGTERM, "Terminated: stopping")
+        self.goes_alone(1, ["--grace", "0.5"], [term], 0,
+                        r"no other worker took LOST within 0.5 s, as the broker at ipc:\S+ is away")
+        self.goes_alone(2, ["--grace", "0"], [term], 0, r"ending with LOST, while the broker at ipc:\S+ is away")
+        self.goes_alone(3, [], [term, (signal.SIGINT, "stopping at once")], 0,
+                        r"ending with LOST, while the broker at ipc:\S+ is away")
+
+    def test_nobody_comes_back(self):
+        """It gives up; and one whose lifetime is over waits for a broker until then."""
+        for key, options in (1, []), (2, ["--lifetime", "0.5s"]):
+            options += ["--reconnect", "1"]
+            self.goes_alone(key, options, [], 3, r"giving up (.*\n)+.*ending with LOST, while the broker at ipc:\S+ is away")
+
+    def test_what_runs_is_ended(self):
+        """At the second signal, with the broker there: both say it."""
+        self.start_hub()
+        worker = self.worker(self.listen)
+        job, log, go = self.submit_two()
+        worker.signal(signal.SIGTERM)
+        worker.wait_text("Terminated: stopping\n")
+        self.stop(worker)
+        self.assertIn("ending what still runs: 1 task\n", worker.text)
+        lost = "ending with " + self.LOST % job + self.AGAIN
+        self.assertRegex(worker.text, lost)
+        self.hub.wait_text(lost)
+        self.worker(self.listen)
+        go.touch()
+        self.wait_state(job, "DONE")
         self.stop(self.hub)
 
 

@@ -165,7 +165,7 @@ class Journal(HubTest):
         time.sleep(0.5)
         self.kill_hub()
         self.start_hub("--recover-grace", "0.3")
-        self.assertIn("1 workers may come back", self.hub.text)
+        self.hub.wait_text("1 workers may come back")
         time.sleep(1)
         self.restart_hub()
         self.assertNotIn("may come back", self.hub.text)

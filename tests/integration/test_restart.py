@@ -40,7 +40,7 @@ class Restart(HubTest):
         self.end(worker)
         begun = time.monotonic()
         self.start_hub()
-        self.assertRegex(self.hub.text, "0 workers may come back, 1 of this host have ended")
+        self.hub.wait_text("0 workers may come back, 1 of this host have ended")
         self.worker(self.listen, "--name", "fresh")
         go.touch()
         self.wait_state(job, "DONE")
@@ -48,7 +48,7 @@ class Restart(HubTest):
         self.assertEqual(log.read_text().split(), ["x"] * 8 + ["y"])
         time.sleep(0.3)
         self.restart_hub()  # and it is forgotten
-        self.assertRegex(self.hub.text, "1 workers may come back, 0 of this host have ended")
+        self.hub.wait_text("1 workers may come back, 0 of this host have ended")
         self.stop(self.hub)
 
     def stopped(self):
@@ -58,7 +58,7 @@ class Restart(HubTest):
         job, log, go = self.submit_two()
         worker.signal(signal.SIGSTOP)
         self.restart_hub()
-        self.assertIn("1 workers may come back, 0 of this host have ended", self.hub.text)
+        self.hub.wait_text("1 workers may come back, 0 of this host have ended")
         self.worker(self.listen, "--name", "fresh")
         time.sleep(0.5)
         self.assertIn("worker idler is expected back", self.job(job)["waiting"])
@@ -101,7 +101,7 @@ class Restart(HubTest):
         self.assertRegex(worker.text, words.replace("LOST", self.LOST % job) + self.AGAIN)
         self.assertEqual(len(re.findall(self.AGAIN, worker.text)), 1, worker.text)
         self.start_hub()
-        self.assertIn("1 of this host have ended", self.hub.text)
+        self.hub.wait_text("1 of this host have ended")
         fresh = self.worker(self.listen)
         go.touch()
         begun = time.monotonic()

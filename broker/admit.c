@@ -3,16 +3,30 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 // A client that waits for EXTENDED while the disk is full.
 struct unsafe {
     struct unsafe *next;
     uint32_t client, job;
+    uint32_t layers; // of the job that are safe
 };
+
+uint32_t admit_safe_layers(const struct broker *broker, uint32_t job)
+{
+    uint32_t layers = UINT32_MAX;
+
+    for (const struct unsafe *unsafe = broker->unsafe; unsafe != NULL; unsafe = unsafe->next) {
+        layers = unsafe->job == job && unsafe->layers < layers ? unsafe->layers : layers;
+    }
+    return layers;
+}
 
 int admit_later(struct broker *broker, const struct extended *extended)
 {
     struct unsafe *unsafe = broker->unsafe;
+    enum job_state state;
+    uint32_t layers = UINT32_MAX;
 
     while (unsafe != NULL && (unsafe->job != extended->job || unsafe->client != extended->client)) {
         unsafe = unsafe->next;
@@ -24,7 +38,9 @@ int admit_later(struct broker *broker, const struct extended *extended)
     if (unsafe == NULL) {
         return -ENOMEM;
     }
-    *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job};
+    // Those that could not be written come to the scheduler only now.
+    sched_job_layers(broker->sched, extended->job, &layers, &state);
+    *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job, layers};
     broker->unsafe = unsafe;
     return 0;
 }
@@ -63,6 +79,21 @@ static void refuse_submit(struct broker *broker, const struct sched_event *event
     }
 }
 
+// The scheduler does not hear of it.
+static void drop_keep(struct turn *turn, const struct reply *reply)
+{
+    for (size_t i = 0; i < turn->events; i++) {
+        const struct sched_event *event = &turn->event[i];
+
+        if (event->type == EVENT_KEEP && event->u.attach.keep && event->u.attach.job == reply->job &&
+            event->u.attach.client == reply->client) {
+            memmove(&turn->event[i], &turn->event[i + 1], (turn->events - i - 1) * sizeof(*event));
+            turn->events--;
+            return;
+        }
+    }
+}
+
 static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failure *why)
 {
     struct reply **link = &turn->replies;
@@ -72,11 +103,14 @@ static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failu
         struct peer *peer = peers_by_number(&broker->peers, reply->client);
         Dray__Reply message = DRAY__REPLY__INIT;
 
-        if (reply->name == NULL) { // UNKEEP will be written in time
+        if (reply->name == NULL || reply->serial == 0) { // UNKEEP will be written in time
             link = &(*link)->next;
             continue;
         }
-        kept_remove(&broker->kept, reply->name);
+        if (kept_serial(&broker->kept, reply->name) == reply->serial) { // or it was taken back meanwhile
+            kept_remove(&broker->kept, reply->name);
+            drop_keep(turn, reply);
+        }
         message.tag = reply->tag;
         message.why = why;
         if (peer != NULL) {
@@ -112,7 +146,7 @@ static void refuse(struct broker *broker, struct gated *gated)
 
         if (event->type == EVENT_SUBMIT && event->u.submit.number != 0) {
             refuse_submit(broker, event, &why);
-        } else if (event->type != EVENT_KEEP || !event->u.attach.keep) {
+        } else {
             turn->event[kept++] = *event;
         }
     }
@@ -130,7 +164,7 @@ void admit_outcomes(struct broker *broker)
 
     while (journal_next(broker->journal, &outcome)) {
         gate_settle(&broker->gate, outcome.ticket, outcome.code, outcome.text);
-        broker->is_full = outcome.code != 0;
+        broker->is_full = !outcome.is_whole;
     }
 }
 

@@ -351,9 +351,18 @@ static void send_replies(struct broker *broker, const struct turn *turn)
 {
     for (const struct reply *reply = turn->replies; reply != NULL; reply = reply->next) {
         struct peer *peer = peers_by_number(&broker->peers, reply->client);
+        Dray__Failure why = DRAY__FAILURE__INIT;
         Dray__Reply message = DRAY__REPLY__INIT;
 
         message.tag = reply->tag;
+        if (reply->name != NULL && reply->serial == 0 &&
+            kept_find(&broker->kept, reply->name) != reply->job) { // KEEP said twice, and once refused
+            why.code = EAGAIN;
+            why.text =
+                (char *)(uintptr_t) "it is not kept: what was said before of this name was refused, or "
+                                    "it was taken back; try again"; // only read
+            message.why = &why;
+        }
         if (peer != NULL) {
             sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
         }
@@ -437,7 +446,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
     send_replies(broker, turn);
     send_refusals(broker, turn);
     for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
-        if (!broker->is_full || admit_later(broker, extended) != 0) {
+        if (admit_safe_layers(broker, extended->job) == UINT32_MAX || admit_later(broker, extended) != 0) {
             deliver_extended(broker, extended->client, extended->job);
         }
     }

@@ -49,9 +49,21 @@ static int check_room(struct broker *broker, struct error *err)
     return 0;
 }
 
+static bool reads_others(const Dray__Graph *graph)
+{
+    for (size_t l = 0; graph != NULL && l < graph->n_layer; l++) {
+        for (size_t i = 0; i < graph->layer[l]->n_input; i++) {
+            if (graph->layer[l]->input[i]->has_job) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 // The message as it came, for the journal.  The scheduler hears of it when it is safe.
 static int keep_message(struct broker *broker, enum entry_type type, uint32_t job, uint64_t at,
-                        const struct message *frames, bool refusable)
+                        const struct message *frames, const Dray__Graph *graph, bool refusable)
 {
     const struct message_frame *frame = &frames->frame[1];
     struct entry *entry = entry_create(type, job, at, frame->data + FRAME_HEADER, frame->size - FRAME_HEADER);
@@ -60,6 +72,7 @@ static int keep_message(struct broker *broker, enum entry_type type, uint32_t jo
         return -ENOMEM;
     }
     entry->refusable = refusable;
+    entry->reads_others = reads_others(graph);
     recorder_wait(broker, entry);
     return 0;
 }
@@ -93,7 +106,8 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     // A repeated one as well: what it repeats may be gone when it is through.
     if (rc == 0 && broker->journal != NULL) {
         event->u.submit.number = broker->next_job;
-        if (keep_message(broker, ENTRY_JOB, broker->next_job, wall_us(), frames, true) == 0) {
+        if (keep_message(broker, ENTRY_JOB, broker->next_job, wall_us(), frames, event->u.submit.graph,
+                         true) == 0) {
             broker->next_job++;
         } else {
             broker_turn(broker)->events--;
@@ -164,7 +178,8 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (broker->journal != NULL && sched_job_layers(broker->sched, extend->job, &layers, &state) == 0 &&
         state <= JOB_RUNNING && !is_repetition(event, layers)) {
         event->u.extend.id = broker->next_extend++;
-        rc = keep_message(broker, ENTRY_LAYERS, extend->job, event->u.extend.id, frames, false);
+        rc = keep_message(broker, ENTRY_LAYERS, extend->job, event->u.extend.id, frames,
+                          event->u.extend.graph, false);
     }
     return rc == 0 ? 0 : error_no_memory(err);
 }
@@ -355,12 +370,19 @@ int dispatch_keep(struct broker *broker, struct peer *peer, const ProtobufCMessa
     if (rc == 0) {
         rc = kept_add(&broker->kept, keep->name, keep->job, &why);
     }
+    // What is said twice is answered behind what was said before, which may wait for the journal.
+    if (rc == 0 && broker->journal != NULL) {
+        return turn_reply(broker_turn(broker), peer->number, keep->tag, keep->name, keep->job, 0) != 0
+                   ? error_no_memory(err)
+                   : 0;
+    }
     if (rc != 1) {
         reply(broker, peer, keep->tag, &why);
         return 0;
     }
     if (keep_name(broker, ENTRY_KEPT, keep->job, keep->name) != 0 ||
-        turn_reply(broker_turn(broker), peer->number, keep->tag, keep->name, keep->job) != 0) {
+        turn_reply(broker_turn(broker), peer->number, keep->tag, keep->name, keep->job,
+                   kept_serial(&broker->kept, keep->name)) != 0) {
         kept_remove(&broker->kept, keep->name);
         return error_no_memory(err);
     }
@@ -381,7 +403,7 @@ int dispatch_unkeep(struct broker *broker, struct peer *peer, const ProtobufCMes
         return 0;
     }
     if (keep_name(broker, ENTRY_UNKEPT, job, unkeep->name) != 0 ||
-        turn_reply(broker_turn(broker), peer->number, unkeep->tag, NULL, job) != 0) {
+        turn_reply(broker_turn(broker), peer->number, unkeep->tag, NULL, job, 0) != 0) {
         return error_no_memory(err);
     }
     return tell_kept(broker, peer, job, false, err);
@@ -448,7 +470,10 @@ int dispatch_retire(struct broker *broker, struct peer *peer, const ProtobufCMes
                 return error_no_memory(err);
             }
             error_set(&why, ENOENT, "no worker is called \"%.100s\": %s%s", retire->name[i],
-                      names[0] == '\0' ? "there is none" : strstr(names, ", ") != NULL ? "there are " : "there is ", names);
+                      names[0] == '\0'              ? "there is none"
+                      : strstr(names, ", ") != NULL ? "there are "
+                                                    : "there is ",
+                      names);
         }
     }
     for (size_t i = 0; i < retire->n_name && why.code == 0; i++) {

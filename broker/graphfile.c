@@ -40,13 +40,20 @@ static int write_all(int fd, const uint8_t *data, size_t size)
     return 0;
 }
 
+// Of one that does not fit not all is written that does, again and again.
+static int make_room(int fd, uint64_t size)
+{
+    return fallocate(fd, 0, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EDQUOT) ? -errno : 0;
+}
+
 int graphfile_write(int folder, const char *path, const struct graphfile *file, const void *data,
                     struct error *err)
 {
     char name[NAME_MAX_BYTES];
     int fd = openat(folder, "tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    int rc = fd < 0 ? -errno : write_all(fd, data, file->size);
+    int rc = fd < 0 ? -errno : make_room(fd, file->size);
 
+    rc = rc == 0 ? write_all(fd, data, file->size) : rc;
     name_of(file->seq, name);
     if (rc == 0 && fsync(fd) != 0) {
         rc = -errno;

@@ -16,14 +16,19 @@ enum {
     RETRY_MS = 1000,
     TIDY_MS = 1000, // at most so often
     TIDY_HURRIED_MS = 5000,
+    JOB_WORDS = 64,
 };
+
+static const char NO_MEMORY[] =
+    "out of memory: the journal forgets some tasks that are over (they would run again)";
 
 // What is to be written, in order; tasks that are over apart.
 struct batch {
     struct entry *first, **last;
     struct spans over;
     size_t bytes;
-    uint64_t ticket; // the last one
+    uint64_t ticket;          // the last one
+    uint64_t jobs[JOB_WORDS]; // bits of numbers that may be those of its jobs
 };
 
 struct result {
@@ -49,9 +54,11 @@ struct journal {
     size_t waiting; // bytes: sent, and being written
 
     // The thread's own.
-    struct batch writing; // with what could not be written so far
-    uint64_t told;        // ticket of the last outcome
-    uint64_t retry_us;    // 0: the last one went well
+    struct batch writing;
+    struct batch held; // could not be written: tried again, with what belongs behind it
+    uint64_t told;     // ticket of the last outcome
+    uint64_t retry_us; // when; 0: nothing is held
+    bool lighter;      // ... of which not all was tried before without what was refused with it
     uint64_t tidied_us;
     bool untidy;
 };
@@ -75,6 +82,7 @@ static void put(struct batch *batch, struct entry *entry)
     *batch->last = entry;
     batch->last = &entry->next;
     batch->bytes += sizeof(*entry) + entry->size;
+    batch->jobs[entry->job / 64 % JOB_WORDS] |= UINT64_C(1) << entry->job % 64;
 }
 
 static size_t batch_bytes(const struct batch *batch)
@@ -91,6 +99,9 @@ static bool join(struct batch *to, struct batch *from)
         *to->last = from->first;
         to->last = from->last;
         to->bytes += from->bytes;
+        for (int i = 0; i < JOB_WORDS; i++) {
+            to->jobs[i] |= from->jobs[i];
+        }
     }
     if (to->over.count == 0) {
         struct spans over = to->over;
@@ -124,23 +135,95 @@ static void batch_fini(struct batch *batch)
     batch_begin(batch);
 }
 
+static void drop(struct batch *batch, struct entry **link)
+{
+    struct entry *entry = *link;
+
+    *link = entry->next;
+    batch->bytes -= sizeof(*entry) + entry->size;
+    free(entry);
+}
+
 // Who wanted them is told.
 static void drop_refusable(struct batch *batch)
 {
     struct entry **link = &batch->first;
 
     while (*link != NULL) {
-        struct entry *entry = *link;
-
-        if (entry->refusable) {
-            *link = entry->next;
-            batch->bytes -= sizeof(*entry) + entry->size;
-            free(entry);
+        if ((*link)->refusable) {
+            drop(batch, link);
         } else {
-            link = &entry->next;
+            link = &(*link)->next;
         }
     }
     batch->last = link;
+}
+
+// What is said of a job before that it is forgotten need not be written: there may never be room for it.
+static void drop_forgotten(struct batch *batch, const struct entry *forgotten)
+{
+    struct entry **link = &batch->first;
+
+    while (*link != forgotten) {
+        if ((*link)->job == forgotten->job && (*link)->type < ENTRY_FORGOTTEN) {
+            drop(batch, link);
+        } else {
+            link = &(*link)->next;
+        }
+    }
+}
+
+static void drop_all_forgotten(struct batch *batch)
+{
+    for (struct entry *entry = batch->first; entry != NULL; entry = entry->next) {
+        if (entry->type == ENTRY_FORGOTTEN) {
+            drop_forgotten(batch, entry);
+        }
+    }
+}
+
+static bool has_job(const struct batch *batch, uint32_t job)
+{
+    const struct entry *entry =
+        job != 0 && (batch->jobs[job / 64 % JOB_WORDS] >> job % 64 & 1) != 0 ? batch->first : NULL;
+
+    while (entry != NULL && entry->job != job) {
+        entry = entry->next;
+    }
+    return entry != NULL;
+}
+
+// What nobody waits for follows what it belongs to.
+static void hold_back(struct batch *held, struct batch *batch)
+{
+    struct entry **link = &batch->first;
+
+    while (*link != NULL) {
+        struct entry *entry = *link;
+
+        if (entry->awaited || !has_job(held, entry->job)) {
+            link = &entry->next;
+            continue;
+        }
+        *link = entry->next;
+        batch->bytes -= sizeof(*entry) + entry->size;
+        put(held, entry);
+        if (entry->type == ENTRY_FORGOTTEN) {
+            drop_forgotten(held, entry);
+        }
+    }
+    batch->last = link;
+}
+
+// Nothing of it makes sense only behind what is held.  (Tasks that are over do, as a set.)
+static bool is_apart(const struct batch *batch, const struct batch *held)
+{
+    const struct entry *entry = batch->first;
+
+    while (entry != NULL && !entry->reads_others && !has_job(held, entry->job)) {
+        entry = entry->next;
+    }
+    return entry == NULL;
 }
 
 // ---- the thread -------------------------------------------------------------------
@@ -161,7 +244,7 @@ static uint64_t due_at(const struct journal *journal)
     if (journal->lazy_us != 0) {
         due = journal->lazy_us + LAZY_MS * 1000;
     }
-    if (!is_empty(&journal->writing)) {
+    if (journal->retry_us != 0) {
         due = journal->retry_us < due ? journal->retry_us : due;
     }
     if (journal->untidy) {
@@ -186,8 +269,7 @@ static bool wait_for_work(struct journal *journal, bool *stop)
         }
     }
     if (!join(&journal->writing, &journal->sent)) {
-        log_write(journal->log, LEVEL_WARNING,
-                  "out of memory: the journal forgets some tasks that are over (they would run again)");
+        log_write(journal->log, LEVEL_WARNING, NO_MEMORY);
     }
     hurry = journal->hurry || journal->stop;
     *stop = journal->stop;
@@ -204,13 +286,16 @@ static void publish(struct journal *journal, struct result *result, int code, co
 
     pthread_mutex_lock(&journal->mutex);
     if (result != NULL) {
-        *result = (struct result){.outcome = {.ticket = journal->writing.ticket, .code = code}};
+        *result = (struct result){.outcome = {.ticket = journal->writing.ticket,
+                                              .code = code,
+                                              .is_whole = is_empty(&journal->held)}};
         snprintf(result->outcome.text, sizeof(result->outcome.text), "%s", text);
         *journal->last_result = result;
         journal->last_result = &result->next;
         journal->told = journal->writing.ticket;
     }
-    journal->waiting = batch_bytes(&journal->sent) + batch_bytes(&journal->writing);
+    journal->waiting =
+        batch_bytes(&journal->sent) + batch_bytes(&journal->writing) + batch_bytes(&journal->held);
     pthread_mutex_unlock(&journal->mutex);
     if (result == NULL) {
         return; // it looks when it wants to know
@@ -220,7 +305,7 @@ static void publish(struct journal *journal, struct result *result, int code, co
     }
 }
 
-// All is written.  `again`: also who was told that it could not be.
+// `again`: also who was told that it could not be.
 static void tell_written(struct journal *journal, bool again)
 {
     bool due = journal->writing.ticket > journal->told || again;
@@ -228,20 +313,38 @@ static void tell_written(struct journal *journal, bool again)
     publish(journal, due ? malloc(sizeof(struct result)) : NULL, 0, ""); // without memory: with the next one
 }
 
-static void on_written(struct journal *journal)
+static void batch_clear(struct batch *batch)
 {
-    struct batch *writing = &journal->writing;
-    uint64_t ticket = writing->ticket;
-    bool again = journal->retry_us != 0;
+    uint64_t ticket = batch->ticket;
 
+    batch_fini(batch);
+    batch->ticket = ticket;
+}
+
+// `all`: what was held as well.
+static void on_written(struct journal *journal, bool all)
+{
+    bool again = all && journal->retry_us != 0;
+
+    journal->untidy = true;
+    batch_clear(&journal->writing);
     if (again) {
         log_write(journal->log, LEVEL_INFO, "the journal can be written again");
+        batch_clear(&journal->held);
+        journal->retry_us = 0;
     }
-    journal->retry_us = 0;
-    journal->untidy = true;
-    batch_fini(writing);
-    writing->ticket = ticket;
     tell_written(journal, again);
+}
+
+static void hold(struct journal *journal)
+{
+    uint64_t ticket = journal->writing.ticket;
+
+    if (!join(&journal->held, &journal->writing)) {
+        log_write(journal->log, LEVEL_WARNING, NO_MEMORY);
+    }
+    journal->writing.ticket = ticket;
+    drop_all_forgotten(&journal->held);
 }
 
 static void on_failed(struct journal *journal, const struct error *err)
@@ -255,11 +358,62 @@ static void on_failed(struct journal *journal, const struct error *err)
     }
     journal->retry_us = monotonic_us() + RETRY_MS * 1000;
     if (!due || result != NULL) { // nothing is dropped that nobody can be told of
+        size_t bytes = journal->writing.bytes;
+
         drop_refusable(&journal->writing);
+        journal->lighter = journal->writing.bytes < bytes;
     }
+    hold(journal);
     publish(journal, result, err->code, err->text);
-    if (result != NULL && is_empty(&journal->writing)) {
+    if (result != NULL && is_empty(&journal->held)) {
+        journal->retry_us = 0;
         tell_written(journal, true); // nothing is left to be tried again
+    }
+}
+
+// All of it, in order, or nothing.
+static int write_all(struct journal *journal, bool durable, struct error *err)
+{
+    struct batch *held = &journal->held, *writing = &journal->writing;
+    struct spans over = {0};
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < held->over.count; i++) {
+        rc = spans_add(&over, &held->over.span[i]);
+    }
+    for (size_t i = 0; rc == 0 && i < writing->over.count; i++) {
+        rc = spans_add(&over, &writing->over.span[i]);
+    }
+    *held->last = writing->first;
+    rc = rc == 0 ? ledger_write(journal->ledger, held->first, &over, durable, err) : error_no_memory(err);
+    *held->last = NULL;
+    spans_fini(&over);
+    return rc;
+}
+
+// What is held, or the little that it may be, bars the way to nobody else.
+static void write_batch(struct journal *journal, bool hurry)
+{
+    struct batch *writing = &journal->writing;
+    bool held = journal->retry_us != 0, apart;
+    bool due = held && (journal->lighter || monotonic_us() >= journal->retry_us);
+    struct error err = {0};
+
+    hold_back(&journal->held, writing);
+    apart = held && !is_empty(writing) && is_apart(writing, &journal->held);
+    if (!held && is_empty(writing)) {
+        tell_written(journal, false);
+        return;
+    }
+    if (!held ? ledger_write(journal->ledger, writing->first, &writing->over, hurry, &err) == 0
+              : (due || !apart) && write_all(journal, true, &err) == 0) { // somebody may still wait
+        on_written(journal, true);
+    } else if (apart && ledger_write(journal->ledger, writing->first, &writing->over, hurry, &err) == 0) {
+        journal->retry_us = due ? monotonic_us() + RETRY_MS * 1000 : journal->retry_us;
+        journal->lighter = journal->lighter && !due;
+        on_written(journal, false);
+    } else {
+        on_failed(journal, &err);
     }
 }
 
@@ -282,16 +436,8 @@ static void *run(void *arg)
 
     while (!stop) {
         bool hurry = wait_for_work(journal, &stop);
-        struct error err = {0};
 
-        if (is_empty(&journal->writing)) {
-            tell_written(journal, false);
-        } else if (ledger_write(journal->ledger, journal->writing.first, &journal->writing.over,
-                                hurry || journal->retry_us != 0, &err) == 0) { // somebody may still wait
-            on_written(journal);
-        } else {
-            on_failed(journal, &err);
-        }
+        write_batch(journal, hurry);
         if (!stop) {
             tidy(journal, hurry);
         }
@@ -316,6 +462,7 @@ int journal_create(struct ledger *ledger, const struct log *log, struct journal 
     batch_begin(&journal->gathered);
     batch_begin(&journal->sent);
     batch_begin(&journal->writing);
+    batch_begin(&journal->held);
     journal->last_result = &journal->result;
     pthread_mutex_init(&journal->mutex, NULL);
     pthread_condattr_init(&clock);
@@ -358,6 +505,7 @@ void journal_destroy(struct journal *journal)
     batch_fini(&journal->gathered);
     batch_fini(&journal->sent);
     batch_fini(&journal->writing);
+    batch_fini(&journal->held);
     pthread_cond_destroy(&journal->changed);
     pthread_mutex_destroy(&journal->mutex);
     ledger_close(journal->ledger);
@@ -366,6 +514,7 @@ void journal_destroy(struct journal *journal)
 
 uint64_t journal_append(struct journal *journal, struct entry *entry)
 {
+    entry->awaited = true;
     put(&journal->gathered, entry);
     journal->is_urgent = true;
     return ++journal->gathered.ticket;
@@ -396,8 +545,7 @@ void journal_send(struct journal *journal)
     journal->hurry = journal->hurry || journal->is_urgent;
     journal->waiting += batch_bytes(&journal->gathered);
     if (!join(&journal->sent, &journal->gathered)) {
-        log_write(journal->log, LEVEL_WARNING,
-                  "out of memory: the journal forgets some tasks that are over (they would run again)");
+        log_write(journal->log, LEVEL_WARNING, NO_MEMORY);
     }
     if (wake) {
         pthread_cond_signal(&journal->changed);

@@ -31,8 +31,9 @@ int journal_fd(const struct journal *journal);
 struct outcome {
     uint64_t ticket; // of all that waits for numbers up to this one and behind that of the outcome before
     // Not written: what is refusable is forgotten, the rest will be tried again and is safe with the next
-    // outcome that has the code 0.
+    // outcome that is whole.
     int code;
+    bool is_whole; // all is written; false: something of before waits for room
     char text[ERROR_TEXT_MAX];
 };
 bool journal_next(struct journal *journal, struct outcome *out);

@@ -33,6 +33,7 @@ void kept_init(struct kept *kept)
 {
     hash_init(&kept->by_name);
     hash_init(&kept->by_job);
+    kept->serial = 0;
 }
 
 void kept_fini(struct kept *kept)
@@ -101,6 +102,7 @@ int kept_add(struct kept *kept, const char *name, uint32_t job, struct error *er
     }
     memcpy(entry->name, name, size);
     entry->job = job;
+    entry->serial = ++kept->serial;
     hash_add(&kept->by_name, &entry->by_name, hash_name(name));
     hash_add(&kept->by_job, &entry->by_job, hash_mix(job));
     return 1;
@@ -111,6 +113,13 @@ uint32_t kept_find(const struct kept *kept, const char *name)
     const struct kept_name *entry = find(kept, name);
 
     return entry == NULL ? 0 : entry->job;
+}
+
+uint64_t kept_serial(const struct kept *kept, const char *name)
+{
+    const struct kept_name *entry = find(kept, name);
+
+    return entry == NULL ? 0 : entry->serial;
 }
 
 uint32_t kept_remove(struct kept *kept, const char *name)

@@ -43,6 +43,9 @@ struct entry {
     struct entry *next;
     enum entry_type type;
     bool refusable; // when it cannot be written it need not be: who wanted it is told
+    // Of the journal's, not written:
+    bool reads_others; // it may make sense only behind what is said of other jobs
+    bool awaited;
     uint32_t job;
     uint64_t at;
     size_t size;

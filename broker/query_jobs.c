@@ -264,6 +264,8 @@ Dray__Attached *query_attached(struct broker *broker, uint32_t tag, const struct
         }
         out->has_note = true;
     }
+    out->safe = admit_safe_layers(broker, job->job);
+    out->has_safe = out->safe < job->layers;
     for (uint32_t i = 0; i < job->layers; i++) {
         struct sched_layer layer;
 

@@ -20,6 +20,7 @@ struct restored {
     uint64_t at;         // when it was submitted; 0: nothing of that can be read
     struct entry *ended; // what was said last; NULL: nothing
     bool given_up;
+    bool is_read; // what was submitted
 };
 
 struct restoring {
@@ -171,6 +172,7 @@ static int on_job(struct restoring *restoring, const struct entry *entry)
         return say_lost(restoring, entry, &why);
     }
     event->u.submit.number = entry->job;
+    restored->is_read = true;
     return 0;
 }
 
@@ -496,13 +498,17 @@ static int drop_lost(struct restoring *restoring, size_t *running)
         uint32_t layers;
         struct entry *entry;
 
+        // One that was given up is not seen, and there as long as others need it (then it says itself when it
+        // goes), if it could be read at all.
         if (sched_job_layers(restoring->broker->sched, restored->job, &layers, &state) == 0 ||
-            restored->given_up) {
+            (restored->given_up && restored->is_read)) {
             *running += state <= JOB_RUNNING;
             continue;
         }
-        log_write(restoring->broker->options.log, LEVEL_ERROR,
-                  "job %" PRIu32 " is lost: the journal has not enough of it", restored->job);
+        if (!restored->given_up) {
+            log_write(restoring->broker->options.log, LEVEL_ERROR,
+                      "job %" PRIu32 " is lost: the journal has not enough of it", restored->job);
+        }
         entry = entry_create(ENTRY_FORGOTTEN, restored->job, 0, NULL, 0);
         if (entry == NULL) {
             return error_no_memory(restoring->err);

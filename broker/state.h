@@ -33,7 +33,7 @@ struct broker {
     uint32_t next_job;               // with a journal: numbers come from here
     uint64_t next_extend;            // ... and the ids of EXTENDs, which begin anywhere
     uint32_t workers_to, clients_to; // numbers of peers that the journal has given away
-    bool is_full;                    // the last that was to be written could not be
+    bool is_full;                    // something that was to be written could not be
     bool stopping;                   // takes no more jobs (they come again); stops when all is written
     uint64_t stop_by_us;
     struct unsafe *unsafe;                    // jobs that go on with layers that are not written yet
@@ -118,6 +118,8 @@ void deliver_extended(struct broker *broker, uint32_t client, uint32_t job);
 void admit_all(struct broker *broker, void (*step)(struct broker *broker, struct turn *turn));
 // EXTENDED when what could not be written is.  -ENOMEM.
 int admit_later(struct broker *broker, const struct extended *extended);
+// How many of the job's layers the journal has; UINT32_MAX: all that the scheduler knows.
+uint32_t admit_safe_layers(const struct broker *broker, uint32_t job);
 // The journal has something to say.
 void admit_outcomes(struct broker *broker);
 void admit_fini(struct broker *broker);

@@ -130,7 +130,8 @@ int turn_extended(struct turn *turn, uint32_t client, uint32_t job)
     return 0;
 }
 
-int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job)
+int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job,
+               uint64_t serial)
 {
     struct reply *reply = arena_alloc(&turn->arena, sizeof(*reply));
     const char *copy = name != NULL ? arena_strdup(&turn->arena, name) : NULL;
@@ -138,7 +139,7 @@ int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *nam
     if (reply == NULL || (name != NULL && copy == NULL)) {
         return -ENOMEM;
     }
-    *reply = (struct reply){turn->replies, client, tag, job, copy};
+    *reply = (struct reply){turn->replies, client, tag, job, copy, serial};
     turn->replies = reply;
     return 0;
 }

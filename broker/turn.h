@@ -27,6 +27,7 @@ struct reply {
     struct reply *next;
     uint32_t client, tag, job;
     const char *name; // under which the job is kept from now on, or NULL
+    uint64_t serial;  // of that; 0: it was kept by another KEEP, which may be refused yet
 };
 
 // REJECTED to a SUBMIT, when the journal has forgotten it.
@@ -69,7 +70,8 @@ struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 // Both live in the turn's arena.  -ENOMEM.
 int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached *attached);
 // The name is copied.  -ENOMEM.
-int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job);
+int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job,
+               uint64_t serial);
 // The text is copied.  -ENOMEM.
 int turn_refuse(struct turn *turn, const struct sched_action *action);
 // -ENOMEM.

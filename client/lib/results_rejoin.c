@@ -372,7 +372,8 @@ static void take_answer(struct job *job, const Dray__Attached *attached)
         error_set(&why, ENOTCONN, "%s", attached->why->text);
     } else if (check_layers(job, attached, &why) == 0) {
         job->rejoined = true;
-        extends_confirm(&job->results->extends, job->id, (uint32_t)attached->n_layer);
+        extends_confirm(&job->results->extends, job->id,
+                        attached->has_safe ? attached->safe : (uint32_t)attached->n_layer);
         return;
     }
     error_set(&text, ENOTCONN, "job %u was lost while the connection to the broker was: %s", job->id,

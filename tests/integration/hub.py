@@ -27,6 +27,7 @@ class HubTest(cluster.ClusterTest):
     def start_hub(self, *options):
         self.hub = self.broker("--state", self.state, "--heartbeat", "0.2", "--timeout", "3", *options,
                                listen=self.listen)
+        self.hub.wait_text("listening at")  # behind all that it says of its folder, which may not have been read yet
         return self.hub
 
     def kill_hub(self):

@@ -8,8 +8,6 @@ import shutil
 import signal
 import socket
 import sqlite3
-import struct
-import subprocess
 import time
 import unittest
 
@@ -18,7 +16,6 @@ import wire
 from hub import COUNT, STATE, HubTest, pack, shell
 
 ERESTART = 85
-ENOSPC = 28
 
 
 class Journal(HubTest):
@@ -459,61 +456,33 @@ class Journal(HubTest):
         client = self.peer()
         self.assertEqual(self.submit(client, [dict(tasks=1, op=COUNT)], 9)[1]["job"], numbers[2] + 1)
 
-    def commands_on_a_full_disk(self, job):
-        """One exit status, no word about the script, and what to do."""
-        csv, tasks = self.folder / "a.csv", self.folder / "a.yaml"
-        csv.write_text("a,b\n1,2\n")
-        tasks.write_text("tasks: {x: {shell: echo " + "n" * 100000 + "}}\n")
-        script = f'read_csv("{csv}").a.sum() # ' + "n" * 100000
-        for command in (("run", script), ("run", "--detach", script), ("submit", tasks), ("submit", "--detach", tasks),
-                        ("keep", job, "k" * 200)):
-            done = subprocess.run([cluster.BIN / "dray", command[0], "--broker", self.listen, *map(str, command[1:])],
-                                  capture_output=True, text=True)
-            self.assertEqual((done.returncode, done.stdout), (3, ""), done.stderr)
-            self.assertRegex(done.stderr, rf"\Adray: the broker takes no new jobs and names at present: the disk of the "
-                             rf"state folder {self.state} is full \(0\.0 of 2\.1 MB are free\): [^\n]*; make room there "
-                             r"and try again[^\n]*\n\Z")
-
-    def test_full_disk(self):
-        """Nothing new is taken, in words; what runs goes on; and when there is room again, all is as before."""
-        self.state.mkdir()
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", self.state], capture_output=True)
-        if mounted.returncode != 0:
-            self.skipTest(f"no tmpfs of its own: {mounted.stderr.decode().strip()}")
-        self.addCleanup(subprocess.run, ["umount", "-l", self.state])
+    def test_a_job_that_was_given_up_and_cannot_be_read(self):
+        """Nothing of it stays."""
         self.start_hub()
         self.worker(self.listen)
         client = self.peer()
-        job = self.submit(client, [], 1, open=True)[1]["job"]
-        filler = self.state / "filler"
-        file = os.open(filler, os.O_WRONLY | os.O_CREAT)
-        try:
-            while True:
-                os.write(file, b"x" * 4096)
-        except OSError:
-            os.close(file)
-        note = os.urandom(200000)
-        kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, note=note)
-        self.assertEqual((kind, refused["why"]["code"]), ("REJECTED", ENOSPC), refused)
-        self.assertIn("No space left", refused["why"]["text"])
-        self.commands_on_a_full_disk(job)
-        # What runs goes on, and its layers are said to be safe when they are.
-        client.say("EXTEND", job=job, first_layer=0, last=True,
-                   graph=pack([dict(tasks=3, op=shell("true " + "n" * 100000), wanted=True)]))
-        results, ended = self.results(client)
-        self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
-        client.say("KEEP", tag=4, job=job, name="k" * 200)
-        self.hear(client, "REPLY")
-        self.hub.wait_text("nothing new is taken")
-        filler.unlink()
-        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=1))
-        self.hub.wait_text("can be written again")
-        kind, accepted = self.submit(client, [dict(tasks=1, op=COUNT)], 3, note=note, detached=True)
-        self.assertEqual(kind, "ACCEPTED", accepted)
-        self.restart_hub()
-        self.assertIsNotNone(self.job(accepted["job"]))
-        self.assertEqual(self.job(job)["tasks"], 3)
+        job = self.submit(client, [dict(tasks=1, op=COUNT, name="the first", wanted=True)], 1)[1]["job"]
+        self.wait_state(job, "DONE")
+        kind, answer = self.submit(client, [dict(tasks=1, op=shell("sleep 60; cat"), wanted=True, input=[
+            dict(layer=0, pattern="ALL", job=job, job_tasks=1)])], 2, detached=True)
+        self.assertEqual(kind, "ACCEPTED", answer)
+        client.say("FREE", job=job)
+        client.say("BYE")
+        client.close()
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while self.job(job) is not None:
+            self.assertLess(time.monotonic(), deadline)
         self.stop(self.hub)
+        journal = self.state / "journal.db"
+        bytes_ = bytearray(journal.read_bytes())
+        bytes_[bytes_.find(b"the first") + 3] ^= 1
+        journal.write_bytes(bytes_)
+        self.start_hub()
+        self.hub.wait_text(rf"of job {job} \(its submission\) is damaged")
+        self.stop(self.hub)
+        with contextlib.closing(sqlite3.connect(journal)) as journal:
+            kinds = journal.execute("SELECT kind FROM record WHERE job = ?", (job,)).fetchall()
+        self.assertEqual(kinds, [])
 
     def test_the_journal_stays_small(self):
         """Of jobs that come and go nothing is left."""

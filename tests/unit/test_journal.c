@@ -229,6 +229,53 @@ static void test_nothing_is_left_to_be_tried_again(void **state)
     folder_end(&desk.folder);
 }
 
+// Layers that do not fit bar the way to nobody: what is small and reads nothing of them is written, what
+// belongs behind them is refused in words, and when their job is forgotten nothing waits any more.
+static void test_small_ones_pass_large_ones(void **state)
+{
+    struct desk desk;
+    struct outcome outcome;
+    struct entry *reader;
+
+    (void)state;
+    folder_begin(&desk.folder);
+    desk_open(&desk, 40);
+    append(&desk, ENTRY_LAYERS, 1, 300000);
+    journal_send(desk.journal);
+    outcome = wait_outcome(&desk);
+    assert_int_equal(outcome.code, ENOSPC);
+    assert_false(outcome.is_whole);
+    for (uint32_t job = 2; job < 12; job++) {
+        append(&desk, ENTRY_JOB, job, 10);
+        journal_over(desk.journal, &(struct task_range){1, 0, job, 1});
+        journal_append_lazily(desk.journal, entry_create(ENTRY_ENDED, 1, 0, "", 0)); // behind the layers
+        journal_send(desk.journal);
+        outcome = wait_outcome(&desk);
+        assert_int_equal(outcome.code, 0);
+        assert_int_equal(outcome.ticket, job);
+        assert_false(outcome.is_whole);
+    }
+    reader = entry_create(ENTRY_JOB, 12, 0, "", 0);
+    assert_non_null(reader);
+    reader->refusable = reader->reads_others = true;
+    journal_append(desk.journal, reader);
+    journal_send(desk.journal);
+    assert_int_equal(wait_outcome(&desk).code, ENOSPC);
+    append(&desk, ENTRY_LAYERS, 1, 10); // of the same job
+    journal_send(desk.journal);
+    assert_int_equal(wait_outcome(&desk).code, ENOSPC);
+    assert_false(journal_is_idle(desk.journal));
+    journal_append_lazily(desk.journal, entry_create(ENTRY_FORGOTTEN, 1, 0, NULL, 0));
+    journal_send(desk.journal);
+    outcome = wait_outcome(&desk);
+    assert_int_equal(outcome.code, 0);
+    assert_true(outcome.is_whole);
+    assert_true(journal_is_idle(desk.journal));
+    journal_destroy(desk.journal);
+    check_counts(&desk, 10, 0, 0);
+    folder_end(&desk.folder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -238,6 +285,7 @@ int main(void)
         cmocka_unit_test(test_full_and_not_full),
         cmocka_unit_test(test_what_is_tried_again_is_durable),
         cmocka_unit_test(test_nothing_is_left_to_be_tried_again),
+        cmocka_unit_test(test_small_ones_pass_large_ones),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

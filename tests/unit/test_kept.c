@@ -33,7 +33,9 @@ static void test_names_and_jobs(void **state)
     assert_null(kept_first(&kept, 8));
     assert_int_equal(kept_remove(&kept, "sales"), 7);
     assert_int_equal(kept_remove(&kept, "sales"), 0);
+    assert_int_equal(kept_serial(&kept, "sales"), 0);
     assert_int_equal(kept_add(&kept, "sales", 8, &err), 1);
+    assert_int_equal(kept_serial(&kept, "sales"), 3); // not that of before
     kept_forget_job(&kept, 7);
     kept_forget_job(&kept, 7);
     assert_int_equal(kept_find(&kept, "sales of may"), 0);

@@ -355,7 +355,7 @@ static int events_of_a_turn(void)
             rc = turn_extended(&turn, 1, i);
         }
         if (rc == 0) {
-            rc = turn_reply(&turn, 1, i, "name", i);
+            rc = turn_reply(&turn, 1, i, "name", i, 1);
         }
         if (rc == 0 && i % 10 == 0) {
             rc = turn_arena(&turn) == NULL ? -ENOMEM : 0;

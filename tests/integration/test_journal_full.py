@@ -1,0 +1,164 @@
+#!/usr/bin/python3
+"""A state folder whose disk is full, or nearly so: what is new is refused in words, what runs goes on, and what was said to be safe is."""
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+import cluster
+import wire
+from hub import COUNT, STATE, HubTest, pack, shell
+
+ENOSPC = 28
+
+
+class FullDisk(HubTest):
+    def small_state(self, size):
+        """The state folder on a disk of its own; what fills it."""
+        self.state.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", self.state], capture_output=True)
+        if mounted.returncode != 0:
+            self.skipTest(f"no tmpfs of its own: {mounted.stderr.decode().strip()}")
+        self.addCleanup(subprocess.run, ["umount", "-l", self.state])
+        return self.state / "filler"
+
+    def fill(self, filler, leave=0):
+        with open(filler, "wb", buffering=0) as file:
+            with contextlib.suppress(OSError):
+                while True:
+                    file.write(b"x" * 4096)
+            file.truncate(max(0, file.tell() - leave))
+
+    def commands_on_a_full_disk(self, job):
+        """One exit status, no word about the script, and what to do."""
+        csv, tasks = self.folder / "a.csv", self.folder / "a.yaml"
+        csv.write_text("a,b\n1,2\n")
+        tasks.write_text("tasks: {x: {shell: echo " + "n" * 100000 + "}}\n")
+        script = f'read_csv("{csv}").a.sum() # ' + "n" * 100000
+        for command in (("run", script), ("run", "--detach", script), ("submit", tasks), ("submit", "--detach", tasks),
+                        ("keep", job, "k" * 200)):
+            done = subprocess.run([cluster.BIN / "dray", command[0], "--broker", self.listen, *map(str, command[1:])],
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout), (3, ""), done.stderr)
+            self.assertRegex(done.stderr, rf"\Adray: the broker takes no new jobs and names at present: the disk of the "
+                             rf"state folder {self.state} is full \(0\.0 of 2\.1 MB are free\): [^\n]*; make room there "
+                             r"and try again[^\n]*\n\Z")
+
+    def test_full_disk(self):
+        """Nothing new is taken, in words; what runs goes on; and when there is room again, all is as before."""
+        filler = self.small_state("2m")
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [], 1, open=True)[1]["job"]
+        self.fill(filler)
+        note = os.urandom(200000)
+        kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, note=note)
+        self.assertEqual((kind, refused["why"]["code"]), ("REJECTED", ENOSPC), refused)
+        self.assertIn("No space left", refused["why"]["text"])
+        self.commands_on_a_full_disk(job)
+        # What runs goes on, and its layers are said to be safe when they are.
+        client.say("EXTEND", job=job, first_layer=0, last=True,
+                   graph=pack([dict(tasks=3, op=shell("true " + "n" * 100000), wanted=True)]))
+        results, ended = self.results(client)
+        self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
+        client.say("KEEP", tag=4, job=job, name="k" * 200)
+        self.hear(client, "REPLY")
+        self.hub.wait_text("nothing new is taken")
+        filler.unlink()
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=1))
+        self.hub.wait_text("can be written again")
+        kind, accepted = self.submit(client, [dict(tasks=1, op=COUNT)], 3, note=note, detached=True)
+        self.assertEqual(kind, "ACCEPTED", accepted)
+        self.restart_hub()
+        self.assertIsNotNone(self.job(accepted["job"]))
+        self.assertEqual(self.job(job)["tasks"], 3)
+        self.stop(self.hub)
+
+    def test_layers_that_do_not_fit(self):
+        """Others' small jobs are taken meanwhile; who attaches is told which layers are safe; of these a crash takes none."""
+        filler = self.small_state("8m")
+        self.start_hub()
+        self.worker(self.listen)
+        client, other = self.peer(), self.peer()
+        job = self.submit(client, [], 1, open=True, detached=True)[1]["job"]
+        small = dict(tasks=1, op=COUNT, wanted=True)
+        large = dict(tasks=1, op=wire.op(dict(command=dict(argv=[b"/bin/true", *[b"x" * 100000] * 12]))), wanted=True)
+        client.say("EXTEND", job=job, first_layer=0, graph=pack([small]))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=1))
+        self.fill(filler, leave=1 << 20)
+        client.say("EXTEND", job=job, first_layer=1, graph=pack([large]))
+        self.hub.wait_text("nothing new is taken")
+        for key in range(2, 12):
+            begin = time.monotonic()
+            kind, answer = self.submit(other, [small], key, detached=True)
+            self.assertEqual(kind, "ACCEPTED", answer)
+            self.assertLess(time.monotonic() - begin, 2 * cluster.SLOW)
+        attached = self.attach(client, job)
+        self.assertEqual((len(attached["layer"]), attached.get("safe")), (2, 1))
+        # It is as good as its word.
+        self.restart_hub()
+        client = self.peer()
+        attached = self.attach(client, job)
+        self.assertEqual((len(attached["layer"]), attached.get("safe")), (1, None))
+        client.say("EXTEND", job=job, first_layer=1, last=True, graph=pack([large]))
+        self.hub.wait_text("nothing new is taken")
+        attached = self.attach(client, job)  # the scheduler may have heard of the second one, or not
+        self.assertEqual(attached.get("safe", len(attached["layer"])), 1)
+        client.say("EXTEND", job=job, first_layer=1, last=True, graph=pack([large]))  # as it was told
+        filler.unlink()
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=job, layers=2))
+        self.assertNotIn("safe", self.attach(client, job))
+        self.restart_hub()
+        self.wait_state(job, "DONE")
+        self.stop(self.hub)
+
+    def test_names_that_are_said_twice_on_a_full_disk(self):
+        filler = self.small_state("2m")
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], 1)[1]["job"]
+        client.say("KEEP", tag=2, job=job, name="first")
+        self.assertNotIn("why", self.hear(client, "REPLY")[1])
+        self.fill(filler)
+        # So large that it needs pages that are not there, all said before an answer can come.
+        self.hub.signal(signal.SIGSTOP)
+        names = [f"{i:03}" * 80 for i in range(8)]
+        for tag, name in enumerate(names):
+            client.say("KEEP", tag=100 + tag, job=job, name=name)
+        for tag, name in enumerate(names):
+            client.say("KEEP", tag=200 + tag, job=job, name=name)
+        client.say("UNKEEP", tag=300, name=names[-1])
+        self.hub.signal(signal.SIGCONT)
+        told = {}
+        while len(told) < 17:
+            message = self.hear(client, "REPLY")[1]
+            told[message["tag"]] = message.get("why")
+        kept = set(self.job(job)["kept"])
+        for tag, name in enumerate(names[:-1]):
+            # Twice the same, and what is so.
+            self.assertEqual([told[100 + tag] is None, told[200 + tag] is None], [name in kept] * 2, (tag, told))
+        self.assertLess(len(kept), 8)
+        self.assertNotIn(names[-1], kept)
+        # Names that were refused, and one that was taken back before it was, do not count.
+        client.say("UNKEEP", tag=2, name="first")
+        self.hear(client, "REPLY")
+        for name in kept - {"first"}:
+            client.say("UNKEEP", tag=2, name=name)
+            self.hear(client, "REPLY")
+        client.say("KEEP", tag=2, job=job, name="k")
+        client.say("BYE")
+        client.close()
+        deadline = time.monotonic() + 10 * cluster.SLOW
+        while (left := self.job(job)) is not None and not left["kept"]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.1)
+        filler.unlink()
+        self.stop(self.hub)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -45,6 +45,11 @@ void fetch_destroy(struct fetch *fetch, struct budget *budget)
     free(fetch);
 }
 
+static bool is_asked(const struct piece *piece, uint32_t tag)
+{
+    return piece->used && !piece->waits && piece->tag == tag;
+}
+
 // ---- the end of a download --------------------------------------------------------
 
 static void unlink_download(struct source *source, struct download *download)
@@ -87,36 +92,57 @@ void downloads_fail_all(struct source *source, int code, const char *why)
     }
 }
 
+void downloads_fail_asked(struct source *source, uint32_t tag, int code, const char *why)
+{
+    struct download *next;
+
+    for (struct download *download = source->download; download != NULL; download = next) {
+        bool asked = false;
+
+        next = download->next;
+        for (int i = 0; i < WINDOW; i++) {
+            asked = asked || is_asked(&download->piece[i], tag);
+        }
+        if (asked) {
+            downloads_fail(source, download, code, why);
+        }
+    }
+}
+
 // ---- asking -----------------------------------------------------------------------
 
 bool downloads_may_ask(const struct source *source)
 {
     const struct downloads *owner = source->owner;
 
-    return source->by_broker ? owner->broker && owner->detours < DETOUR_WINDOW
+    return source->by_broker ? owner->broker && !errands_full(&owner->errands)
                              : source->socket != NULL && source->under_way < SOURCE_WINDOW;
 }
 
+static uint32_t piece_bytes(const struct source *source)
+{
+    return source->by_broker ? DETOUR_BYTES : PIECE_BYTES;
+}
+
+// A piece that began on another way may be larger than what this one takes: its rest is asked for when that
+// has come.
 static void ask(struct source *source, const struct download *download, struct piece *piece, uint32_t *also,
                 uint32_t n_also)
 {
     Dray__Fetch message = DRAY__FETCH__INIT;
+    uint32_t most = piece_bytes(source);
 
+    piece->asked = piece->length < most ? piece->length : most;
     piece->tag = source->owner->next_tag++;
     message.tag = piece->tag;
     message.job = download->fetch->job;
     message.layer = download->fetch->layer;
     message.index = download->fetch->index;
     message.offset = piece->offset;
-    message.length = piece->length;
+    message.length = piece->asked;
     message.also = also;
     message.n_also = n_also;
     piece->waits = !route_send(source, &message);
-}
-
-static uint32_t piece_bytes(const struct source *source)
-{
-    return source->by_broker ? DETOUR_BYTES : PIECE_BYTES;
 }
 
 static void ask_more(struct source *source, struct download *download)
@@ -245,12 +271,12 @@ static int learn_total(struct source *source, struct download *download, uint64_
     return download->buffer == NULL ? error_no_memory(err) : 0;
 }
 
-static int take_bytes(struct source *source, struct download *download, const struct piece *piece,
+static int take_bytes(struct source *source, struct download *download, struct piece *piece,
                       const Dray__Piece *message, const struct message_frame *payload)
 {
     struct error *err = &download->fetch->err;
     struct buffer *raw;
-    uint64_t expected;
+    uint64_t wanted, expected;
     int rc = learn_total(source, download, message->total);
 
     if (rc == 0 && message->has_checksum) {
@@ -264,14 +290,18 @@ static int take_bytes(struct source *source, struct download *download, const st
     if (rc != 0) {
         return rc;
     }
-    expected = download->total - piece->offset;
-    expected = expected < piece->length ? expected : piece->length;
+    wanted = download->total - piece->offset;
+    wanted = wanted < piece->length ? wanted : piece->length;
+    expected = wanted < piece->asked ? wanted : piece->asked;
     if (piece->offset >= download->total || raw->size != expected) {
         rc = error_set(err, EBADMSG, "a piece of %zu bytes came where %" PRIu64 " were asked for", raw->size,
                        expected);
     } else {
         memcpy(download->data + piece->offset, raw->data, raw->size);
-        download->got += raw->size;
+        download->got += expected;
+        piece->offset += expected;
+        piece->length = (uint32_t)(wanted - expected);
+        piece->used = piece->waits = piece->length > 0;
     }
     buffer_unref(raw);
     return rc;
@@ -325,7 +355,6 @@ static void on_piece(struct source *source, struct download *download, struct pi
     }
     rc = payload != NULL ? take_bytes(source, download, piece, message, payload)
                          : error_set(err, EBADMSG, "a piece came without its bytes");
-    piece->used = false;
     advance(source, download, rc);
 }
 
@@ -340,11 +369,6 @@ static void take_whole(struct source *source, struct download *download, const u
         download->got = size;
     }
     advance(source, download, rc);
-}
-
-static bool is_asked(const struct download *download, uint32_t tag)
-{
-    return download->piece[0].used && !download->piece[0].waits && download->piece[0].tag == tag;
 }
 
 // Whole partitions, one after another.
@@ -368,7 +392,7 @@ static void on_whole(struct source *source, const Dray__Piece *message, const st
         uint32_t at = download->position;
 
         next = download->next;
-        if (!is_asked(download, message->tag)) {
+        if (!is_asked(&download->piece[0], message->tag)) {
             continue;
         }
         download->piece[0].used = false;
@@ -389,7 +413,7 @@ static void leave_rest(struct source *source, const Dray__Piece *message)
     uint32_t brings = message->n_size > 0 ? (uint32_t)message->n_size : 1;
 
     for (struct download *download = source->download; download != NULL; download = download->next) {
-        if (is_asked(download, message->tag) && download->position >= brings) {
+        if (is_asked(&download->piece[0], message->tag) && download->position >= brings) {
             download->piece[0].used = false;
             download->asked = 0;
         }
@@ -407,7 +431,7 @@ static void take(struct source *source, const Dray__Piece *message, const struct
         for (int i = 0; i < WINDOW; i++) {
             struct piece *piece = &download->piece[i];
 
-            if (piece->used && !piece->waits && piece->tag == message->tag) {
+            if (is_asked(piece, message->tag)) {
                 on_piece(source, download, piece, message, payload);
                 return;
             }
@@ -428,7 +452,7 @@ static void ask_by_broker(struct downloads *downloads, const struct source *last
     const struct source *stop = last;
 
     for (struct source *source = last != NULL ? last->next : downloads->source;
-         downloads->detours < DETOUR_WINDOW && source != stop;) {
+         !errands_full(&downloads->errands) && source != stop;) {
         if (source == NULL) {
             source = downloads->source;
             stop = last != NULL ? last->next : NULL;
@@ -443,18 +467,13 @@ static void ask_by_broker(struct downloads *downloads, const struct source *last
 
 void downloads_piece(struct downloads *downloads, const Dray__Piece *message, const struct buffer *payload)
 {
-    struct source *source = NULL;
-    unsigned at = 0;
+    struct source *source;
+    struct errand errand;
 
-    while (at < downloads->detours && downloads->detoured[at].tag != message->tag) {
-        at++;
+    if (!errands_take(&downloads->errands, message->tag, &errand)) {
+        return; // of an earlier session, or too late
     }
-    if (at == downloads->detours) {
-        return; // of an earlier session
-    }
-    source = downloads->detoured[at].source;
-    downloads->detoured[at] = downloads->detoured[--downloads->detours];
-    downloads->detoured_us = monotonic_us();
+    source = errand.whose;
     if (source != NULL) {
         const struct message_frame frame = {payload != NULL ? payload->data : NULL,
                                             payload != NULL ? payload->size : 0};
@@ -470,8 +489,7 @@ void downloads_piece(struct downloads *downloads, const Dray__Piece *message, co
 void downloads_session(struct downloads *downloads, bool up)
 {
     downloads->broker = up;
-    downloads->detours = 0;
-    downloads->detoured_us = monotonic_us();
+    errands_clear(&downloads->errands);
     for (struct source *source = downloads->source; source != NULL; source = source->next) {
         // Those that may come over a connection as well: once more does no harm.
         if (source->by_broker) {

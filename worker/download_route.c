@@ -14,10 +14,9 @@ enum {
     UNREACHED_US = 1500000, // a connection takes no longer, a lost packet included
     CUT_US = 2000000,       // nothing of what was said to it was acknowledged
     REFUSALS_MAX = 3,
-    IDLE_US = 30000000,            // then a connection is closed
-    DIRECT_AGAIN_US = 30000000,    // is tried, where there was no way
-    RESET_AGAIN_US = 1000000,      // ... and where there was one
-    DETOUR_SILENCE_US = 300000000, // it answers whatever becomes of the other side, however long its queue is
+    IDLE_US = 30000000,         // then a connection is closed
+    DIRECT_AGAIN_US = 30000000, // is tried, where there was no way
+    RESET_AGAIN_US = 1000000,   // ... and where there was one
 };
 
 static void look_for_end(struct source *source);
@@ -90,6 +89,7 @@ static int send_direct(struct source *source, const Dray__Fetch *message)
 bool route_send(struct source *source, Dray__Fetch *message)
 {
     struct downloads *owner = source->owner;
+    uint64_t now;
 
     if (!source->by_broker) {
         if (send_direct(source, message) != 0) {
@@ -98,16 +98,14 @@ bool route_send(struct source *source, Dray__Fetch *message)
         source->under_way++;
         return true;
     }
+    now = monotonic_us(); // not later than it is asked
     message->has_worker = message->has_incarnation = true;
     message->worker = source->worker;
     message->incarnation = source->incarnation;
-    if (owner->detours == DETOUR_WINDOW || owner->handler.ask_broker(owner->handler.arg, message) != 0) {
+    if (errands_full(&owner->errands) || owner->handler.ask_broker(owner->handler.arg, message) != 0) {
         return false;
     }
-    if (owner->detours == 0) {
-        owner->detoured_us = monotonic_us();
-    }
-    owner->detoured[owner->detours++] = (struct detoured){message->tag, source};
+    errands_add(&owner->errands, message->tag, source, now);
     return true;
 }
 
@@ -345,11 +343,7 @@ struct downloads *downloads_create(struct loop *loop, struct budget *budget,
 static void destroy_source(struct downloads *downloads, struct source *source)
 {
     disconnect(source);
-    for (unsigned i = 0; i < downloads->detours; i++) {
-        if (downloads->detoured[i].source == source) {
-            downloads->detoured[i].source = NULL;
-        }
-    }
+    errands_disown(&downloads->errands, source);
     free(source);
 }
 
@@ -473,15 +467,11 @@ static void check_silence(struct source *source, uint64_t now)
     }
 }
 
-// The broker answers for who is silent, if it is there.
-static void check_detour(struct source *source, uint64_t now, bool is_silent)
+static void check_detour(struct source *source, uint64_t now)
 {
     const struct download *first;
 
     look_for_end(source);
-    if (is_silent) {
-        downloads_fail_all(source, ETIMEDOUT, "no bytes came by way of the broker for 300 s");
-    }
     first = source->download;
     if (!source->by_broker || first == NULL || now < source->direct_us) {
         return;
@@ -494,20 +484,30 @@ static void check_detour(struct source *source, uint64_t now, bool is_silent)
     }
 }
 
+// The broker answers for who is silent, if it is there.
+static void drop_late(struct downloads *downloads, uint64_t now)
+{
+    struct errand late;
+
+    while (errands_take_late(&downloads->errands, now, &late)) {
+        if (late.whose != NULL) {
+            downloads_fail_asked(late.whose, late.tag, ETIMEDOUT,
+                                 "no bytes came by way of the broker for 300 s");
+        }
+    }
+}
+
 void downloads_tick(struct downloads *downloads)
 {
     uint64_t now = monotonic_us();
-    bool is_silent = downloads->detours > 0 && now > downloads->detoured_us &&
-                     now - downloads->detoured_us > DETOUR_SILENCE_US;
     struct source **link = &downloads->source;
 
-    downloads->detours = is_silent ? 0 : downloads->detours;
-
+    drop_late(downloads, now);
     while (*link != NULL) {
         struct source *source = *link;
 
         if (source->by_broker) {
-            check_detour(source, now, is_silent);
+            check_detour(source, now);
         } else {
             check_silence(source, now);
         }

@@ -7,16 +7,16 @@
 #include <stddef.h>
 
 #include "worker/download.h"
+#include "worker/errands.h"
 
 enum {
     PIECE_BYTES = 1 << 20,
     WINDOW = 4,        // pieces of one partition under way
     SOURCE_WINDOW = 8, // messages to one worker that it has not answered
     BEGUN_MAX = 8,     // partitions from one worker of which a part is here
-    // By way of the broker: all of them together, so that its memory is bounded and the session has room for
-    // the rest.
+    // By way of the broker: few (ERRANDS_MAX) under way, all of them together, so that its memory is bounded
+    // and the session has room for the rest.
     DETOUR_BYTES = 256 << 10,
-    DETOUR_WINDOW = 4,
     QUEUE_MESSAGES = 1000,
 };
 
@@ -25,6 +25,7 @@ struct piece {
     bool waits; // it could not be asked for yet, or is to be asked for again
     uint32_t tag;
     uint32_t length;
+    uint32_t asked; // ... of which so much was asked for at once
     uint64_t offset;
 };
 
@@ -63,22 +64,14 @@ struct source {
     char why[256];      // with by_broker
 };
 
-// A message to the broker that it has not answered.
-struct detoured {
-    uint32_t tag;
-    struct source *source; // NULL: it is gone
-};
-
 struct downloads {
     struct loop *loop;
     struct budget *budget;
     struct downloads_handler handler;
     struct source *source;
     uint32_t next_tag;
-    bool broker; // there is a session with it
-    struct detoured detoured[DETOUR_WINDOW];
-    unsigned detours;     // under way
-    uint64_t detoured_us; // when it last answered, or was asked after a pause
+    bool broker;            // there is a session with it
+    struct errands errands; // whose: a source
 };
 
 // ---- download.c
@@ -90,6 +83,8 @@ void downloads_ask_source(struct source *source);
 void downloads_ask_again(struct source *source);
 void downloads_fail(struct source *source, struct download *download, int code, const char *why);
 void downloads_fail_all(struct source *source, int code, const char *why);
+// Those that wait for the answer to this message.
+void downloads_fail_asked(struct source *source, uint32_t tag, int code, const char *why);
 // What came over the connection.
 void downloads_take(struct source *source, const Dray__Piece *message, const struct message_frame *payload);
 

@@ -386,6 +386,7 @@ static uint32_t take_untaken(struct gather *gather, struct batch *batch, struct 
         if (!taken) {
             take(gather, batch, cursor, s, from, from + n);
             layer_add(layer, TASK_TAKEN, from, n);
+            job_list(batch->job, JOBS_STIRRED); // an ordered one may go on behind them
             count += n;
         }
         from += n;
@@ -442,6 +443,7 @@ static void take_waiting(struct gather *gather)
             continue;
         }
         job = gather->stretch[i].job;
+        job_list(job, JOBS_STIRRED); // its end may be all that is left
         for (struct batch *batch = job->ready.first, *next; batch != NULL; batch = next) {
             uint32_t taken;
 

@@ -31,6 +31,35 @@ int results_create(struct uplink *uplink, int epoll, uint64_t bytes_max, struct 
 
 // ---- one job ----------------------------------------------------------------------------
 
+void job_list(struct job *job, enum jobs_list list)
+{
+    struct jobs *jobs = &job->results->list[list];
+    struct job *after = list == JOBS_ANNOUNCED && job->options.ordered ? NULL : jobs->last;
+    struct job *before = after == NULL ? jobs->first : NULL;
+
+    if (job->listed[list]) {
+        return;
+    }
+    job->listed[list] = true;
+    job->list_previous[list] = after;
+    job->list_next[list] = before;
+    *(after != NULL ? &after->list_next[list] : &jobs->first) = job;
+    *(before != NULL ? &before->list_previous[list] : &jobs->last) = job;
+}
+
+void job_unlist(struct job *job, enum jobs_list list)
+{
+    struct jobs *jobs = &job->results->list[list];
+    struct job *after = job->list_previous[list], *before = job->list_next[list];
+
+    if (!job->listed[list]) {
+        return;
+    }
+    job->listed[list] = false;
+    *(after != NULL ? &after->list_next[list] : &jobs->first) = before;
+    *(before != NULL ? &before->list_previous[list] : &jobs->last) = after;
+}
+
 void job_drop_undelivered(struct job *job)
 {
     while (job->ready.first != NULL) {
@@ -68,6 +97,7 @@ static void layer_fini(struct layer *layer)
 static void job_free(struct job *job)
 {
     job_drop_undelivered(job);
+    job_unlist(job, JOBS_STIRRED);
     job_finish(job);
     while (job->note != NULL) {
         struct note *note = job->note;
@@ -106,6 +136,7 @@ void results_destroy(struct results *results)
     extends_fini(&results->extends);
     transfers_destroy(results->transfers);
     map_fini(&results->fetches);
+    map_fini(&results->numbers);
     for (size_t i = 0; i < results->sources; i++) {
         for (size_t j = 0; j < results->source[i].endpoints; j++) {
             free(results->source[i].endpoint[j]);
@@ -118,6 +149,11 @@ void results_destroy(struct results *results)
     free(results);
 }
 
+static struct map_key number_key(uint32_t id)
+{
+    return (struct map_key){0, id};
+}
+
 struct job *results_find_job(const struct results *results, uint32_t id)
 {
     struct job *job = results->found;
@@ -125,10 +161,7 @@ struct job *results_find_job(const struct results *results, uint32_t id)
     if (job != NULL && job->id == id) {
         return job;
     }
-    job = results->jobs;
-    while (job != NULL && job->id != id) {
-        job = job->next;
-    }
+    job = map_get(&results->numbers, number_key(id));
     if (job != NULL) {
         ((struct results *)(uintptr_t)results)->found = job; // remembered, no more
     }
@@ -215,35 +248,41 @@ static int add_graph(struct job *job, const Dray__Graph *graph, struct error *er
     return rc == 0 ? 0 : error_no_memory(err);
 }
 
-static void link_job(struct results *results, struct job *job)
+static int link_job(struct results *results, struct job *job, struct error *err)
 {
+    if (map_put(&results->numbers, number_key(job->id), job) != 0) {
+        return error_no_memory(err);
+    }
     farewell_forget(results, job->id);
     job->next = results->jobs;
+    if (results->jobs != NULL) {
+        results->jobs->previous = job;
+    }
     results->jobs = job;
+    return 0;
 }
 
 int results_add_job(struct results *results, uint32_t id, const Dray__Graph *graph,
                     const struct results_job_options *options, struct error *err)
 {
-    struct job *job;
+    struct job *job = NULL;
     int rc = add_job(results, id, options, &job, err);
 
     if (rc != 0) {
         return rc;
     }
     rc = add_graph(job, graph, err);
+    rc = rc == 0 ? link_job(results, job, err) : rc;
     if (rc != 0) {
         job_free(job);
-        return rc;
     }
-    link_job(results, job);
-    return 0;
+    return rc;
 }
 
 int results_adopt_job(struct results *results, const Dray__Attached *attached,
                       const struct results_job_options *options, struct error *err)
 {
-    struct job *job;
+    struct job *job = NULL;
     int rc = add_job(results, attached->job, options, &job, err);
 
     if (rc != 0) {
@@ -257,30 +296,30 @@ int results_adopt_job(struct results *results, const Dray__Attached *attached,
             rc = error_no_memory(err);
         }
     }
+    rc = rc == 0 ? link_job(results, job, err) : rc;
     if (rc != 0) {
         job_free(job);
-        return rc;
     }
-    link_job(results, job);
-    return 0;
+    return rc;
 }
 
 void results_drop_job(struct results *results, uint32_t id)
 {
-    for (struct job **link = &results->jobs; *link != NULL; link = &(*link)->next) {
-        if ((*link)->id == id) {
-            struct job *job = *link;
+    struct job *job = map_remove(&results->numbers, number_key(id));
 
-            *link = job->next;
-            if (results->found == job) {
-                results->found = NULL;
-            }
-            results->returning -= job->attach_tag != 0;
-            extends_forget(&results->extends, id);
-            job_free(job);
-            return;
-        }
+    if (job == NULL) {
+        return;
     }
+    *(job->previous != NULL ? &job->previous->next : &results->jobs) = job->next;
+    if (job->next != NULL) {
+        job->next->previous = job->previous;
+    }
+    if (results->found == job) {
+        results->found = NULL;
+    }
+    results->returning -= job->attach_tag != 0;
+    extends_forget(&results->extends, id);
+    job_free(job);
 }
 
 void results_keep_job(struct results *results, uint32_t id, const char *name)
@@ -343,6 +382,7 @@ void results_fail_job(struct job *job, int code, const char *text)
     snprintf(job->end.error.text, sizeof(job->end.error.text), "%s", text);
     job->ended = true;
     job->end_delivered = false;
+    job_list(job, JOBS_STIRRED);
     job_finish(job);
     if (job->results->gather != NULL) {
         gather_job_ended(job->results->gather, job);

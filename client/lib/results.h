@@ -130,10 +130,10 @@ void results_ask(struct results *results);            // for what is to be fetch
 bool results_ready(struct results *results);          // results_process would find something
 bool results_fetching(const struct results *results); // results_tick is needed a few times a second
 // There is no room for more before the user takes some.
-bool results_full(const struct results *results);
+bool results_full(struct results *results);
 
 // dray_next has something.
-bool results_pending(const struct results *results);
+bool results_pending(struct results *results);
 // 1 and *event, or 0.  event->data stays until the next call or results_destroy.
 int results_next(struct results *results, struct dray_event *event);
 // The bytes of the last PARTITION, aligned as a decoder wants them, as a new reference; NULL after other

@@ -173,6 +173,7 @@ void batch_append(struct batch *batch)
     *(*last != NULL ? &(*last)->next : first) = batch;
     *last = batch;
     job->undelivered += batch->left;
+    job_list(job, batch->announced ? JOBS_ANNOUNCED : JOBS_STIRRED);
     count_batch(batch, true);
     point(batch, batch);
 }
@@ -196,6 +197,10 @@ void batch_destroy(struct batch *batch)
         *(batch->previous != NULL ? &batch->previous->next : first) = batch->next;
         *(batch->next != NULL ? &batch->next->previous : last) = batch->previous;
         job->undelivered -= batch->left;
+        if (job->announced.first == NULL) {
+            job_unlist(job, JOBS_ANNOUNCED);
+        }
+        job_list(job, JOBS_STIRRED); // its end may be all that is left
         count_batch(batch, false);
         point(batch, NULL);
     }
@@ -290,4 +295,5 @@ void job_forget_range(struct job *job, uint32_t layer_number, uint32_t first, ui
         }
     }
     layer_add(layer, TASK_TAKEN, first, count);
+    job_list(job, JOBS_STIRRED);
 }

@@ -107,6 +107,7 @@ void fetch_cancel(struct fetch *fetch)
     }
     if (fetch->for_user) {
         fetch->job->undelivered--;
+        job_list(fetch->job, JOBS_STIRRED);
     }
     free(fetch);
 }
@@ -349,7 +350,11 @@ void fetches_admit(struct results *results)
         return;
     }
     results->admitting = true;
-    for (struct job *job = results->jobs; job != NULL; job = job->next) {
+    for (struct job *job = results->list[JOBS_ANNOUNCED].first, *next; job != NULL; job = next) {
+        next = job->list_next[JOBS_ANNOUNCED];
+        if (!job->options.ordered && !may_begin(results, 0)) {
+            break; // none of those behind it is ordered
+        }
         // In an ordered job all may wait for these: they need no room.
         for (uint32_t i = 0; job->options.ordered && (i = job_layer_with(job, true, i)) < job->layers; i++) {
             struct layer *layer = &job->layer[i];

@@ -296,7 +296,7 @@ static bool is_full(const struct results *results)
     return results->bytes_held + results->overhead >= results->bytes_max;
 }
 
-bool results_full(const struct results *results)
+bool results_full(struct results *results)
 {
     return is_full(results) && results_pending(results);
 }
@@ -480,6 +480,7 @@ static int handle_notes(struct job *job, const Dray__Notes *notes, struct error 
         job->results->overhead += sizeof(*note) + note->size;
         *job->note_end = note;
         job->note_end = &note->next;
+        job_list(job, JOBS_STIRRED);
     }
     return 0;
 }
@@ -503,6 +504,7 @@ static void handle_progress(struct job *job, const Dray__Progress *from)
         event->waiting = job->waiting;
     }
     job->progress_fresh = true;
+    job_list(job, JOBS_STIRRED);
 }
 
 static int handle_ended(struct job *job, const Dray__JobEnded *from, struct error *err)
@@ -544,6 +546,7 @@ static int handle_ended(struct job *job, const Dray__JobEnded *from, struct erro
         snprintf(event->error.text, sizeof(event->error.text), "job %u was cancelled", job->id);
     }
     job->ended = true;
+    job_list(job, JOBS_STIRRED);
     if (event->type == DRAY_DONE) {
         // Of a pool's job that was full there is nothing to say.
         job->end_delivered = job->options.unfinished != NULL;

@@ -37,14 +37,20 @@ static bool job_pending(const struct job *job)
     return job->note != NULL || deliverable(job) != NULL || job->progress_fresh || end_due(job);
 }
 
-bool results_pending(const struct results *results)
+// The first of those for which something has come; NULL: none.
+static struct job *pending(struct results *results)
 {
-    for (const struct job *job = results->jobs; job != NULL; job = job->next) {
-        if (job_pending(job)) {
-            return true;
-        }
+    struct job *job;
+
+    while ((job = results->list[JOBS_STIRRED].first) != NULL && !job_pending(job)) {
+        job_unlist(job, JOBS_STIRRED);
     }
-    return false;
+    return job;
+}
+
+bool results_pending(struct results *results)
+{
+    return pending(results) != NULL;
 }
 
 static void give_note(struct results *results, struct job *job, struct dray_event *event)
@@ -110,16 +116,13 @@ static void give_result(struct results *results, struct batch *batch, struct dra
 
 int results_next(struct results *results, struct dray_event *event)
 {
-    struct job *job = results->jobs;
+    struct job *job = pending(results);
     struct batch *batch;
 
     results->current_data = NULL;
     if (results->current_note != NULL) {
         free(results->current_note);
         results->current_note = NULL;
-    }
-    while (job != NULL && !job_pending(job)) {
-        job = job->next;
     }
     if (job == NULL) {
         buffer_unref(results->current);

@@ -113,8 +113,20 @@ struct fetch {
     bool for_user, for_gather;
 };
 
+// A list of jobs.
+struct jobs {
+    struct job *first, *last;
+};
+enum jobs_list {
+    JOBS_STIRRED,   // something may have come for the user
+    JOBS_ANNOUNCED, // has results that are announced; ordered ones first
+    JOBS_LISTS
+};
+
 struct job {
-    struct job *next;
+    struct job *next, *previous;
+    struct job *list_next[JOBS_LISTS], *list_previous[JOBS_LISTS];
+    bool listed[JOBS_LISTS];
     struct results *results;
     uint32_t id;
     struct results_job_options options;
@@ -155,7 +167,9 @@ struct gather;
 struct results {
     struct uplink *uplink;
     struct transfers *transfers;
-    struct job *jobs;
+    struct job *jobs;      // all, the newest first
+    struct jobs list[JOBS_LISTS];
+    struct map numbers;    // jobs by number
     struct job *found;     // the last one asked for
     struct source *source; // [0] is nobody
     size_t sources, sources_room;
@@ -190,6 +204,9 @@ struct results {
 void results_fail_job(struct job *job, int code, const char *text);
 // Its remaining tasks count as finished.
 void job_finish(struct job *job);
+// Into the list, if it is not in it; out of it, if it is.
+void job_list(struct job *job, enum jobs_list list);
+void job_unlist(struct job *job, enum jobs_list list);
 void job_drop_undelivered(struct job *job); // they are of no more interest
 // Its results are freed once they were read here.
 bool job_frees_read(const struct job *job);

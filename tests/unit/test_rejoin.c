@@ -18,13 +18,14 @@
 
 #include "client/include/dray.h"
 #include "client/lib/client.h"
+#include "client/lib/connection.h"
 #include "client/lib/extends.h"
 #include "client/lib/rejoin.h"
 #include "proto/frame.h"
 #include "proto/payload.h"
 #include "proto/socket.h"
 
-enum { LOG_MAX = 4096, TASKS = 6, MANY = 500 };
+enum { LOG_MAX = 4096, TASKS = 6, MANY = 500, VERY_MANY = 20000, VERY_MANY_US = 3000000 };
 
 struct fake {
     char endpoint[108], directory[64];
@@ -596,6 +597,57 @@ static void test_more_jobs_than_messages(void **state)
     uplink_limit(10000);
 }
 
+static void hear(dray_t *dray, enum frame_type type, ProtobufCMessage *body)
+{
+    struct frame frame = {.info = frame_info(type), .message = body};
+    struct message message = {.frames = 1};
+
+    assert_int_equal(results_handle(dray->results, &frame, &message, NULL), 0);
+}
+
+static void gives(dray_t *dray, enum dray_event_type type, dray_job_t job)
+{
+    struct dray_event event;
+
+    assert_true(results_pending(dray->results));
+    assert_int_equal(results_next(dray->results, &event), 1);
+    assert_int_equal(event.type, type);
+    assert_int_equal(event.job, job);
+    assert_int_equal(results_next(dray->results, &event), 0);
+    assert_false(results_pending(dray->results));
+}
+
+// What comes for one of very many jobs costs nothing for the others.
+static void test_very_many_jobs(void **state)
+{
+    const struct results_job_options options = {.detached = true};
+    dray_t *dray = connected(*state, 0);
+    uint64_t begun_us = monotonic_us();
+
+    for (uint32_t job = 1; job <= VERY_MANY; job++) {
+        assert_int_equal(results_add_job(dray->results, job, NULL, &options, NULL), 0);
+    }
+    assert_int_equal(results_add_job(dray->results, 7, NULL, &options, NULL), -EEXIST);
+    for (uint32_t job = 1; job <= VERY_MANY; job++) {
+        Dray__Progress progress = DRAY__PROGRESS__INIT;
+        Dray__JobEnded ended = DRAY__JOB_ENDED__INIT;
+
+        progress.job = ended.job = job;
+        ended.state = DRAY__JOB_STATE__DONE;
+        hear(dray, FRAME_PROGRESS, &progress.base);
+        gives(dray, DRAY_PROGRESS, job);
+        hear(dray, FRAME_JOB_ENDED, &ended.base);
+        gives(dray, DRAY_DONE, job);
+        results_tick(dray->results);
+    }
+    for (uint32_t job = 1; job <= VERY_MANY; job++) {
+        results_drop_job(dray->results, job);
+    }
+    assert_false(results_has_job(dray->results, 7));
+    assert_true(monotonic_us() - begun_us < VERY_MANY_US);
+    dray_close(dray);
+}
+
 static void fails(dray_t *dray, const char *words)
 {
     struct dray_event event = {0};
@@ -716,6 +768,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_told_again_is_fetched_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_jobs_than_messages, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_very_many_jobs, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_broker_that_knows_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_job_that_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_patience_ends, set_up, tear_down),

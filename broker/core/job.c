@@ -10,6 +10,7 @@
 #include "broker/core/handover.h"
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
+#include "broker/core/progress.h"
 #include "broker/core/recovery.h"
 #include "broker/core/share.h"
 #include "broker/core/suspect.h"
@@ -77,6 +78,7 @@ void job_destroy(struct job *job)
     if (job == NULL) {
         return;
     }
+    progress_stop(job);
     tasks_destroy(job);
     job_delist(job);
     blames_destroy(job);
@@ -188,6 +190,7 @@ void job_attach(struct job *job, struct client *client)
         client->jobs->client_prev = job;
     }
     client->jobs = job;
+    progress_follow(job);
     lapse_follow(job);
     job_rouse(job);
 }
@@ -496,6 +499,7 @@ void job_forget(struct job *job)
         return;
     }
     job_drop_tasks(job);
+    progress_stop(job);
     sched->bytes -= job->bytes;
     job->bytes = job->lasting = 0;
     hash_remove(&sched->jobs, &job->by_number);

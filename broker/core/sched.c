@@ -12,6 +12,7 @@
 #include "broker/core/on.h"
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
+#include "broker/core/progress.h"
 #include "broker/core/recovery.h"
 #include "broker/core/rest.h"
 #include "broker/core/state.h"
@@ -128,21 +129,8 @@ struct layer *range_layer(const struct sched *sched, const struct task_range *ra
 
 static int on_tick(struct sched *sched, const struct sched_event *event)
 {
-    struct hash_node *node;
-
     (void)event;
-    for (size_t b = 0; b <= sched->clients.mask; b++) {
-        for (node = sched->clients.bucket[b]; node != NULL; node = node->next) {
-            struct job *job = hash_entry(node, struct client, node)->jobs;
-
-            for (; job != NULL; job = job->client_next) {
-                if (!job_is_over(job) && !job->forgotten &&
-                    sched->now_us - job->progress_at >= sched->options.progress_us) {
-                    outbox_progress(sched, job);
-                }
-            }
-        }
-    }
+    progress_tell(sched);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "broker/core/job.h"
+#include "broker/core/progress.h"
 #include "broker/core/share.h"
 #include "broker/core/worker.h"
 
@@ -257,6 +258,8 @@ void task_move(struct layer *layer, uint32_t i, enum task_state to)
             job->open += active ? 1 : UINT64_MAX;
             if (job->open == 0) {
                 job_mark_dirty(job);
+            } else if (active && job->open == 1) {
+                progress_follow(job);
             }
         }
         if (unfinished == (active ? 1 : 0)) {

@@ -286,7 +286,9 @@ struct job {
     bool is_in_ring, is_cut; // its edges to other jobs were taken away
     struct job *ring_next;
     struct knows *knows;
-    uint64_t progress_at;
+    uint64_t progress_at; // when its client was told
+    bool is_followed;     // progress.h
+    struct job *followed_prev, *followed_next;
     // why it ended
     int code;
     char *text;
@@ -446,6 +448,7 @@ struct sched {
     uint64_t watched_us;
     uint64_t second_runs;
     struct job *late; // jobs that will have failed
+    struct job *followed, *followed_tail; // whose clients are told how they get on, the next one first
     struct { // the soonest first
         struct job *head, *tail;
     } lapse[LAPSE_KINDS];

@@ -156,16 +156,23 @@ void job_reshare(struct job *job)
     }
 }
 
-// Jobs mostly come in order, so the place is looked for from the tail.
+// Jobs mostly come in order, or, when their client comes or goes, the latest first: so the place is looked for from
+// both ends.
 void job_run_insert(struct job *job)
 {
     struct share *share = job->share;
     struct job *after = share->run_tail;
+    const struct job *head = share->run_head;
 
     if (after == NULL) {
         share_run_insert(share);
     }
     while (after != NULL && job->number < after->number) {
+        if (job->number < head->number) {
+            after = head->run_prev;
+            break;
+        }
+        head = head->run_next;
         after = after->run_prev;
     }
     job->run_prev = after;

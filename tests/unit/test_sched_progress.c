@@ -1,4 +1,4 @@
-// Who is told how his jobs get on, and how often (broker/core/progress.h).
+// Clients of very many jobs: who is told how they get on, and how often (broker/core/progress.h); they come and go.
 #include "broker/core/progress.h"
 
 #include <setjmp.h>
@@ -7,9 +7,10 @@
 
 #include <cmocka.h>
 
+#include "proto/socket.h"
 #include "tests/unit/sched_play.h"
 
-enum { JOBS = 3000, TICK_US = 50000, TICKS = 20, MOST = 600 };
+enum { JOBS = 3000, TICK_US = 50000, TICKS = 20, MOST = 600, VERY_MANY = 30000, VERY_MANY_US = 2000000 };
 
 // How many jobs are told of, each one time in `told`.
 static uint32_t tick(struct play *play, uint8_t *told)
@@ -86,11 +87,58 @@ static void test_a_job_that_is_over(void **state)
     play_end(&play);
 }
 
+static void quickly(struct play *play, const struct sched_event *event)
+{
+    assert_int_equal(sched_step(play->sched, event, 1, &play->actions), 0);
+}
+
+// The client of very many jobs is lost, and back, with the latest first.
+static void test_very_many_jobs_change_hands(void **state)
+{
+    struct sched_options options;
+    struct build build;
+    struct play play;
+    uint64_t begun_us;
+
+    (void)state;
+    sched_options_default(&options);
+    options.orphan_us = 1000 * 1000 * 1000;
+    play_begin_with(&play, &options);
+    flat(&build, 1);
+    begun_us = monotonic_us();
+    for (uint64_t key = 1; key <= VERY_MANY; key++) {
+        struct sched_event event = event_of(&play, EVENT_SUBMIT);
+
+        event.u.submit.client = CLIENT;
+        event.u.submit.key_lo = key;
+        event.u.submit.graph = build_graph(&build);
+        quickly(&play, &event);
+    }
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT);
+    client_event(&play, EVENT_CLIENT_JOINED, CLIENT + 1);
+    for (uint32_t job = VERY_MANY; job > 0; job--) {
+        struct sched_event event = event_of(&play, EVENT_ATTACH);
+
+        event.u.attach.client = CLIENT + 1;
+        event.u.attach.job = job;
+        quickly(&play, &event);
+    }
+    assert_true(monotonic_us() - begun_us < VERY_MANY_US);
+    join(&play, 1, 1, true);
+    assert_non_null(find(&play, ACTION_RUN, 1));
+    assert_int_equal(find(&play, ACTION_RUN, 1)->range.job, 1);
+    client_event(&play, EVENT_CLIENT_LEFT, CLIENT + 1);
+    later(&play, 2 * options.orphan_us);
+    build_fini(&build);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_very_many_jobs_that_wait),
         cmocka_unit_test(test_a_job_that_is_over),
+        cmocka_unit_test(test_very_many_jobs_change_hands),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

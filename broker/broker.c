@@ -457,6 +457,7 @@ void broker_destroy(struct broker *broker, const char *why)
         socket_destroy(broker->socket, why != NULL ? LINGER_MS : 0);
     }
     sessions_destroy(broker->sessions);
+    relay_fini(broker);
     peers_fini(&broker->peers);
     readers_fini(broker);
     kept_fini(&broker->kept);
@@ -472,6 +473,5 @@ void broker_destroy(struct broker *broker, const char *why)
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);
     turn_fini(&broker->turn[1]);
-    relay_fini(broker);
     free(broker);
 }

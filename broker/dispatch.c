@@ -95,7 +95,7 @@ void dispatch_left(struct broker *broker, struct peer *peer, enum session_end en
                      : turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_LEFT : EVENT_CLIENT_LEFT);
 
     broker->has_freed = true;
-    relay_forget_peer(broker, peer->number);
+    relay_forget_peer(broker, peer);
     if (peer->role == FROM_CLIENT) {
         readers_forget_client(broker, peer->number);
     }

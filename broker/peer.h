@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "broker/backlog.h"
+#include "broker/relays.h"
 #include "proto/frame.h"
 #include "proto/map.h"
 #include "proto/socket.h"
@@ -40,6 +41,7 @@ struct peer {
     struct peer *next_route;     // same hash
     struct peer *next_addressee; // with `addressed`: whom this turn has something for
     bool addressed;
+    struct relay_end relay;
     uint64_t gated; // number of the last turn at the gate that has something of it
 
     // workers only
@@ -54,7 +56,6 @@ struct peer {
     char **file; // below its data dirs: name, path, name, path, ...
     size_t files;
     struct batch *batch; // what this turn has for it
-    unsigned relays;     // FETCHes that were passed on to it and that it has not answered
     uint8_t *told;       // bit a worker number: it knows that one's endpoints
     size_t told_bytes;
     char **label;

@@ -1,5 +1,4 @@
-// Bytes from a worker to who cannot reach it.  They share sockets with all else that is said, so few are
-// under way: a FETCH waits here until its turn comes, by worker and in all.
+// Bytes from a worker to who cannot reach it.  A FETCH waits (broker/relays.h) until its turn comes.
 #include "broker/state.h"
 
 #include <errno.h>
@@ -8,26 +7,7 @@
 
 #include "proto/payload.h"
 
-enum {
-    RELAYS_MAX = 64,     // of one reader, waiting and under way
-    OF_WORKER_MAX = 8,   // under way from one worker
-    UNDER_WAY_MAX = 256, // in all
-    PIECE_SLACK = 4096,
-};
-
-// A FETCH that has no answer yet.
-struct relay {
-    struct relay *next;
-    uint32_t reader; // peer that asked
-    uint32_t tag;
-    uint32_t worker;
-    bool passed; // to the worker
-    struct task_range partition;
-    uint64_t offset;
-    uint32_t length;
-    size_t n_also;
-    uint32_t also[];
-};
+enum { PIECE_SLACK = 4096 };
 
 static void answer(struct broker *broker, uint32_t reader, uint32_t tag, int code, const char *why)
 {
@@ -45,87 +25,25 @@ static void answer(struct broker *broker, uint32_t reader, uint32_t tag, int cod
     sessions_send(broker->sessions, peer, FRAME_PIECE, &piece.base, NULL, 0);
 }
 
-// ---- the list -----------------------------------------------------------------------
-
-static struct relay *add(struct broker *broker, const struct peer *reader, const struct peer *worker,
-                         const Dray__Fetch *fetch)
-{
-    struct relay *relay = calloc(1, sizeof(*relay) + fetch->n_also * sizeof(relay->also[0]));
-    struct relay **end = &broker->relay;
-
-    if (relay == NULL) {
-        return NULL;
-    }
-    relay->reader = reader->number;
-    relay->tag = fetch->tag;
-    relay->worker = worker->number;
-    relay->partition = (struct task_range){fetch->job, fetch->layer, fetch->index, 1};
-    relay->offset = fetch->offset;
-    relay->length = fetch->length;
-    relay->n_also = fetch->n_also;
-    if (fetch->n_also > 0) {
-        memcpy(relay->also, fetch->also, fetch->n_also * sizeof(relay->also[0]));
-    }
-    while (*end != NULL) {
-        end = &(*end)->next;
-    }
-    *end = relay;
-    broker->relays_waiting++;
-    return relay;
-}
-
-// Out of the list; the caller's to free.
-static struct relay *take(struct broker *broker, struct relay **link)
-{
-    struct relay *relay = *link;
-    struct peer *worker = peers_by_number(&broker->peers, relay->worker);
-
-    *link = relay->next;
-    if (!relay->passed) {
-        broker->relays_waiting--;
-    } else {
-        broker->relays_passed--;
-        if (worker != NULL) {
-            worker->relays--;
-        }
-    }
-    return relay;
-}
-
 // ---- passing on ---------------------------------------------------------------------
 
-static struct relay *next_to_pass(const struct broker *broker, struct peer **worker)
-{
-    if (broker->relays_waiting == 0 || broker->relays_passed >= UNDER_WAY_MAX) {
-        return NULL;
-    }
-    for (struct relay *relay = broker->relay; relay != NULL; relay = relay->next) {
-        *worker = relay->passed ? NULL : peers_by_number(&broker->peers, relay->worker);
-        if (*worker != NULL && (*worker)->relays < OF_WORKER_MAX) {
-            return relay;
-        }
-    }
-    return NULL;
-}
-
-// Each may end its worker's session, and so change the list.
+// Each may end its worker's session, and so what there is to pass.
 static void pass_on(struct broker *broker)
 {
-    struct peer *worker;
     struct relay *relay;
 
-    while ((relay = next_to_pass(broker, &worker)) != NULL) {
+    while ((relay = relays_next(&broker->relays)) != NULL) {
+        struct peer *worker = peers_by_number(&broker->peers, relay->worker);
         Dray__Fetch passed = DRAY__FETCH__INIT;
         uint32_t also[FRAME_FETCH_MAX];
 
-        relay->passed = true;
-        broker->relays_waiting--;
-        broker->relays_passed++;
-        worker->relays++;
+        if (worker == NULL) {
+            continue; // it goes at this moment, and what was passed to it with it
+        }
         passed.tag = relay->tag;
-        passed.job = relay->partition.job;
-        passed.layer = relay->partition.layer;
-        passed.index = relay->partition.first;
+        passed.job = relay->job;
+        passed.layer = relay->layer;
+        passed.index = relay->index;
         passed.offset = relay->offset;
         passed.length = relay->length;
         passed.has_client = true;
@@ -151,7 +69,6 @@ static struct peer *find_worker(const struct broker *broker, const Dray__Fetch *
 int relay_fetch(struct broker *broker, struct peer *reader, const Dray__Fetch *fetch, struct error *err)
 {
     struct peer *worker = find_worker(broker, fetch);
-    size_t under_way = 0;
 
     if (fetch->index >= GRAPH_TASKS_MAX) {
         return error_set(err, EBADMSG, "FETCH of a partition that cannot be");
@@ -160,14 +77,12 @@ int relay_fetch(struct broker *broker, struct peer *reader, const Dray__Fetch *f
         answer(broker, reader->number, fetch->tag, ENOENT, "the worker that held it is not here any more");
         return 0;
     }
-    for (const struct relay *relay = broker->relay; relay != NULL; relay = relay->next) {
-        under_way += relay->reader == reader->number;
-    }
-    if (under_way >= RELAYS_MAX) {
+    if (reader->relay.asks >= RELAYS_OF_READER_MAX) {
         answer(broker, reader->number, fetch->tag, EAGAIN, "too many pieces are under way for this reader");
         return 0;
     }
-    if (add(broker, reader, worker, fetch) == NULL) {
+    if (relays_add(&broker->relays, reader->number, &reader->relay, worker->number, &worker->relay, fetch) ==
+        NULL) {
         return error_no_memory(err);
     }
     pass_on(broker);
@@ -182,89 +97,79 @@ static void report_lost(struct broker *broker, const struct relay *relay)
 
     if (event != NULL) {
         event->u.lost.worker = relay->worker;
-        event->u.lost.range = relay->partition;
+        event->u.lost.range = (struct task_range){relay->job, relay->layer, relay->index, 1};
     }
 }
 
-static int to_reader(struct broker *broker, const struct relay *relay, const Dray__Piece *piece,
-                     struct message *message, struct error *err)
+static void to_reader(struct broker *broker, struct peer *reader, const Dray__Piece *piece,
+                      struct message *message)
 {
-    struct peer *reader = peers_by_number(&broker->peers, relay->reader);
     Dray__Piece passed = *piece;
     struct buffer *payload = NULL;
 
-    // A worker says by itself what it misses, and for which task.
-    if (piece->why != NULL && piece->why->code == ENOENT && (reader == NULL || reader->role == FROM_CLIENT)) {
-        report_lost(broker, relay);
-    }
-    if (reader == NULL) {
-        return 0;
-    }
     if (piece->why == NULL) {
         payload = message_take(message, 2);
         if (payload == NULL) {
-            answer(broker, relay->reader, relay->tag, ENOMEM, "the broker has no memory for it");
-            return error_no_memory(err);
+            answer(broker, reader->number, piece->tag, ENOMEM, "the broker has no memory for it");
+            return;
         }
         broker->relayed_bytes += payload->size;
     }
     passed.has_client = false;
     sessions_send(broker->sessions, reader, FRAME_PIECE, &passed.base, &payload, payload == NULL ? 0 : 1);
     buffer_unref(payload);
-    return 0;
 }
 
 int relay_piece(struct broker *broker, struct peer *worker, const Dray__Piece *piece, struct message *message,
                 struct error *err)
 {
-    struct relay **link = &broker->relay;
-    struct relay *relay;
-    int rc;
+    struct relay *relay = relays_find(&worker->relay, piece->client, piece->tag);
+    struct peer *reader;
 
     if (message->frames != (piece->why == NULL ? 3U : 2U) ||
         (piece->why == NULL && message->frame[2].size > FRAME_PAYLOAD_MAX + PIECE_SLACK)) {
         return error_set(err, EBADMSG, "PIECE with a payload that cannot be");
     }
-    while (*link != NULL && (!(*link)->passed || (*link)->worker != worker->number ||
-                             (*link)->tag != piece->tag || (*link)->reader != piece->client)) {
-        link = &(*link)->next;
+    if (relay == NULL) {
+        return 0; // it was not asked for
     }
-    if (*link == NULL) {
-        return 0; // the reader has gone away meanwhile
+    // NULL: it has gone meanwhile.
+    reader = relay->from != NULL ? peers_by_number(&broker->peers, relay->reader) : NULL;
+    // A worker says by itself what it misses, and for which task.
+    if (piece->why != NULL && piece->why->code == ENOENT && reader != NULL && reader->role == FROM_CLIENT) {
+        report_lost(broker, relay);
     }
-    relay = take(broker, link);
-    rc = to_reader(broker, relay, piece, message, err);
-    free(relay);
+    relays_end(&broker->relays, relay);
+    if (reader != NULL) {
+        to_reader(broker, reader, piece, message);
+    }
     pass_on(broker);
-    return rc;
+    return 0;
 }
 
-void relay_forget_peer(struct broker *broker, uint32_t number)
+void relay_forget_peer(struct broker *broker, struct peer *peer)
 {
-    for (struct relay **link = &broker->relay; *link != NULL;) {
-        struct relay *relay = *link;
+    struct relay *relay;
 
-        if (relay->reader != number && relay->worker != number) {
-            link = &relay->next;
-            continue;
-        }
-        take(broker, link);
-        if (relay->worker == number) {
-            // This may end the reader's session too, and so call us again.
-            answer(broker, relay->reader, relay->tag, ENOENT, "the worker that held it was lost");
-            link = &broker->relay;
-        }
-        free(relay);
+    relays_reader_gone(&broker->relays, &peer->relay);
+    while ((relay = relays_of_worker(&peer->relay)) != NULL) {
+        uint32_t reader = relay->reader, tag = relay->tag;
+
+        relays_end(&broker->relays, relay);
+        // This may end the reader's session too, and so call us again.
+        answer(broker, reader, tag, ENOENT, "the worker that held it was lost");
     }
     pass_on(broker);
 }
 
 void relay_fini(struct broker *broker)
 {
-    while (broker->relay != NULL) {
-        struct relay *relay = broker->relay;
+    for (struct peer *peer = broker->peers.first; peer != NULL; peer = peer->next) {
+        struct relay *relay;
 
-        broker->relay = relay->next;
-        free(relay);
+        relays_reader_gone(&broker->relays, &peer->relay);
+        while ((relay = relays_of_worker(&peer->relay)) != NULL) {
+            relays_end(&broker->relays, relay);
+        }
     }
 }

@@ -13,6 +13,7 @@
 #include "broker/kept.h"
 #include "broker/notes.h"
 #include "broker/peer.h"
+#include "broker/relays.h"
 #include "broker/session.h"
 #include "broker/turn.h"
 
@@ -48,8 +49,7 @@ struct broker {
     struct notes notes;     // of tasks
     struct absents absents; // workers that may come back after a restart
     uint64_t notes_us;      // when it was looked for those of jobs that are gone
-    struct relay *relay;    // bytes on their way to who cannot reach a worker, in order
-    size_t relays_passed, relays_waiting;
+    struct relays relays;   // bytes on their way to who cannot reach a worker
     uint64_t relayed_bytes;
 };
 
@@ -153,8 +153,8 @@ void readers_fini(struct broker *broker);
 int relay_fetch(struct broker *broker, struct peer *reader, const Dray__Fetch *fetch, struct error *err);
 int relay_piece(struct broker *broker, struct peer *worker, const Dray__Piece *piece, struct message *message,
                 struct error *err);
-void relay_forget_peer(struct broker *broker, uint32_t number);
-void relay_fini(struct broker *broker);
+void relay_forget_peer(struct broker *broker, struct peer *peer);
+void relay_fini(struct broker *broker); // before the peers
 
 // ---- query.c
 int query_cluster(struct broker *broker, struct peer *client, const Dray__ClusterQuery *query,

@@ -16,6 +16,7 @@ enum {
     EXIT_USAGE = 2,
     LISTENS_MAX = 16,
     TIMEOUT_MS = 10000,
+    MOMENT_SLACK_MS = 250,
     OPTION_LISTEN = 'l',
     OPTION_HEARTBEAT = 0x100,
     OPTION_TIMEOUT,
@@ -153,6 +154,8 @@ static int parse_fd(const char *text, const char *option, struct argp_state *sta
 
 static void set_timeouts(struct arguments *arguments)
 {
+    // What goes off together is missed within a heartbeat.
+    arguments->sched.moment_us = ((uint64_t)arguments->heartbeat_ms + MOMENT_SLACK_MS) * 1000;
     if (arguments->worker_timeout_ms == 0) {
         arguments->worker_timeout_ms =
             arguments->timeout_ms != 0 ? arguments->timeout_ms : 2 * arguments->heartbeat_ms + 1000;

@@ -7,6 +7,7 @@
 #include "broker/core/handover.h"
 #include "broker/core/job.h"
 #include "broker/core/links.h"
+#include "broker/core/moment.h"
 #include "broker/core/state.h"
 #include "broker/core/suspect.h"
 #include "broker/core/worker.h"
@@ -271,7 +272,7 @@ static void check_delays(const struct sched *sched)
                 ? 1
                 : 0;
     }
-    MUST(found + suspects_waiting(sched) >= sched->in[TASK_DELAYED], NULL, 0);
+    MUST(found + suspects_waiting(sched) + moment_waiting(sched, 0) >= sched->in[TASK_DELAYED], NULL, 0);
 }
 
 static void check_run_list(const struct sched *sched)

@@ -9,6 +9,7 @@
 #include "broker/core/job.h"
 #include "broker/core/lapse.h"
 #include "broker/core/lineage.h"
+#include "broker/core/moment.h"
 #include "broker/core/on.h"
 #include "broker/core/outbox.h"
 #include "broker/core/placement.h"
@@ -101,6 +102,7 @@ void sched_destroy(struct sched *sched)
     }
     recovery_fini(sched);
     handover_fini(sched);
+    moment_fini(sched);
     hash_fini(&sched->jobs);
     hash_fini(&sched->keys);
     hash_fini(&sched->workers);
@@ -182,6 +184,7 @@ int sched_step(struct sched *sched, const struct sched_event *events, size_t cou
 
         sched->now_us = events[k].now_us;
         delays_fire(sched);
+        moment_fire(sched);
         rests_fire(sched);
         lapses_fire(sched);
         recovery_fire(sched);

@@ -21,6 +21,8 @@ struct sched_options {
     uint32_t queue_depth;  // tasks of unknown length that a worker holds per thread beyond those that run
     bool ahead;            // tasks are assigned before their inputs are made, where those are being made
     uint32_t attempts_max; // worker deaths that one task may see before it is set aside
+    uint64_t moment_us;    // workers that die so close together while they run different tasks died of none of them;
+                           // 0: each death counts
     uint64_t straggler_us; // a task that takes three times as long as its like and this is run twice; 0: none
     uint64_t progress_us;  // interval of PROGRESS to clients
     uint64_t tasks_max;    // of all jobs that are kept; a submit beyond it is refused

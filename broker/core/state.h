@@ -154,8 +154,11 @@ struct blame {
     struct hash_node node;
     uint32_t layer, index;
     uint32_t deaths, losses, failures;
-    uint64_t value; // delayed: until when (UINT64_MAX: it waits for a worker of its own); held, with a value of
-                    // VALUE_ASIDE: bytes
+    uint32_t excused;    // moments whose deaths do not count: moment.h
+    uint32_t deaths_all; // with those
+    uint64_t excused_us; // the last of these
+    uint64_t value; // delayed: until when (UINT64_MAX: it waits for a worker of its own; MOMENT_WAITS); held,
+                    // with a value of VALUE_ASIDE: bytes
     struct attempt *attempts; // suspect.h
 };
 
@@ -441,6 +444,9 @@ struct sched {
     size_t trial_at;      // where the next look at them begins
     bool trials_unsorted; // else by job, layer and index
     uint32_t closed;      // workers for those
+    struct casualty *casualty; // moment.h
+    size_t casualties, casualty_capacity;
+    uint64_t death_us, death_incarnation; // of the worker that died last; 0: none has
     struct twin twin[TWINS_MAX];
     uint32_t twins;
     struct watch watch[WATCHES_MAX];

@@ -11,6 +11,7 @@
 #include "broker/core/lineage.h"
 #include "broker/core/on.h"
 #include "broker/core/links.h"
+#include "broker/core/moment.h"
 #include "broker/core/steal.h"
 #include "broker/core/worker.h"
 
@@ -27,7 +28,8 @@ enum {
 
 // ---- attempts, in words ---------------------------------------------------------------------
 
-static void add_attempt(struct layer *layer, struct blame *blame, uint64_t incarnation, const char *text)
+static void add_attempt(struct layer *layer, struct blame *blame, uint64_t incarnation, bool excused,
+                        const char *text)
 {
     struct job *job = layer->job;
     struct attempt **end = &blame->attempts;
@@ -48,6 +50,7 @@ static void add_attempt(struct layer *layer, struct blame *blame, uint64_t incar
     }
     attempt->next = NULL;
     attempt->incarnation = incarnation;
+    attempt->excused = excused;
     memcpy(attempt->text, text, size);
     attempt->text[size] = '\0';
     job->attempts_kept++;
@@ -64,6 +67,19 @@ void attempts_destroy(struct blame *blame)
     }
 }
 
+// The last one.
+void attempt_excuse(struct blame *blame, uint64_t incarnation)
+{
+    struct attempt *last = NULL;
+
+    for (struct attempt *at = blame->attempts; at != NULL; at = at->next) {
+        last = at->incarnation == incarnation && !at->excused ? at : last;
+    }
+    if (last != NULL) {
+        last->excused = true;
+    }
+}
+
 void attempt_note(struct layer *layer, uint32_t i, const char *text)
 {
     struct blame *blame = text != NULL ? job_blame_find(layer->job, layer->number, i) : NULL;
@@ -71,7 +87,7 @@ void attempt_note(struct layer *layer, uint32_t i, const char *text)
 
     if (blame != NULL) {
         snprintf(line, sizeof(line), "%.*s", (int)strcspn(text, "\n"), text);
-        add_attempt(layer, blame, 0, line);
+        add_attempt(layer, blame, 0, false, line);
     }
 }
 
@@ -154,7 +170,8 @@ const char *attempts_tell(const struct layer *layer, uint32_t i)
 
     for (const struct attempt *at = blame != NULL ? blame->attempts : NULL; text != NULL && at != NULL;
          at = at->next) {
-        text = arena_printf(&layer->job->sched->arena, "%s\n    attempt %u: %s", text, ++number, at->text);
+        text = arena_printf(&layer->job->sched->arena, "%s\n    attempt %u: %s%s", text, ++number, at->text,
+                            at->excused ? ", when others died as well" : "");
     }
     if (text != NULL && number > 0) {
         text = arena_printf(&layer->job->sched->arena, "%s%s", text, needs_tell(layer, i));
@@ -168,6 +185,7 @@ const char *attempts_tell(const struct layer *layer, uint32_t i)
 struct suspect {
     struct layer *layer;
     uint32_t index;
+    bool excusable; // others have died just now, and not of it
 };
 
 struct suspects {
@@ -201,7 +219,7 @@ static int suspects_find(struct worker *worker, struct arena *arena, struct susp
             begun +=
                 learnt ? (uint64_t)slot.layer->value[i] * worker->pace / PACE : UNTOLD; // taken to be long
             slot.layer->state[i] |= TASK_SEEN;
-            suspects->list[suspects->count++] = (struct suspect){slot.layer, i};
+            suspects->list[suspects->count++] = (struct suspect){slot.layer, i, false};
         }
     }
     return 0;
@@ -228,9 +246,9 @@ static void tell_beside(const struct suspects *suspects, uint32_t self, char *ou
     }
 }
 
-static void set_aside(struct layer *layer, uint32_t i, const struct worker *worker, uint32_t deaths,
-                      const char *why)
+void suspect_set_aside(struct layer *layer, uint32_t i, const char *worker_name, const char *why)
 {
+    const struct blame *blame = job_blame_find(layer->job, layer->number, i);
     char what[256];
     char *text;
 
@@ -238,8 +256,8 @@ static void set_aside(struct layer *layer, uint32_t i, const struct worker *work
     text =
         arena_printf(&layer->job->sched->arena,
                      "%u workers died while they ran %s, the last of them %s (%s); it is not tried again%s",
-                     deaths, what, worker->name, why, attempts_tell(layer, i));
-    task_fail_for_good(layer, i, ENOTRECOVERABLE, text, worker->name);
+                     blame->deaths_all, what, worker_name, why, attempts_tell(layer, i));
+    task_fail_for_good(layer, i, ENOTRECOVERABLE, text, worker_name);
 }
 
 // It waits for a worker of its own.
@@ -259,10 +277,19 @@ static bool put_on_trial(struct layer *layer, uint32_t i, struct blame *blame)
     }
     sched->trial[sched->trials++] = (struct task_range){layer->job->number, layer->number, i, 1};
     sched->trials_unsorted = true;
-    task_move(layer, i, TASK_DELAYED);
+    if (task_state(layer, i) != TASK_DELAYED) {
+        task_move(layer, i, TASK_DELAYED);
+    }
     layer->value[i] = VALUE_ASIDE;
     blame->value = UINT64_MAX;
     return true;
+}
+
+void suspect_try(struct layer *layer, uint32_t i, struct blame *blame)
+{
+    if (!put_on_trial(layer, i, blame)) {
+        task_requeue(layer, i);
+    }
 }
 
 static void blame_one(const struct suspects *suspects, uint32_t self, struct worker *worker)
@@ -272,33 +299,46 @@ static void blame_one(const struct suspects *suspects, uint32_t self, struct wor
     struct blame *blame = job_blame(layer->job, layer->number, i);
     uint32_t most = layer->job->sched->options.attempts_max;
     char beside[201], size[16], text[TEXT_MAX];
+    bool excused;
 
     if (blame == NULL) {
         return;
     }
-    blame->deaths++;
+    excused = suspects->list[self].excusable && moment_excuse(layer, blame);
+    blame->deaths += excused ? 0 : 1;
+    blame->deaths_all++;
     tell_beside(suspects, self, beside, sizeof(beside));
     snprintf(text, sizeof(text), "worker %.60s died (%.80s), with %s of memory, %s", worker->name,
              suspects->why, worker->rss > 0 ? size_text(size, worker->rss) : "an unknown amount", beside);
-    add_attempt(layer, blame, worker->incarnation, text);
-    if (blame->deaths >= most && suspects->count == 1) {
+    add_attempt(layer, blame, worker->incarnation, excused, text);
+    if (!excused && blame->deaths >= most && suspects->count == 1) {
         worker_unassign(worker, layer, i);
-        set_aside(layer, i, worker, blame->deaths, suspects->why);
-    } else if (blame->deaths + 1 >= most) {
-        worker_unassign(worker, layer, i);
-        if (!put_on_trial(layer, i, blame)) {
-            task_requeue(layer, i);
+        if (!moment_wait(worker, layer, i, suspects->why)) {
+            suspect_set_aside(layer, i, worker->name, suspects->why);
         }
+        return;
+    }
+    if (!excused) {
+        moment_note(worker, layer, i);
+    }
+    if (blame->deaths + 1 >= most) {
+        worker_unassign(worker, layer, i);
+        suspect_try(layer, i, blame);
     }
 }
 
 void suspects_blame(struct sched *sched, struct worker *worker, const char *why)
 {
     struct suspects suspects = {.why = why != NULL ? why : "connection lost"};
+    bool company;
 
     suspects_find(worker, &sched->arena, &suspects);
+    company = moment_begin(sched, worker);
     for (uint32_t k = 0; k < suspects.count; k++) {
-        suspects.list[k].layer->state[suspects.list[k].index] &= (uint8_t)~TASK_SEEN;
+        uint8_t *state = &suspects.list[k].layer->state[suspects.list[k].index];
+
+        suspects.list[k].excusable = company && (*state & TASK_SEEN) != 0;
+        *state &= (uint8_t)~TASK_SEEN;
     }
     for (uint32_t k = 0; k < suspects.count; k++) {
         blame_one(&suspects, k, worker);
@@ -318,9 +358,10 @@ void suspect_pardon(const struct worker *worker, const struct layer *layer, uint
             continue;
         }
         *at = attempt->next;
+        blame->deaths -= blame->deaths > 0 && !attempt->excused ? 1 : 0;
+        blame->deaths_all -= blame->deaths_all > 0 ? 1 : 0;
         free(attempt);
         layer->job->attempts_kept--;
-        blame->deaths -= blame->deaths > 0 ? 1 : 0;
     }
 }
 

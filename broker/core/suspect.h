@@ -10,11 +10,16 @@
 struct attempt {
     struct attempt *next;
     uint64_t incarnation; // of the worker that died with it; 0: of none
+    bool excused;         // others died in the same moment, so it does not count
     char text[];
 };
 
 // A worker is gone without a word: what it may have run is blamed, before its tasks go back.
 void suspects_blame(struct sched *sched, struct worker *worker, const char *why);
+// For moment.h: that death does not count after all; the task is tried alone, or set aside, now.
+void attempt_excuse(struct blame *blame, uint64_t incarnation);
+void suspect_try(struct layer *layer, uint32_t i, struct blame *blame);
+void suspect_set_aside(struct layer *layer, uint32_t i, const char *worker_name, const char *why);
 // That worker is back, and still has the task: it has not died of it.
 void suspect_pardon(const struct worker *worker, const struct layer *layer, uint32_t i);
 

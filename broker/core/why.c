@@ -5,6 +5,7 @@
 
 #include "broker/core/demand.h"
 #include "broker/core/job.h"
+#include "broker/core/moment.h"
 #include "broker/core/recovery.h"
 #include "broker/core/rest.h"
 #include "broker/core/suspect.h"
@@ -70,6 +71,10 @@ static void say_delayed(const struct sched *sched, const struct job *job, char *
         snprintf(out, size,
                  "workers died of what may be one of its tasks: the next attempt is on a worker of its own, "
                  "which is "
+                 "waited for");
+    } else if (moment_waiting(sched, job->number) > 0) {
+        snprintf(out, size,
+                 "workers died of what may be one of its tasks: whether others die in the same moment is "
                  "waited for");
     } else if (due_us != UINT64_MAX && due_us > sched->now_us) {
         snprintf(out, size, "what has failed waits for its next attempt, in %" PRIu64 " s",

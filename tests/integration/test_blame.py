@@ -96,6 +96,29 @@ class Blame(TestCase):
         self.assertEqual(self.deaths, 0)
         self.assertEqual(len(wait_for(lambda: self.cluster.workers, 1, "workers")), 1)
 
+    def test_all_workers_are_killed(self):
+        """Again and again, by somebody who restarts them like that: no task is to blame."""
+        self.begin("--heartbeat", "0.2", "--allowed-failures", "3")
+        log, go = self.path("log"), self.path("go")
+        job = self.submit(f"tasks: {{a: {{array: 0..3, shell: 'echo x >> {log}; while ! test -e {go}; do sleep 0.05; done; "
+                          "echo {index}'}}")
+
+        def begun():
+            return os.path.getsize(log) if os.path.exists(log) else 0
+        before = 0
+        for round_ in range(4):
+            self.cluster.await_workers(2)
+            wait_for(lambda: begun() > before, 10, "tasks that run")
+            time.sleep(0.6)
+            before = begun()
+            for worker in list(self.cluster.workers):
+                worker.kill()
+            wait_for(lambda: self.deaths == 2 * (round_ + 1), 10, "others in their place")
+        with open(go, "w"):
+            pass
+        self.assertEqual(self.dray("wait", "-q", job, timeout=40).returncode, 0, self.cluster.text_of_log())
+        self.assertEqual(self.dray("result", job).stdout, b"0\n1\n2\n3\n")
+
     def test_straggler(self):
         """Hangs where it runs first: somebody who idles runs it too, and the first is ended."""
         self.begin("--straggler", "0.3")

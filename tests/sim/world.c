@@ -73,6 +73,10 @@ static void chaos(struct world *world)
         host_leave(world, host);
     } else if (host != NULL && what < 3) {
         host_die(world, host);
+        for (uint32_t h = 0; world->sched_options.moment_us > 0 && h < world->hosts;
+             h++) { // all of them at once
+            host_die(world, world->host[h]);
+        }
     } else if (host != NULL && what < 6 && host->link != NULL) {
         struct letter *letter = letter_new(LETTER_HOST_CUT_OFF);
 
@@ -453,10 +457,13 @@ static void begin(struct world *world)
     options.ahead = world->options.seed % 3 != 0;
     options.queue_depth = world->depth;
     options.attempts_max = world->killers ? 3 : 1000;
+    // Without a draw: worlds stay as they were.
+    options.moment_us =
+        world->killers && world->options.seed % 2 == 0 ? 100 + world->options.seed % 7 * 500 : 0;
     options.progress_us = 2000;
     options.straggler_us = world->options.slow ? 300 : 0;
+    world->sched_options = options;
     if (world->options.mortal) {
-        world->sched_options = options;
         mortal_begin(world);
         options = world->sched_options;
     }

@@ -22,7 +22,8 @@ void batch_destroy(struct batch *batch); // NULL is fine
 int batch_add(struct batch *batch, const struct sched_action *action);
 
 // Hands out the messages in order and empties the batch.  Messages live in the
-// arena; Assign and Copy come without their peers.  -ENOMEM: nothing more will come; the batch is empty all the same.
+// arena; Assign and Copy come without their peers.  -ENOMEM: nothing more will come; the batch is empty all
+// the same.
 int batch_emit(struct batch *batch, struct arena *arena,
                void (*emit)(void *arg, enum frame_type type, ProtobufCMessage *message), void *arg);
 

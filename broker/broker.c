@@ -40,14 +40,15 @@ static struct turn *current(struct broker *broker)
     return &broker->turn[broker->current];
 }
 
-// What it says from now on waits for the journal.  False: no memory.
-static bool enter_gate(struct broker *broker, struct peer *peer)
+// What it says from now on waits for the journal; `keep`: this as well.  False: no memory.
+static bool enter_gate(struct broker *broker, struct peer *peer, bool keep)
 {
-    struct turn *turn = gate_turn(&broker->gate);
+    struct turn *turn =
+        keep ? gate_turn(&broker->gate, &peer->gated) : gate_turn_behind(&broker->gate, &peer->gated);
 
     if (turn != NULL) {
         broker->into = turn;
-        peer->gated = gate_number(&broker->gate);
+        broker->mark = turn_mark(turn);
     }
     return turn != NULL;
 }
@@ -64,8 +65,11 @@ static struct arena *on_begun(void *arg, struct peer *peer, unsigned type)
     struct broker *broker = arg;
 
     broker->into = current(broker);
+    broker->mark = turn_mark(broker->into);
+    broker->heard = peer;
     if (broker->journal != NULL && peer != NULL && type != FRAME_HEARTBEAT &&
-        (is_to_keep(type) || gate_holds(&broker->gate, peer->gated)) && !enter_gate(broker, peer)) {
+        (is_to_keep(type) || gate_holds(&broker->gate, peer->gated)) &&
+        !enter_gate(broker, peer, is_to_keep(type))) {
         return NULL;
     }
     return &broker->into->arena;
@@ -78,11 +82,18 @@ static int on_received(void *arg, struct peer *peer, const struct frame *frame, 
     struct frame again;
     int rc;
 
-    if (broker->journal == NULL || frame->info->type != FRAME_DONE || broker->into != current(broker) ||
-        !dispatch_has_new_notes(broker, (const Dray__Done *)frame->message)) {
+    if (broker->into != current(broker)) {
+        rc = dispatch_check_gated(broker, peer->role, peer->gated_bytes, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (broker->journal == NULL || frame->info->type != FRAME_DONE ||
+        gate_is_open(&broker->gate, broker->into) ||
+        !dispatch_has_vital_notes(broker, (const Dray__Done *)frame->message)) {
         return dispatch_frame(broker, peer, frame, message, err);
     }
-    if (!enter_gate(broker, peer)) {
+    if (!enter_gate(broker, peer, true)) {
         return error_no_memory(err);
     }
     // Once more, into memory that lives until it is through.
@@ -175,14 +186,29 @@ static void step_admitted(struct broker *broker, struct turn *turn)
     step(broker);
 }
 
+// What the last message takes, and whose it is while it waits.
+static void account(struct broker *broker)
+{
+    size_t bytes = turn_bytes_since(broker->into, &broker->mark);
+
+    broker->taken += bytes;
+    if (broker->into != current(broker)) {
+        gate_charge(&broker->gate, &broker->heard->gated_bytes, bytes);
+    }
+}
+
 static void on_readable(void *arg)
 {
     struct broker *broker = arg;
 
-    for (int i = 0; i < TURN_MESSAGES_MAX; i++) {
-        if (!sessions_receive(broker->sessions) || turn_bytes(broker->into) > TURN_BYTES_MAX) {
+    broker->taken = 0;
+    for (int i = 0; i < TURN_MESSAGES_MAX && broker->taken <= TURN_BYTES_MAX; i++) {
+        broker->into = current(broker);
+        broker->mark = turn_mark(broker->into);
+        if (!sessions_receive(broker->sessions)) {
             break;
         }
+        account(broker);
     }
     broker->into = current(broker);
 }

@@ -139,7 +139,9 @@ static void send_accepted(struct broker *broker, struct peer *peer, const struct
 // take what was said to be refused.
 static bool put_off(struct broker *broker, const struct sched_action *action)
 {
-    struct turn *turn = action->range.job == 0 && broker->journal != NULL ? gate_turn(&broker->gate) : NULL;
+    uint64_t number;
+    struct turn *turn =
+        action->range.job == 0 && broker->journal != NULL ? gate_turn(&broker->gate, &number) : NULL;
 
     return turn != NULL && turn_refuse(turn, action) == 0;
 }

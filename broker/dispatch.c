@@ -2,6 +2,15 @@
 
 #include <errno.h>
 
+enum {
+    // That wait at the gate: of one peer (libdray sends less, see client/lib/extends.c), of all, and of a
+    // client when there
+    // are as many.
+    GATED_BYTES_MAX = 128 << 20,
+    GATE_BYTES_MAX = 512 << 20,
+    GATED_BYTES_WHEN_FULL = 1 << 20,
+};
+
 // Who may send what stands in proto/frame.h and has been checked.  What begins and
 // ends a session is session.c's.
 static const struct handler {
@@ -46,24 +55,48 @@ int dispatch_frame(struct broker *broker, struct peer *peer, const struct frame 
     return error_set(err, EBADMSG, "%s is not for a broker", frame->info->name);
 }
 
+int dispatch_check_gated(const struct broker *broker, enum frame_sender role, size_t bytes, struct error *err)
+{
+    bool full = broker->gate.bytes > GATE_BYTES_MAX && role == FROM_CLIENT;
+
+    if (bytes <= (full ? GATED_BYTES_WHEN_FULL : GATED_BYTES_MAX)) {
+        return 0;
+    }
+    return error_set(
+        err, ENOBUFS,
+        "it says more than the broker can keep while the disk of its journal is slow: %zu MB of it, "
+        "and %zu MB of all, wait to be written",
+        bytes >> 20, broker->gate.bytes >> 20);
+}
+
 // A process that connects anew comes after all that came over its old connection, the end of that included.
 static struct turn *turn_of_joined(struct broker *broker, struct peer *peer)
 {
     struct turn *turn = broker_turn(broker);
 
     if (gate_holds(&broker->gate, peers_gated(&broker->peers, peer->incarnation))) {
-        turn = gate_turn(&broker->gate);
-        peer->gated = gate_number(&broker->gate);
+        turn = gate_turn_behind(&broker->gate, &peer->gated);
     }
     return turn;
 }
 
 int dispatch_joined(struct broker *broker, struct peer *peer, struct error *err)
 {
-    struct turn *turn = turn_of_joined(broker, peer);
-    struct sched_event *event =
-        turn == NULL ? NULL
-                     : turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_JOINED : EVENT_CLIENT_JOINED);
+    struct turn *turn;
+    struct sched_event *event;
+    size_t bytes = peers_gated_bytes(&broker->peers, peer->incarnation);
+
+    // It tries again; who is new has nothing there yet.
+    if (dispatch_check_gated(broker, peer->role, bytes, err) != 0) {
+        return error_set(err, EBUSY, "the disk of this broker's journal is slow: try again later");
+    }
+    if (peer->role == FROM_CLIENT && broker->gate.bytes > GATE_BYTES_MAX) {
+        return error_set(err, EBUSY, "the disk of this broker's journal is slow: try again later");
+    }
+    turn = turn_of_joined(broker, peer);
+    event = turn == NULL
+                ? NULL
+                : turn_add(turn, peer->role == FROM_WORKER ? EVENT_WORKER_JOINED : EVENT_CLIENT_JOINED);
 
     if (event == NULL) {
         return error_no_memory(err);

@@ -73,6 +73,7 @@ static int keep_message(struct broker *broker, enum entry_type type, uint32_t jo
     }
     entry->refusable = refusable;
     entry->reads_others = reads_others(graph);
+    gate_charge(&broker->gate, &broker->heard->gated_bytes, entry->size);
     recorder_wait(broker, entry);
     return 0;
 }

@@ -141,7 +141,8 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
         rc = ranges_refuse_repeats(&gone, err);
     }
     if (rc == 0) {
-        rc = ranges_from_runs(&has, advertise->has, advertise->full ? advertise->n_has : 0, &turn->arena, err);
+        rc =
+            ranges_from_runs(&has, advertise->has, advertise->full ? advertise->n_has : 0, &turn->arena, err);
     }
     if (rc == 0 && advertise->files_full) {
         rc = take_files(broker, peer, advertise, err);
@@ -165,12 +166,12 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     return 0;
 }
 
-// For clients that come later.  With a journal, the scheduler hears of it when they are safe.
+// For clients that come later.  With a journal, the scheduler hears of it when those that are vital are safe.
 static int keep_notes(struct broker *broker, const Dray__Notes *notes)
 {
     enum job_state state;
     uint32_t layers;
-    bool is_new = false;
+    bool is_new = false, is_vital = false;
     struct entry *entry;
 
     if (sched_job_layers(broker->sched, notes->job, &layers, &state) != 0 || notes->layer >= layers) {
@@ -178,12 +179,13 @@ static int keep_notes(struct broker *broker, const Dray__Notes *notes)
     }
     for (size_t i = 0; i < notes->n_note; i++) {
         const Dray__TaskNote *note = notes->note[i];
-        int rc = notes_add(&broker->notes, notes->job, notes->layer, note->index, note->note.data,
-                           note->note.len);
+        int rc =
+            notes_add(&broker->notes, notes->job, notes->layer, note->index, note->note.data, note->note.len);
 
         if (rc == -ENOSPC) {
             log_write(broker->options.log, LEVEL_WARNING,
-                      "job %" PRIu32 ": there are more notes of tasks than the broker keeps; a client that takes "
+                      "job %" PRIu32
+                      ": there are more notes of tasks than the broker keeps; a client that takes "
                       "the job over will not hear of all",
                       notes->job);
             return 0;
@@ -192,6 +194,7 @@ static int keep_notes(struct broker *broker, const Dray__Notes *notes)
             return rc;
         }
         is_new = is_new || rc == 1;
+        is_vital = is_vital || (rc == 1 && notes_is_vital(note->note.data, note->note.len));
     }
     if (!is_new || broker->journal == NULL) {
         return 0;
@@ -200,17 +203,24 @@ static int keep_notes(struct broker *broker, const Dray__Notes *notes)
     if (entry == NULL) {
         return -ENOMEM;
     }
-    recorder_wait(broker, entry);
+    if (is_vital) {
+        recorder_wait(broker, entry);
+    } else {
+        journal_append_lazily(broker->journal, entry);
+    }
     return 0;
 }
 
-bool dispatch_has_new_notes(const struct broker *broker, const Dray__Done *done)
+bool dispatch_has_vital_notes(const struct broker *broker, const Dray__Done *done)
 {
     for (size_t i = 0; i < done->n_completed; i++) {
         const Dray__Completed *completed = done->completed[i];
 
         for (size_t k = 0; k < completed->n_note; k++) {
-            if (!notes_has(&broker->notes, completed->job, completed->layer, completed->note[k]->index)) {
+            const Dray__TaskNote *note = completed->note[k];
+
+            if (notes_is_vital(note->note.data, note->note.len) &&
+                !notes_has(&broker->notes, completed->job, completed->layer, note->index)) {
                 return true;
             }
         }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { TURN_BYTES = 16 << 10 }; // about what one takes before anything is in it
+
 void gate_init(struct gate *gate)
 {
     *gate = (struct gate){0};
@@ -30,34 +32,82 @@ void gate_fini(struct gate *gate)
     gate_init(gate);
 }
 
-struct turn *gate_turn(struct gate *gate)
+static struct gated *open(struct gate *gate)
 {
-    struct gated *gated = gate->open;
+    struct gated *gated = gate->spare;
 
-    if (gated == NULL && gate->spare != NULL) {
-        gated = gate->spare;
-        gate->spare = NULL;
-    } else if (gated == NULL) {
+    gate->spare = NULL;
+    if (gated == NULL) {
         gated = calloc(1, sizeof(*gated));
         if (gated == NULL) {
             return NULL;
         }
         turn_init(&gated->turn);
     }
-    if (gate->open == NULL) {
-        gated->next = NULL;
-        gated->number = ++gate->number;
-        gated->ticket = 0;
-        gated->settled = false;
-        gated->code = 0;
-        gate->open = gated;
+    gated->next = NULL;
+    gated->charges = NULL;
+    gated->number = ++gate->number;
+    gated->ticket = 0;
+    gated->settled = false;
+    gated->code = 0;
+    gate->open = gated;
+    return gated;
+}
+
+static struct turn *choose(struct gate *gate, struct gated *gated, uint64_t *number)
+{
+    gate->chosen = gated;
+    if (gated == NULL) {
+        return NULL;
     }
+    *number = gated->number;
     return &gated->turn;
 }
 
-uint64_t gate_number(const struct gate *gate)
+struct turn *gate_turn(struct gate *gate, uint64_t *number)
 {
-    return gate->number;
+    return choose(gate, gate->open != NULL ? gate->open : open(gate), number);
+}
+
+struct turn *gate_turn_behind(struct gate *gate, uint64_t *number)
+{
+    return gate->open == NULL && gate->latest != NULL ? choose(gate, gate->latest, number)
+                                                      : gate_turn(gate, number);
+}
+
+bool gate_is_open(const struct gate *gate, const struct turn *turn)
+{
+    return gate->open != NULL && &gate->open->turn == turn;
+}
+
+void gate_charge(struct gate *gate, size_t *account, size_t bytes)
+{
+    struct gated *gated = gate->chosen;
+    struct charge *charge = gated->charges;
+
+    if (charge == NULL || charge->account != account) {
+        charge = arena_alloc(&gated->turn.arena, sizeof(*charge));
+        if (charge == NULL) {
+            return;
+        }
+        // A turn is dear by itself.
+        *charge = (struct charge){gated->charges, account, gated->charges == NULL ? TURN_BYTES : 0};
+        gated->charges = charge;
+        gate->bytes += charge->bytes;
+        *account += charge->bytes;
+    }
+    charge->bytes += bytes;
+    *account += bytes;
+    gate->bytes += bytes;
+}
+
+static void take_off(struct gate *gate, struct gated *gated)
+{
+    for (const struct charge *charge = gated->charges; charge != NULL; charge = charge->next) {
+        *charge->account -= charge->bytes;
+        gate->bytes -= charge->bytes;
+    }
+    gated->charges = NULL;
 }
 
 bool gate_holds(const struct gate *gate, uint64_t gated)
@@ -75,6 +125,7 @@ void gate_seal(struct gate *gate)
     if (gate->open != NULL) {
         *gate->last = gate->open;
         gate->last = &gate->open->next;
+        gate->latest = gate->open;
         gate->open = NULL;
     }
 }
@@ -101,8 +152,10 @@ struct gated *gate_next(struct gate *gate)
     gate->first = gated->next;
     if (gate->first == NULL) {
         gate->last = &gate->first;
+        gate->latest = NULL;
     }
     gate->passed = gated->number;
+    take_off(gate, gated);
     return gated;
 }
 

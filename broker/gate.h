@@ -9,8 +9,16 @@
 #include "broker/turn.h"
 #include "proto/error.h"
 
+// Bytes that are somebody's, until the turn is through.
+struct charge {
+    struct charge *next;
+    size_t *account;
+    size_t bytes;
+};
+
 struct gated {
     struct gated *next;
+    struct charge *charges; // in the turn's arena
     struct turn turn;
     uint64_t number; // ascending
     uint64_t ticket; // of the journal, to wait for; 0: none
@@ -22,19 +30,29 @@ struct gated {
 struct gate {
     struct gated *open;          // of this turn of the loop; NULL: not used yet
     struct gated *first, **last; // waiting
+    struct gated *latest;        // of these; NULL: none
     struct gated *spare;
-    uint64_t number;  // of the last one that was opened
-    uint64_t passed;  // all up to this one are through
-    uint64_t settled; // ticket up to which the journal has spoken
+    struct gated *chosen; // of the last gate_turn
+    uint64_t number;      // of the last one that was opened
+    uint64_t passed;      // all up to this one are through
+    uint64_t settled;     // ticket up to which the journal has spoken
+    size_t bytes;         // charged
 };
 
 void gate_init(struct gate *gate);
 void gate_fini(struct gate *gate);
-// What goes through the gate of this turn of the loop.  NULL: no memory.
-struct turn *gate_turn(struct gate *gate);
-// The peer's later events wait: for its field.  gate_turn was called in this turn.
-uint64_t gate_number(const struct gate *gate);
+// What goes through the gate of this turn of the loop; *number, that its later events wait, for its peer.
+// NULL: no memory.
+struct turn *gate_turn(struct gate *gate, uint64_t *number);
+// The same for what need not be written, only stay behind what was: it goes with what waits, if it can.
+struct turn *gate_turn_behind(struct gate *gate, uint64_t *number);
+// Bytes of the last one of these that belong to this account, which lives until it is through.  Without
+// memory they are forgotten.
+void gate_charge(struct gate *gate, size_t *account, size_t bytes);
 bool gate_holds(const struct gate *gate, uint64_t gated);
+// gate_turn gives this one at present.
+bool gate_is_open(const struct gate *gate, const struct turn *turn);
+// Of gate_turn.
 void gate_wait(struct gate *gate, uint64_t ticket);
 // The turn is over.
 void gate_seal(struct gate *gate);

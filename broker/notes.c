@@ -26,6 +26,15 @@ static struct job_notes *find_job(const struct notes *notes, uint32_t job)
     return node == NULL ? NULL : hash_entry(node, struct job_notes, by_job);
 }
 
+// Read by hand: for each command that is done, and one that cannot be read may be vital.
+bool notes_is_vital(const void *bytes, size_t size)
+{
+    enum { USE = 4, DELIMITED = 2, SHORT = 0x7f };
+    const uint8_t *at = bytes;
+
+    return size < 2 || at[0] != (USE << 3 | DELIMITED) || at[1] > SHORT || (size_t)at[1] + 2 != size;
+}
+
 void notes_init(struct notes *notes)
 {
     hash_init(&notes->by_task);

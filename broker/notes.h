@@ -29,6 +29,8 @@ void notes_fini(struct notes *notes);
 // 1: it is new; 0: it was there (a task that ran twice says the same).  -ENOSPC; -ENOMEM.
 int notes_add(struct notes *notes, uint32_t job, uint32_t layer, uint32_t index, const void *bytes,
               size_t size);
+// A packed Note that says more than what a task took: without it its result cannot be read right.
+bool notes_is_vital(const void *bytes, size_t size);
 bool notes_has(const struct notes *notes, uint32_t job, uint32_t layer, uint32_t index);
 const struct note *notes_of(const struct notes *notes, uint32_t job); // the first; then ->next
 void notes_forget(struct notes *notes, uint32_t job);

@@ -206,6 +206,16 @@ uint64_t peers_gated(const struct peers *peers, uint64_t incarnation)
     return gated;
 }
 
+size_t peers_gated_bytes(const struct peers *peers, uint64_t incarnation)
+{
+    size_t bytes = 0;
+
+    for (const struct peer *peer = peers->gone; peer != NULL; peer = peer->next_route) {
+        bytes += peer->incarnation == incarnation ? peer->gated_bytes : 0;
+    }
+    return bytes;
+}
+
 // A copy of the list, NULL: no memory.
 static char **copy_strings(char *const *string, size_t count)
 {

@@ -42,7 +42,8 @@ struct peer {
     struct peer *next_addressee; // with `addressed`: whom this turn has something for
     bool addressed;
     struct relay_end relay;
-    uint64_t gated; // number of the last turn at the gate that has something of it
+    uint64_t gated;     // number of the last turn at the gate that has something of it
+    size_t gated_bytes; // of it that wait there
 
     // workers only
     uint32_t threads;
@@ -96,6 +97,7 @@ void peers_remove(struct peers *peers, struct peer *peer);
 void peers_sweep(struct peers *peers, uint64_t passed);
 // The last turn at the gate that has something of an earlier session of this process; 0: none.
 uint64_t peers_gated(const struct peers *peers, uint64_t incarnation);
+size_t peers_gated_bytes(const struct peers *peers, uint64_t incarnation);
 
 // A copy of what HELLO says of a worker.  -ENOMEM.
 int peer_set_endpoints(struct peer *peer, char *const *endpoint, size_t count);

@@ -81,11 +81,12 @@ static void append(struct broker *broker, struct entry *entry)
 void recorder_record(struct broker *broker, const struct sched_action *action, bool wait)
 {
     struct entry *entry = NULL;
+    uint64_t number;
 
     if (broker->journal == NULL) {
         return;
     }
-    if (wait && gate_turn(&broker->gate) != NULL && (entry = recorder_entry(action)) != NULL) {
+    if (wait && gate_turn(&broker->gate, &number) != NULL && (entry = recorder_entry(action)) != NULL) {
         recorder_wait(broker, entry);
     } else if (action->record != RECORD_TASKS_OVER) {
         append(broker, recorder_entry(action));

@@ -361,7 +361,8 @@ static int close_message(struct emission *e)
 // What a batch of its own takes in frame 0.
 static size_t batch_bytes(const struct emission *e, enum kind kind, const struct sched_action *action)
 {
-    const struct peer *worker = kind != KIND_FAILED ? e->handler->worker(e->handler->arg, action->worker) : NULL;
+    const struct peer *worker =
+        kind != KIND_FAILED ? e->handler->worker(e->handler->arg, action->worker) : NULL;
     size_t bytes = BATCH_BYTES;
 
     for (size_t i = 0; worker != NULL && i < worker->endpoints; i++) {
@@ -563,7 +564,8 @@ int results_emit(struct results *results, struct parcels *parcels, struct arena 
             parcel->first_piece = parcel->last_piece = PARCEL_NONE;
         }
     }
-    results->actions = results->pieces = results->batches = results->frames = results->raw_bytes = results->body_bytes = 0;
+    results->actions = results->pieces = results->batches = results->frames = results->raw_bytes =
+        results->body_bytes = 0;
     results->tasks = 0;
     if (results->pieces_capacity > KEEP_PIECES) {
         free(results->piece);

@@ -34,8 +34,8 @@ enum session_end {
 // What happens on the sessions.  A peer's pointer is good until peers_sweep.
 struct session_handler {
     void *arg;
-    // A message of this type (enum frame_type, or a number that is none) has come: where what it says is to live.
-    // peer NULL: from a stranger.  NULL: no memory.
+    // A message of this type (enum frame_type, or a number that is none) has come: where what it says is to
+    // live. peer NULL: from a stranger.  NULL: no memory.
     struct arena *(*begun)(void *arg, struct peer *peer, unsigned type);
     // WELCOME is on its way.  Negative: the peer is refused in these words.
     int (*joined)(void *arg, struct peer *peer, const Dray__Hello *hello, struct error *err);

@@ -29,6 +29,9 @@ struct broker {
     unsigned current;
     struct turn *into; // where events of who is being heard go: the current one, or the one at the gate
     struct gate gate;
+    struct peer *heard;              // who; NULL: a stranger
+    struct turn_mark mark;           // what there was in `into` before
+    size_t taken;                    // bytes, in this turn of the loop
     uint64_t id;                     // of its state folder
     struct journal *journal;         // NULL: nothing is kept beyond this process
     uint32_t next_job;               // with a journal: numbers come from here
@@ -66,8 +69,7 @@ static inline struct turn *broker_turn_of(struct broker *broker, struct peer *pe
     if (!gate_holds(&broker->gate, peer->gated)) {
         return &broker->turn[broker->current];
     }
-    turn = gate_turn(&broker->gate);
-    peer->gated = turn != NULL ? gate_number(&broker->gate) : peer->gated;
+    turn = gate_turn_behind(&broker->gate, &peer->gated);
     return turn;
 }
 
@@ -83,8 +85,12 @@ void dispatch_full(struct broker *broker, struct peer *peer, bool full);
 typedef int dispatch_function(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,
                               struct message *frames, struct error *err);
 
+// More waits at the gate than there may be, of this peer.
+int dispatch_check_gated(const struct broker *broker, enum frame_sender role, size_t bytes,
+                         struct error *err);
+
 // ---- dispatch_worker.c
-bool dispatch_has_new_notes(const struct broker *broker, const Dray__Done *done);
+bool dispatch_has_vital_notes(const struct broker *broker, const Dray__Done *done);
 dispatch_function dispatch_heartbeat;
 dispatch_function dispatch_advertise;
 dispatch_function dispatch_done;

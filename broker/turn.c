@@ -76,6 +76,27 @@ size_t turn_bytes(const struct turn *turn)
     return bytes;
 }
 
+struct turn_mark turn_mark(const struct turn *turn)
+{
+    return (struct turn_mark){turn->arena.used, turn->parcels.bytes, turn->events, turn->arenas};
+}
+
+static size_t more(size_t now, size_t then)
+{
+    return now > then ? now - then : 0; // something may have been dropped
+}
+
+size_t turn_bytes_since(const struct turn *turn, const struct turn_mark *mark)
+{
+    size_t bytes = more(turn->arena.used, mark->arena) + more(turn->parcels.bytes, mark->parcels) +
+                   more(turn->events, mark->events) * sizeof(*turn->event);
+
+    for (const struct turn_arena *own = turn->arenas; own != NULL && own != mark->arenas; own = own->next) {
+        bytes += own->arena.used;
+    }
+    return bytes;
+}
+
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type)
 {
     struct sched_event *event;

@@ -65,6 +65,13 @@ void turn_reset(struct turn *turn);
 struct arena *turn_arena(struct turn *turn);
 // Memory that it holds, for a limit.
 size_t turn_bytes(const struct turn *turn);
+// What it takes more than it did then: only what the last message brought is looked at.
+struct turn_mark {
+    size_t arena, parcels, events;
+    const struct turn_arena *arenas;
+};
+struct turn_mark turn_mark(const struct turn *turn);
+size_t turn_bytes_since(const struct turn *turn, const struct turn_mark *mark);
 // A zeroed event with its type and time (of the turn's first).  NULL: no memory.
 struct sched_event *turn_add(struct turn *turn, enum sched_event_type type);
 // Both live in the turn's arena.  -ENOMEM.

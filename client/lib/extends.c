@@ -3,6 +3,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+enum {
+    // Not confirmed.  The broker keeps more of one client (GATED_BYTES_MAX), decoded.
+    WINDOW_BYTES = 16 << 20,
+    WINDOW = 1000,
+};
+
 struct extend {
     struct extend *next;
     uint32_t job, first_layer, layers;
@@ -45,7 +51,14 @@ int extends_add(struct extends *extends, uint32_t job, uint32_t first_layer, uin
     return 0;
 }
 
-int extends_send(struct extends *extends, struct uplink *uplink, struct error *err)
+// One always is.
+static bool is_too_much(const struct extends *extends, const struct extend *next)
+{
+    return extends->under_way > 0 &&
+           (extends->under_way >= WINDOW || extends->under_way_bytes + next->size > WINDOW_BYTES);
+}
+
+int extends_send(struct extends *extends, struct uplink *uplink, bool all, struct error *err)
 {
     for (struct extend *at = extends->first; extends->unsent > 0 && at != NULL; at = at->next) {
         Dray__Extend message = DRAY__EXTEND__INIT;
@@ -53,6 +66,11 @@ int extends_send(struct extends *extends, struct uplink *uplink, struct error *e
 
         if (at->sent) {
             continue;
+        }
+        if (!all && is_too_much(extends, at)) {
+            return error_set(err, EAGAIN,
+                             "the broker has not confirmed what it has: %zu bytes in %zu messages",
+                             extends->under_way_bytes, extends->under_way);
         }
         message.job = at->job;
         message.first_layer = at->first_layer;
@@ -66,12 +84,14 @@ int extends_send(struct extends *extends, struct uplink *uplink, struct error *e
         }
         at->sent = true;
         extends->unsent--;
+        extends->under_way++;
+        extends->under_way_bytes += at->size;
     }
     return 0;
 }
 
-// Of the job: those that end at `layers` or before.  confirmed: as the broker has these; that it knows that they
-// are the last it has not said, if it was not told on this connection.
+// Of the job: those that end at `layers` or before.  confirmed: as the broker has these; that it knows that
+// they are the last it has not said, if it was not told on this connection.
 static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool confirmed)
 {
     struct extend **link = &extends->first;
@@ -87,6 +107,8 @@ static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool co
         if (at->job == job) {
             *link = at->next;
             extends->unsent -= !at->sent;
+            extends->under_way -= at->sent;
+            extends->under_way_bytes -= at->sent ? at->size : 0;
             extends->last = extends->last == at ? before : extends->last;
             extend_free(at);
         } else {
@@ -128,7 +150,7 @@ uint32_t extends_lowest(const struct extends *extends, uint32_t job, uint32_t la
 
 void extends_rewind(struct extends *extends)
 {
-    extends->unsent = 0;
+    extends->unsent = extends->under_way = extends->under_way_bytes = 0;
     for (struct extend *at = extends->first; at != NULL; at = at->next) {
         at->sent = false;
         extends->unsent++;

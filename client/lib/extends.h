@@ -15,6 +15,7 @@ struct extend;
 struct extends {
     struct extend *first, *last;
     size_t unsent;
+    size_t under_way, under_way_bytes; // sent, and not confirmed
 };
 
 void extends_fini(struct extends *extends);
@@ -23,8 +24,9 @@ void extends_fini(struct extends *extends);
 // graph (malloc'd; NULL: none, only `last`) on success.  -ENOMEM.
 int extends_add(struct extends *extends, uint32_t job, uint32_t first_layer, uint32_t layers, uint8_t **graph,
                 size_t size, bool last, struct error *err);
-// Sends what was not sent yet.  -EAGAIN: not all of it.
-int extends_send(struct extends *extends, struct uplink *uplink, struct error *err);
+// Sends what was not sent yet, not more than the broker should have to keep while its disk is slow (`all`:
+// that does not matter).  -EAGAIN: not all of it.
+int extends_send(struct extends *extends, struct uplink *uplink, bool all, struct error *err);
 
 // The broker has these layers for good.
 void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers);

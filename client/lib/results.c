@@ -497,7 +497,7 @@ void results_grow_layer(struct job *job, uint32_t number, uint32_t tasks)
 int results_extend(struct results *results, uint32_t job, uint32_t first_layer, uint32_t layers,
                    uint8_t **graph, size_t size, bool last, bool must, struct error *err)
 {
-    int rc = results->link == LINK_UP ? extends_send(&results->extends, results->uplink, err)
+    int rc = results->link == LINK_UP ? extends_send(&results->extends, results->uplink, false, err)
                                       : error_set(err, EAGAIN, "the connection to the broker is lost");
 
     if (rc != 0 && (rc != -EAGAIN || !must)) {
@@ -505,7 +505,7 @@ int results_extend(struct results *results, uint32_t job, uint32_t first_layer, 
     }
     rc = extends_add(&results->extends, job, first_layer, layers, graph, size, last, err);
     if (rc == 0 && results->link == LINK_UP) {
-        rc = extends_send(&results->extends, results->uplink, err);
+        rc = extends_send(&results->extends, results->uplink, false, err);
         rc = rc == -EAGAIN ? 0 : rc; // with the next one, or the next flush
     }
     return rc;
@@ -514,6 +514,9 @@ int results_extend(struct results *results, uint32_t job, uint32_t first_layer, 
 void results_extended(struct results *results, const Dray__Extended *extended)
 {
     extends_confirm(&results->extends, extended->job, extended->layers);
+    if (results->link == LINK_UP) {
+        extends_send(&results->extends, results->uplink, false, NULL); // or with the next one
+    }
 }
 
 bool results_unconfirmed(const struct results *results, uint32_t job)

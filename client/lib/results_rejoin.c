@@ -283,7 +283,7 @@ static int go_on(struct job *job)
     // Of one that was closed it may have missed just that.
     if (job->closed && !job->ended && !extends_open(extends, job->id)) {
         rc = extends_add(extends, job->id, job->layers, 0, &none, 0, true, NULL);
-        rc = rc == 0 ? extends_send(extends, job->results->uplink, NULL) : rc;
+        rc = rc == 0 ? extends_send(extends, job->results->uplink, true, NULL) : rc;
     }
     rc = rc == 0 ? free_again(job, job->lowest, job->layers) : rc;
     return rc == 0 ? cancel_again(job) : rc;
@@ -310,7 +310,7 @@ static int tell_rest(struct results *results)
 {
     int rc = say_farewell(results); // to those that were freed meanwhile
 
-    rc = rc == 0 ? extends_send(&results->extends, results->uplink, NULL) : rc;
+    rc = rc == 0 ? extends_send(&results->extends, results->uplink, true, NULL) : rc;
     for (struct job *job = results->jobs; job != NULL && rc == 0; job = job->next) {
         rc = job->told ? 0 : go_on(job);
         job->told = job->told || rc == 0;

@@ -160,5 +160,88 @@ class FullDisk(HubTest):
         self.stop(self.hub)
 
 
+@unittest.skipIf(cluster.SANITIZED, "what is preloaded would be in the sanitizer's way, and memory is measured")
+class StalledDisk(HubTest):
+    """A disk that takes everything and says nothing for a while."""
+
+    def setUp(self):
+        super().setUp()
+        self.stalled = self.folder / "stalled"
+        os.environ["STALLED_DISK"] = str(self.stalled)
+        os.environ["LD_PRELOAD"] = str(cluster.BUILD / "tests/integration/stalled_disk.so")
+        self.start_hub()
+        del os.environ["LD_PRELOAD"], os.environ["STALLED_DISK"]
+        self.worker(self.listen)
+
+    def say_until_cut(self, client, say, most):
+        """Until the broker ends the session; what it says then."""
+        client.sock.settimeout(20)
+        with contextlib.suppress(OSError):
+            for number in range(most):
+                say(number)
+        return self.hear(client, "BYE")[1]["why"]
+
+    def check_others(self, running):
+        """A job goes on (what its commands took is written when it can be), and who has nothing to keep is answered."""
+        done = self.job(running)["done"]
+        self.wait(lambda: self.job(running)["done"] > done)
+
+    def wait(self, condition, seconds=20):
+        deadline = time.monotonic() + seconds * cluster.SLOW
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, self.hub.text)
+            time.sleep(0.02)
+
+    def test_a_client_that_goes_on_talking(self):
+        client, other, third = self.peer(), self.peer(), self.peer()
+        running = self.submit(other, [dict(tasks=1000, op=shell("sleep 0.02"), wanted=True)], 1)[1]["job"]
+        grown = self.submit(client, [], 2, open=True, detached=True)[1]["job"]
+        self.wait(lambda: self.job(running)["done"] > 0)
+        self.stalled.touch()
+        before = self.hub.rss()
+        layer = pack([dict(tasks=1, op=shell("# " + "x" * 60000), wanted=True)])
+        why = self.say_until_cut(client, lambda n: client.say("EXTEND", job=grown, first_layer=n, graph=layer), 10000)
+        self.assertIn("more than the broker can keep while the disk of its journal is slow", why["text"])
+        self.check_others(running)
+        # Small ones too, that need not be written themselves: behind one that does.
+        third.say("SUBMIT", key_hi=7, key_lo=3, graph=pack([dict(tasks=1, op=COUNT)]), detached=True)
+        for tag in range(20000):
+            third.say("JOB_QUERY", tag=tag, job=grown, brief=True)
+            if tag % 50 == 49:  # which is answered all the same
+                for _ in range(50):
+                    self.hear(third, "JOBS")
+        self.check_others(running)
+        self.assertLess(self.hub.rss() - before, 300 << 20)
+        self.stalled.unlink()
+        self.assertEqual(self.hear(third, "ACCEPTED")[1]["key_lo"], 3)
+        # What was said to be safe, and what came with it, is one order of layers without a gap.
+        again = self.peer()
+        attached = self.attach(again, grown)
+        self.assertGreater(len(attached["layer"]), 100)
+        again.say("EXTEND", job=grown, first_layer=len(attached["layer"]), last=True, graph=layer)
+        self.assertEqual(self.hear(again, "EXTENDED")[1]["layers"], len(attached["layer"]) + 1)
+        self.stop(self.hub)
+
+    def test_libdray_waits_for_the_disk(self):
+        """It says no more than the broker has to keep, and all comes back when the disk does."""
+        program = subprocess.Popen([cluster.BUILD / "tests/bin/pool_client", self.listen, "map", "10000", "random", "200000"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(program.wait)
+        self.addCleanup(program.kill)
+        self.assertRegex(program.stdout.readline(), "^map: ")
+        time.sleep(0.1)
+        before, most = self.hub.rss(), 0
+        self.stalled.touch()
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            most = max(most, self.hub.rss())
+            time.sleep(0.05)
+        self.stalled.unlink()
+        out, err = program.communicate(timeout=60)
+        self.assertEqual((program.returncode, err), (0, ""))
+        self.assertNotIn("more than the broker can keep", self.hub.text)
+        self.assertLess(most - before, 200 << 20)
+
+
 if __name__ == "__main__":
     unittest.main()

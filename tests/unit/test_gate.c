@@ -14,7 +14,8 @@
 // An event of a peer in this turn of the loop; with a ticket when the journal is to have it first.
 static uint64_t say(struct gate *gate, uint32_t client, uint64_t ticket)
 {
-    struct turn *turn = gate_turn(gate);
+    uint64_t number = 0;
+    struct turn *turn = gate_turn(gate, &number);
     struct sched_event *event;
 
     assert_non_null(turn);
@@ -24,7 +25,7 @@ static uint64_t say(struct gate *gate, uint32_t client, uint64_t ticket)
     if (ticket != 0) {
         gate_wait(gate, ticket);
     }
-    return gate_number(gate);
+    return number;
 }
 
 static void expect(struct gate *gate, int code, size_t events, uint32_t client)
@@ -122,22 +123,87 @@ static void test_what_is_said_of_a_peer_is_in_order(void **state)
     gate_seal(&broker.gate);
     gate_settle(&broker.gate, 1, 0, "");
     expect(&broker.gate, 0, 1, 7);
-    dispatch_full(&broker, &peer, false); // behind the other one
+    dispatch_full(&broker, &peer, false); // with the other one, behind it
     assert_int_equal(broker.turn[0].events, 0);
     gate_seal(&broker.gate);
     gate_settle(&broker.gate, 2, 0, "");
     gated = gate_next(&broker.gate);
     assert_non_null(gated);
-    assert_int_equal(gated->turn.events, 2);
+    assert_int_equal(gated->turn.events, 3);
     assert_true(gated->turn.event[1].u.client.full);
-    gate_done(&broker.gate, gated);
-    gated = gate_next(&broker.gate);
-    assert_non_null(gated);
-    assert_false(gated->turn.event[0].u.client.full);
+    assert_false(gated->turn.event[2].u.client.full);
     gate_done(&broker.gate, gated);
     assert_false(gate_holds(&broker.gate, peer.gated));
     turn_fini(&broker.turn[0]);
     gate_fini(&broker.gate);
+}
+
+// What need not be written goes with what waits: a disk that stalls costs no turn for each of the loop's.
+static void test_behind_what_waits(void **state)
+{
+    struct gate gate;
+    uint64_t one, number = 0;
+    struct turn *turn;
+
+    (void)state;
+    gate_init(&gate);
+    one = say(&gate, 1, 5);
+    turn = gate_turn_behind(&gate, &number); // it is open
+    assert_true(gate_is_open(&gate, turn));
+    assert_int_equal(number, one);
+    gate_seal(&gate);
+    assert_false(gate_is_open(&gate, turn));
+    for (int i = 0; i < 1000; i++) {
+        assert_ptr_equal(gate_turn_behind(&gate, &number), turn);
+        assert_int_equal(number, one);
+        assert_non_null(turn_add(turn, EVENT_CLIENT_LEFT));
+        gate_seal(&gate);
+    }
+    // Behind what must be written after it.
+    assert_true(say(&gate, 2, 6) > one);
+    assert_ptr_not_equal(gate_turn_behind(&gate, &number), turn);
+    assert_true(number > one);
+    gate_seal(&gate);
+    gate_settle(&gate, 6, 0, "");
+    expect(&gate, 0, 1001, 1);
+    expect(&gate, 0, 1, 2);
+    assert_true(gate_is_empty(&gate));
+    turn = gate_turn_behind(&gate, &number); // nothing waits
+    assert_true(gate_is_open(&gate, turn));
+    gate_fini(&gate);
+}
+
+static void test_bytes_are_somebodys(void **state)
+{
+    struct gate gate;
+    size_t mine = 0, yours = 0, before;
+
+    (void)state;
+    gate_init(&gate);
+    say(&gate, 1, 5);
+    gate_charge(&gate, &mine, 1000);
+    assert_true(mine > 1000); // a turn is dear by itself
+    before = mine;
+    gate_charge(&gate, &yours, 70);
+    assert_int_equal(yours, 70);
+    gate_charge(&gate, &mine, 20);
+    gate_charge(&gate, &mine, 3);
+    assert_int_equal(mine, before + 23);
+    gate_seal(&gate);
+    say(&gate, 2, 6);
+    gate_charge(&gate, &yours, 10);
+    assert_int_equal(gate.bytes, mine + yours);
+    gate_seal(&gate);
+    gate_settle(&gate, 5, 0, "");
+    expect(&gate, 0, 1, 1);
+    assert_int_equal(mine, 0);
+    assert_true(yours > 10);
+    assert_int_equal(gate.bytes, yours);
+    gate_settle(&gate, 6, ENOSPC, "full");
+    expect(&gate, ENOSPC, 1, 2);
+    assert_int_equal(yours, 0);
+    assert_int_equal(gate.bytes, 0);
+    gate_fini(&gate);
 }
 
 int main(void)
@@ -146,6 +212,8 @@ int main(void)
         cmocka_unit_test(test_in_order),
         cmocka_unit_test(test_what_could_not_be_written),
         cmocka_unit_test(test_what_is_said_of_a_peer_is_in_order),
+        cmocka_unit_test(test_behind_what_waits),
+        cmocka_unit_test(test_bytes_are_somebodys),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "proto/op.pb-c.h"
+
 static bool is_odd(void *arg, uint32_t job)
 {
     (void)arg;
@@ -86,12 +88,40 @@ static void test_there_is_a_limit(void **state)
     free(large);
 }
 
+static bool is_vital(const Dray__Note *note)
+{
+    uint8_t bytes[200];
+
+    return notes_is_vital(bytes, dray__note__pack(note, bytes));
+}
+
+// What a command took is nice to know; all else says how to read a result.
+static void test_what_is_vital(void **state)
+{
+    Dray__Note note = DRAY__NOTE__INIT;
+    Dray__CommandUse use = DRAY__COMMAND_USE__INIT;
+
+    (void)state;
+    use.exit_code = -9;
+    use.wall_us = use.cpu_us = use.peak_bytes = UINT64_MAX;
+    assert_true(is_vital(&note));
+    note.use = &use;
+    assert_false(is_vital(&note));
+    note.has_invalid_utf8 = true;
+    note.invalid_utf8 = 3;
+    assert_true(is_vital(&note));
+    note.use = NULL;
+    assert_true(is_vital(&note));
+    assert_true(notes_is_vital("\x22\x05", 2));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_the_order_in_which_they_came),
         cmocka_unit_test(test_many_jobs_and_what_is_gone),
         cmocka_unit_test(test_there_is_a_limit),
+        cmocka_unit_test(test_what_is_vital),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

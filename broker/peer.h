@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "broker/backlog.h"
-#include "broker/relays.h"
+#include "broker/core/relays.h"
 #include "proto/frame.h"
 #include "proto/map.h"
 #include "proto/socket.h"

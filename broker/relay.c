@@ -1,4 +1,4 @@
-// Bytes from a worker to who cannot reach it.  A FETCH waits (broker/relays.h) until its turn comes.
+// Bytes from a worker to who cannot reach it.  A FETCH waits (broker/core/relays.h) until its turn comes.
 #include "broker/state.h"
 
 #include <errno.h>

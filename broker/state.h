@@ -7,13 +7,13 @@
 
 #include "broker/absent.h"
 #include "broker/broker.h"
+#include "broker/core/relays.h"
 #include "broker/core/sched.h"
 #include "broker/gate.h"
 #include "broker/journal.h"
 #include "broker/kept.h"
 #include "broker/notes.h"
 #include "broker/peer.h"
-#include "broker/relays.h"
 #include "broker/session.h"
 #include "broker/turn.h"
 

@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "worker/core/errands.h"
 #include "worker/download.h"
-#include "worker/errands.h"
 
 enum {
     PIECE_BYTES = 1 << 20,

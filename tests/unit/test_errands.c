@@ -1,5 +1,5 @@
-// What the broker was asked for (worker/errands.h), on a made-up clock.
-#include "worker/errands.h"
+// What the broker was asked for (worker/core/errands.h), on a made-up clock.
+#include "worker/core/errands.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-// Which FETCHes the broker passes on (broker/relays.h).
-#include "broker/relays.h"
+// Which FETCHes the broker passes on (broker/core/relays.h).
+#include "broker/core/relays.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

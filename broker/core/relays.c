@@ -1,4 +1,4 @@
-#include "broker/relays.h"
+#include "broker/core/relays.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 // What the broker was asked for and has not answered.  There is a place for each, so one that is never
 // answered gives its place up after a while, whatever becomes of the others.
-#ifndef DRAY_WORKER_ERRANDS_H
-#define DRAY_WORKER_ERRANDS_H
+#ifndef DRAY_WORKER_CORE_ERRANDS_H
+#define DRAY_WORKER_CORE_ERRANDS_H
 
 #include <stdbool.h>
 #include <stdint.h>

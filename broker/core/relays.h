@@ -2,8 +2,8 @@
 // answer yet: which may be passed on, and which have to wait.  No I/O.  They share sockets with all else that
 // is said, so few are under way.  Those for one worker are passed on in the order in which they came; the
 // workers take turns.  All steps take the same time, however many there are.
-#ifndef DRAY_BROKER_RELAYS_H
-#define DRAY_BROKER_RELAYS_H
+#ifndef DRAY_BROKER_CORE_RELAYS_H
+#define DRAY_BROKER_CORE_RELAYS_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,4 +1,4 @@
-#include "worker/errands.h"
+#include "worker/core/errands.h"
 
 #include <assert.h>
 #include <stddef.h>

@@ -227,6 +227,9 @@ void broker_hears(struct world *world, struct letter *letter)
         letter_free(letter);
         return;
     }
+    if (world->options.apart) {
+        apart_broker_hears(world, letter);
+    }
     if (world->options.mortal && mortal_gate(world, letter)) {
         return;
     }

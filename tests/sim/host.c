@@ -70,6 +70,9 @@ void host_start(struct world *world, unsigned files, bool shared, bool able)
     host->agent = must(agent_create(&options));
     agent_actions_init(&host->actions);
     world->host[world->hosts++] = host;
+    if (world->options.apart) {
+        apart_host_starts(world, host);
+    }
     host_connect(world, host);
 }
 
@@ -204,6 +207,7 @@ void host_die(struct world *world, struct host *host)
     memset(&host->store, 0, sizeof(host->store));
     memset(&host->forgotten, 0, sizeof(host->forgotten));
     forget_runs(host);
+    apart_host_dies(host);
 }
 
 void host_free(struct host *host)
@@ -213,6 +217,7 @@ void host_free(struct host *host)
     map_fini(&host->store);
     map_fini(&host->forgotten);
     forget_runs(host);
+    apart_host_dies(host);
     free(host);
 }
 
@@ -559,11 +564,20 @@ static void fetch_start(struct world *world, struct host *host, const struct age
     letter->host = host;
     letter->key = action->u.key;
     letter->number = action->worker;
+    if (world->options.apart && apart_are(world, host, action->worker)) {
+        apart_detour(world, letter);
+        letter_free(letter);
+        return;
+    }
     world_post(world, letter, world_delay(world));
 }
 
 void host_fetch_asked(struct world *world, struct letter *letter)
 {
+    if (world->options.apart && apart_are(world, letter->host, letter->number)) {
+        apart_detour(world, letter);
+        return;
+    }
     struct host *holder = world_holder(world, letter->number);
     struct letter *answer = letter_new(LETTER_FETCH_OVER);
     bool fault = world->options.faults && random_percent(&world->random, FETCH_FAULT_PERCENT);
@@ -573,6 +587,7 @@ void host_fetch_asked(struct world *world, struct letter *letter)
 
     answer->host = letter->host;
     answer->key = letter->key;
+    answer->number = letter->number;
     answer->value = holder != NULL && !fault ? host_value(holder, letter->key) : 0;
     world_post(world, answer, world_delay(world));
 }
@@ -582,6 +597,12 @@ void host_fetch_over(struct world *world, struct letter *letter)
     struct agent_event event = {.type = AGENT_FETCH_FAILED};
 
     if (!letter->host->alive) {
+        return;
+    }
+    // Cut off in the middle.
+    if (world->options.apart && !letter->relayed && letter->value != 0 &&
+        apart_are(world, letter->host, letter->number)) {
+        apart_detour(world, letter);
         return;
     }
     event.u.task.key = letter->key;
@@ -800,6 +821,11 @@ void host_events(struct world *world, struct host *host, const struct agent_even
 {
     if (count > 0) {
         step(world, host, events, count);
+    }
+    for (size_t k = 0; k < count && world->options.apart; k++) {
+        if (events[k].type == AGENT_CONNECTED || events[k].type == AGENT_DISCONNECTED) {
+            apart_session(world, host, events[k].type == AGENT_CONNECTED);
+        }
     }
     // What the actions led to.
     while (host->later_count > 0) {

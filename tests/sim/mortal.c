@@ -406,6 +406,7 @@ static void die(struct world *world)
     }
     ledger_cut(ledger, kept);
     forget_letters(world);
+    apart_broker_dies(world);
     sched_destroy(world->sched);
     world->sched = NULL;
     world->actions.count = 0;
@@ -533,7 +534,8 @@ bool host_misses(struct world *world, struct letter *letter)
 {
     struct host *host = letter->host;
 
-    if (letter->type == LETTER_TO_HOST) {
+    if (letter->type == LETTER_TO_HOST || letter->type == LETTER_RELAY_PASSED ||
+        letter->type == LETTER_RELAY_OVER) {
         host = letter->link->host;
     } else if (letter->type == LETTER_FETCH_ASKED || letter->type == LETTER_RESULT_ASKED) {
         host = world_holder(world, letter->number);

@@ -61,6 +61,8 @@ static void chaos(struct world *world)
 
     if (world->options.mortal && mortal_chaos(world)) {
         // That is enough.
+    } else if (world->options.apart && apart_chaos(world)) {
+        // That, too.
     } else if (world->options.leaving) {
         if (host != NULL && what < 4) {
             host_leave(world, host);
@@ -320,6 +322,13 @@ void world_handle(struct world *world, struct letter *letter)
     case LETTER_TICK:
         tick(world);
         break;
+    case LETTER_DETOUR:
+    case LETTER_RELAY_ASKED:
+    case LETTER_RELAY_PASSED:
+    case LETTER_RELAY_PIECE:
+    case LETTER_RELAY_OVER:
+        apart_handle(world, letter);
+        break;
     default:
         mortal_handle(world, letter);
         break;
@@ -362,6 +371,7 @@ static void check_left_overs(struct world *world)
     struct sched_counts counts;
 
     sched_counts(world->sched, &counts);
+    apart_check_over(world);
     if (world->options.counts != NULL) {
         world->options.counts->second_runs += counts.second_runs;
     }
@@ -466,6 +476,9 @@ static void begin(struct world *world)
     if (world->options.mortal) {
         mortal_begin(world);
         options = world->sched_options;
+    }
+    if (world->options.apart) {
+        apart_begin(world);
     }
     world->sched = must(sched_create(&options));
     sched_actions_init(&world->actions);

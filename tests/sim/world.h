@@ -6,11 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "broker/core/relays.h"
 #include "broker/core/sched.h"
 #include "proto/map.h"
+#include "tests/sim/apart.h"
 #include "tests/sim/ledger.h"
 #include "tests/sim/plan.h"
 #include "worker/core/agent.h"
+#include "worker/core/errands.h"
 
 enum {
     HOSTS_MAX = 256,
@@ -35,6 +38,9 @@ struct link {
     uint32_t life;                    // of the broker
     bool heard, left;                 // the broker has read that it joined; that it is gone
     struct letter *gate, **gate_last; // read, and waiting for what was written before to be durable
+    // Where hosts are apart.
+    bool present; // the broker takes it to be there
+    struct relay_end relay;
 };
 
 struct step { // a task of a bundle
@@ -77,6 +83,11 @@ struct host {
     size_t later_count;
     bool paused;
     struct letter *missed, **missed_last; // meanwhile
+    // Where hosts are apart.
+    bool session;          // with the broker
+    struct detour *detour; // in order
+    struct errands errands;
+    uint32_t tag; // of the last that the broker was asked for
 };
 
 struct customer {
@@ -113,6 +124,12 @@ enum letter_type {
     LETTER_CUSTOMER_CUT_OFF,
     LETTER_CUSTOMER_CONNECT,
     LETTER_HOST_GOES_ON,
+    // Where hosts are apart.
+    LETTER_DETOUR,       // the reader sees that there is no way
+    LETTER_RELAY_ASKED,  // at the broker
+    LETTER_RELAY_PASSED, // at the holder
+    LETTER_RELAY_PIECE,  // at the broker again
+    LETTER_RELAY_OVER,   // at the reader
 };
 
 struct letter {
@@ -130,6 +147,8 @@ struct letter {
     uint32_t number;
     bool good;
     uint64_t value;
+    uint32_t tag; // of what goes by way of the broker
+    bool relayed; // FETCH_OVER: it has come so
     struct letter *next;
     struct link *about; // what the broker finds out by itself
     bool read;          // by the broker, which heeds it even though its link has been cut since
@@ -144,6 +163,7 @@ struct world_options {
     bool tight;   // workers have room for few copies
     bool slow;    // some tasks take very long where they run first
     bool mortal;  // the broker dies and comes back
+    bool apart;   // there are hosts that do not reach one another
     bool leaving; // no faults, but workers come and leave all the time, and wait until others have what they
                   // held
     FILE *trace;
@@ -152,10 +172,11 @@ struct world_options {
 
 // Of all worlds that were run.
 struct world_counts {
-    uint64_t deaths;      // of brokers
-    uint64_t lost;        // entries of their ledgers that were cut off
-    uint64_t second_runs; // of tasks that took long
-    uint64_t runs, more;  // tasks that were begun; those that were begun again, without having failed
+    uint64_t deaths;               // of brokers
+    uint64_t lost;                 // entries of their ledgers that were cut off
+    uint64_t second_runs;          // of tasks that took long
+    uint64_t relayed, not_relayed; // partitions that came by way of the broker, and that did not
+    uint64_t runs, more; // tasks that were begun; those that were begun again, without having failed
 };
 
 struct world {
@@ -200,6 +221,10 @@ struct world {
     uint64_t closing_at;
     struct letter *held;
     bool stranger; // a worker joined, and that was not written down
+    // Where hosts are apart.
+    uint64_t apart[HOSTS_MAX][HOSTS_MAX / 64]; // bit: does not reach that one
+    uint32_t apart_percent;
+    struct relays relays;
 };
 
 // Makes a world from its seed, lets it run to its end, checks all.  Aborts when something

@@ -2,7 +2,7 @@
 """Jobs on a cluster of real processes, of which any is killed, stopped, restarted, sent away or cut off at random moments.  Each answer is
 compared with that of an undisturbed run bit by bit, and the runs of tasks are counted and compared with what the losses require.
 
-    DRAY_BIN=build/release/bin tests/fault/chaos.py --rounds 200 [--seed N] [--roles worker,broker,client] [--jobs csv,graph,pool]
+    tests/fault/chaos.py --rounds 200 [--seed N] [--roles worker,broker,client] [--jobs csv,graph,pool]
 
 A line a round; exits with 1 at the first round that is not as it should be, with what the processes said in the folder that it names.  --seed
 repeats the choices, not the moments of the machine."""

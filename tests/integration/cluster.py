@@ -13,7 +13,7 @@ import time
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BIN = pathlib.Path(os.environ.get("DRAY_BIN", ROOT / "build/debug/bin"))
+BIN = pathlib.Path(os.environ.get("DRAY_BIN", ROOT / "build/release/bin"))
 BUILD = pathlib.Path(os.environ.get("DRAY_BUILD", BIN.parent))
 SANITIZED = bool(os.environ.get("DRAY_SANITIZE"))
 SLOW = 5 if SANITIZED else 1  # sanitizers make everything slower

@@ -1,17 +1,17 @@
 """Real processes for the integration tests: a broker, workers, the client."""
 import faulthandler
 import os
+import pathlib
 import random
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import unittest
 
-BIN = os.environ.get("DRAY_BIN") or sys.exit("set DRAY_BIN to the folder of the executables")
+BIN = os.environ.get("DRAY_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/release/bin")
 DRAY = os.path.join(BIN, "dray")
 # Sanitizers make everything slower; limits of time are multiplied by this.
 SLOW = 8 if os.environ.get("DRAY_SANITIZE") else 1

@@ -2,7 +2,7 @@
 """Jobs of all kinds, again and again, on one cluster, with the faults that happen to it.  After each round nothing may be
 left: no job, no client, no descriptor, no process, and memory is where it was after the first rounds.
 
-    DRAY_BIN=build/release/bin tests/integration/soak.py --seconds 600 [--seed N] [--tasks 100000] [--only NAME,...]
+    tests/integration/soak.py --seconds 600 [--seed N] [--tasks 100000] [--only NAME,...]
 
 Prints a line a round, and exits with 1 when something stays."""
 import argparse

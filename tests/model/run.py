@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Checks the model of sessions and recovery with spin: each small mixture of faults in full, and that each rule is needed.
 
 run.py            what ctest runs: seconds

@@ -20,6 +20,7 @@ static const struct pool_pattern patterns[] = {
     {"stencil", 100000, pool_stencil, "rows of --width; each needs three of the row before"},
     {"explicit", 1000000, pool_explicit, "each needs three random earlier ones, all results taken"},
     {"map", 100000, pool_map, "submitted one by one, all results taken"},
+    {"release", 1000000, pool_release, "the same, and then let go of in random order, in 11 s"},
     {"latency", 5000, pool_latency, "one at a time: submitted, its result taken"},
     {"plugin", 200000, pool_plugin, "a plugin's function in the workers' child processes"},
     {"command", 5000, pool_command, "/bin/true"},
@@ -46,7 +47,8 @@ void pool_figures_init(struct pool_figures *figures)
                                      .workers_peak_mb = NAN,
                                      .ran_more = NAN,
                                      .journal_bytes = NAN,
-                                     .written_bytes = NAN};
+                                     .written_bytes = NAN,
+                                     .journal_most_bytes = NAN};
 }
 
 int pool_connect(struct pool_cluster *cluster, struct error *err)
@@ -167,6 +169,7 @@ static void print_json(const struct pool_options *options, const struct pool_fig
         {"ran_more_than_once", f->ran_more, 0},
         {"journal_bytes_per_task", f->journal_bytes, 3},
         {"written_bytes_per_task", f->written_bytes, 3},
+        {"journal_most_bytes_per_task", f->journal_most_bytes, 3},
     };
 
     printf("{\"pattern\": \"%s\", \"workers\": %u, \"tasks\": %llu, \"seconds\": %.6f, \"tasks_per_s\": %.1f",
@@ -201,6 +204,7 @@ static void print_table(const struct pool_options *options, const struct pool_fi
         {"workers' peak memory", f->workers_peak_mb, "MB"},
         {"tasks that ran more than once", f->ran_more, ""},
         {"journal in the end", f->journal_bytes, "bytes a task"},
+        {"journal at its largest", f->journal_most_bytes, "bytes a task"},
         {"written by the broker", f->written_bytes, "bytes a task"},
     };
 

@@ -32,6 +32,7 @@ struct pool_figures {
     double ran_more; // tasks that ran beyond once each
     // With a journal, a task: what it has in the end, and what was written in all.
     double journal_bytes, written_bytes;
+    double journal_most_bytes; // what it had at any moment, where that is looked for
 };
 void pool_figures_init(struct pool_figures *figures); // to NaN
 
@@ -57,6 +58,7 @@ int pool_plugin(const struct pool_options *options, struct pool_figures *figures
 int pool_command(const struct pool_options *options, struct pool_figures *figures, struct error *err);
 int pool_start(const struct pool_options *options, struct pool_figures *figures, struct error *err);
 int pool_map(const struct pool_options *options, struct pool_figures *figures, struct error *err);
+int pool_release(const struct pool_options *options, struct pool_figures *figures, struct error *err);
 int pool_latency(const struct pool_options *options, struct pool_figures *figures, struct error *err);
 
 // A cluster with a connection to it.

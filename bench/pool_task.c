@@ -4,7 +4,9 @@
 #include <stdlib.h>
 
 #include "bench/job.h"
+#include "bench/journal_size.h"
 #include "bench/process.h"
+#include "bench/random.h"
 
 enum { WARM = 100 };
 
@@ -209,7 +211,54 @@ static int fly(dray_t *dray, dray_pool_t *pool, uint32_t tasks, struct flight *f
     return rc < 0 ? from_dray(&error, rc, err) : 0;
 }
 
-int pool_map(const struct pool_options *options, struct pool_figures *figures, struct error *err)
+// ---- in any order ------------------------------------------------------------------------------
+
+enum { PIECES = 100, PIECE_MS = 110 }; // the broker writes what nobody waits for every 100 ms
+
+static void shuffle(struct dray_future *future, uint32_t count)
+{
+    uint64_t state = 1;
+
+    for (uint32_t i = count; i > 1; i--) {
+        uint32_t k = random_below(&state, i);
+        struct dray_future other = future[k];
+
+        future[k] = future[i - 1];
+        future[i - 1] = other;
+    }
+}
+
+// What the journal is told of a task, that it is over, comes when its result is released.
+static int release_all(const struct pool_cluster *cluster, const struct flight *flight,
+                       struct pool_figures *figures, struct error *err)
+{
+    figures->journal_most_bytes = 0;
+    for (uint32_t piece = 0, from = 0; piece < PIECES; piece++) {
+        uint32_t to = (uint32_t)((uint64_t)flight->submitted * (piece + 1) / PIECES);
+        struct dray_error error = {0};
+        uint64_t until = monotonic_ns() + (uint64_t)PIECE_MS * 1000000;
+        int rc = dray_release_futures(cluster->dray, &flight->future[from], to - from, &error);
+
+        while (rc >= 0 && monotonic_ns() < until) {
+            rc = dray_wait(cluster->dray, PIECE_MS / 10, &error);
+        }
+        if (rc < 0) {
+            return from_dray(&error, rc, err);
+        }
+        from = to;
+        if (cluster->state != NULL) {
+            double bytes = ((double)journal_size(cluster->state) - (double)cluster->journal_before) /
+                           (double)flight->submitted;
+
+            figures->journal_most_bytes =
+                bytes > figures->journal_most_bytes ? bytes : figures->journal_most_bytes;
+        }
+    }
+    return 0;
+}
+
+static int measure_map(const struct pool_options *options, bool in_any_order, struct pool_figures *figures,
+                       struct error *err)
 {
     struct flight flight = {.future = calloc(options->tasks, sizeof(*flight.future)),
                             .seen = calloc(options->tasks, 1)};
@@ -223,6 +272,10 @@ int pool_map(const struct pool_options *options, struct pool_figures *figures, s
 
         pool_begin(&cluster);
         rc = fly(cluster.dray, pool, options->tasks, &flight, err);
+        if (rc == 0 && in_any_order) {
+            shuffle(flight.future, flight.submitted);
+            rc = release_all(&cluster, &flight, figures, err);
+        }
         if (rc == 0) {
             figures->seconds = (double)(monotonic_ns() - begun) / 1e9;
             figures->tasks = options->tasks;
@@ -235,4 +288,14 @@ int pool_map(const struct pool_options *options, struct pool_figures *figures, s
     free(flight.future);
     free(flight.seen);
     return rc;
+}
+
+int pool_map(const struct pool_options *options, struct pool_figures *figures, struct error *err)
+{
+    return measure_map(options, false, figures, err);
+}
+
+int pool_release(const struct pool_options *options, struct pool_figures *figures, struct error *err)
+{
+    return measure_map(options, true, figures, err);
 }

@@ -27,7 +27,9 @@ static const char *const SQL[LEDGER_STATEMENTS] = {
     [DELETE_LAYERS] = "DELETE FROM record WHERE kind IN (2, 66) AND job = ?1 AND at = ?2",
     [SELECT_LAYERS_FILE] = "SELECT seq FROM record WHERE kind = 66 AND job = ?1 AND at = ?2",
     [SELECT_OVER] = "SELECT seq, at, body, sum FROM record WHERE kind = 3 AND job = ?1",
-    [SELECT_MANY_OVER] = "SELECT job FROM record WHERE kind = 3 GROUP BY job HAVING count(*) > 64 LIMIT 1",
+    // Or so many bytes in small ones that joining them is worth what it writes.
+    [SELECT_MANY_OVER] = "SELECT job FROM record WHERE kind = 3 GROUP BY job HAVING count(*) > 64 OR "
+                         "sum(length(body)) - max(length(body)) > max(262144, max(length(body))) LIMIT 1",
 };
 
 static const char PREPARE[] =
@@ -672,9 +674,10 @@ static int put_over(struct ledger *ledger, struct spans *over)
     for (size_t i = 0, n; rc == SQLITE_DONE && i < over->count; i += n) {
         for (n = 1; i + n < over->count && over->span[i + n].job == over->span[i].job; n++) {
         }
-        rc = insert(ledger, ENTRY_OVER, over->span[i].job, 0, ledger->scratch,
-                    spans_encode(&over->span[i], n, ledger->scratch));
+        bytes = spans_encode(&over->span[i], n, ledger->scratch);
+        rc = insert(ledger, ENTRY_OVER, over->span[i].job, 0, ledger->scratch, bytes);
         ledger->overs++;
+        ledger->over_bytes += bytes;
     }
     return rc;
 }

@@ -9,8 +9,9 @@
 #include "broker/ledger_state.h"
 
 enum {
-    OVERS_JOINED_FROM = 256, // written since the last time
-    VACUUM_PAGES = 256,      // at a time
+    OVERS_JOINED_FROM = 256, // written since the last time ...
+    OVER_BYTES_JOINED_FROM = 256 << 10,
+    VACUUM_PAGES = 256, // at a time
 };
 
 static const char *const KINDS[] = {
@@ -191,6 +192,7 @@ static bool join_over(struct ledger *ledger)
     if (job == 0 || collect_over(ledger, job, &over) != 0 ||
         ledger_replace_over(ledger, job, &over, NULL) != 0) {
         ledger->overs = 0; // nothing to do, or another time
+        ledger->over_bytes = 0;
         job = 0;
     }
     spans_fini(&over);
@@ -208,7 +210,7 @@ bool ledger_tidy(struct ledger *ledger)
         sqlite3_wal_checkpoint_v2(ledger->db, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL) == SQLITE_OK) {
         ledger_remove_pending(ledger);
     }
-    if (ledger->overs >= OVERS_JOINED_FROM) {
+    if (ledger->overs >= OVERS_JOINED_FROM || ledger->over_bytes >= OVER_BYTES_JOINED_FROM) {
         return join_over(ledger);
     }
     if (sqlite3_prepare_v2(ledger->db, "PRAGMA freelist_count", -1, &statement, NULL) == SQLITE_OK &&

@@ -54,7 +54,8 @@ struct ledger {
     bool repaired; // it was damaged when it was opened
     bool marked;
     bool durable;     // what PRAGMA synchronous says now
-    unsigned overs;   // records of ENTRY_OVER since they were joined
+    unsigned overs;   // records of ENTRY_OVER since they were joined, and their bytes
+    size_t over_bytes;
     uint8_t *scratch; // for encoding
     size_t scratch_bytes;
     // Of what is gone but may come back with a crash of the system (the first `pending`), and of this

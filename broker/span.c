@@ -2,8 +2,9 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
-enum { VARINT_BYTES_MAX = 5 };
+enum { VARINT_BYTES_MAX = 5, PART_SPANS = 512 };
 
 static int compare(const void *left, const void *right)
 {
@@ -85,23 +86,52 @@ static bool get(const uint8_t **at, const uint8_t *end, uint32_t *out)
     return false;
 }
 
-// A layer: how many spans, the layer, then for each the gap before it and its length.
+// How many spans, their layer, then for each the gap before it and its length.
+static uint8_t *put_list(const struct task_range *span, size_t count, uint8_t *at)
+{
+    uint32_t end = 0;
+
+    at = put(put(at, (uint32_t)count), span->layer);
+    for (size_t i = 0; i < count; i++) {
+        at = put(put(at, span[i].first - end), span[i].count);
+        end = span[i].first + span[i].count;
+    }
+    return at;
+}
+
+// 0, the layer, the first task, how many bytes, and in these a bit for each task.
+static uint8_t *put_bits(const struct task_range *span, size_t count, uint8_t *at)
+{
+    uint32_t from = span->first, bytes = (span[count - 1].first + span[count - 1].count - from + 7) / 8;
+
+    at = put(put(put(put(at, 0), span->layer), from), bytes);
+    memset(at, 0, bytes);
+    for (size_t i = 0; i < count; i++) {
+        for (uint32_t k = span[i].first - from; k < span[i].first + span[i].count - from; k++) {
+            at[k / 8] = (uint8_t)(at[k / 8] | 1 << k % 8);
+        }
+    }
+    return at + bytes;
+}
+
+// Parts of a layer of up to PART_SPANS, each as what is shorter.
 size_t spans_encode(const struct task_range *span, size_t count, uint8_t *out)
 {
     uint8_t *at = out;
 
-    for (size_t i = 0; i < count;) {
-        uint32_t layer = span[i].layer, end = 0;
-        size_t n = 1;
+    for (size_t i = 0, n; i < count; i += n) {
+        const struct task_range *last;
+        uint8_t *end;
 
-        while (i + n < count && span[i + n].layer == layer && n < UINT32_MAX) {
-            n++;
+        for (n = 1; i + n < count && span[i + n].layer == span[i].layer && n < PART_SPANS; n++) {
         }
-        at = put(put(at, (uint32_t)n), layer);
-        for (size_t last = i + n; i < last; i++) {
-            at = put(put(at, span[i].first - end), span[i].count);
-            end = span[i].first + span[i].count;
+        last = &span[i + n - 1];
+        end = put_list(&span[i], n, at);
+        if (((uint64_t)last->first + last->count - span[i].first) / 8 + 1 + 4 * VARINT_BYTES_MAX <
+            (uint64_t)(end - at)) {
+            end = put_bits(&span[i], n, at);
         }
+        at = end;
     }
     return (size_t)(at - out);
 }
@@ -130,31 +160,68 @@ int spans_add(struct spans *spans, const struct task_range *span)
     return 0;
 }
 
+static int get_list(struct spans *spans, uint32_t job, uint32_t layer, uint32_t n, const uint8_t **at,
+                    const uint8_t *end)
+{
+    uint64_t first = 0;
+
+    while (n-- > 0) {
+        uint32_t gap = 0, count = 0;
+
+        if (!get(at, end, &gap) || !get(at, end, &count)) {
+            return -EBADMSG;
+        }
+        first += gap;
+        if (count == 0 || first + count > UINT32_MAX) {
+            return -EBADMSG;
+        }
+        if (spans_add(spans, &(struct task_range){job, layer, (uint32_t)first, count}) != 0) {
+            return -ENOMEM;
+        }
+        first += count;
+    }
+    return 0;
+}
+
+static int get_bits(struct spans *spans, uint32_t job, uint32_t layer, const uint8_t **at, const uint8_t *end)
+{
+    const uint8_t *bits;
+    uint32_t from = 0, bytes = 0;
+
+    if (!get(at, end, &from) || !get(at, end, &bytes) || bytes > (size_t)(end - *at) ||
+        from + (uint64_t)bytes * 8 > (uint64_t)UINT32_MAX + 8) { // the last byte may have some to spare
+        return -EBADMSG;
+    }
+    bits = *at;
+    *at += bytes;
+    for (uint64_t k = 0; k < (uint64_t)bytes * 8; k++) {
+        if ((bits[k / 8] >> k % 8 & 1) == 0) {
+            continue;
+        }
+        if (from + k >= UINT32_MAX) {
+            return -EBADMSG;
+        }
+        if (spans_add(spans, &(struct task_range){job, layer, (uint32_t)(from + k), 1}) != 0) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
 int spans_decode(struct spans *spans, uint32_t job, const uint8_t *bytes, size_t size)
 {
     const uint8_t *at = bytes, *end = bytes + size;
 
     while (at < end) {
         uint32_t n = 0, layer = 0;
-        uint64_t first = 0;
+        int rc;
 
         if (!get(&at, end, &n) || !get(&at, end, &layer) || n > (size_t)(end - at) / 2) {
             return -EBADMSG;
         }
-        while (n-- > 0) {
-            uint32_t gap = 0, count = 0;
-
-            if (!get(&at, end, &gap) || !get(&at, end, &count)) {
-                return -EBADMSG;
-            }
-            first += gap;
-            if (count == 0 || first + count > UINT32_MAX) {
-                return -EBADMSG;
-            }
-            if (spans_add(spans, &(struct task_range){job, layer, (uint32_t)first, count}) != 0) {
-                return -ENOMEM;
-            }
-            first += count;
+        rc = n > 0 ? get_list(spans, job, layer, n, &at, end) : get_bits(spans, job, layer, &at, end);
+        if (rc != 0) {
+            return rc;
         }
     }
     return 0;

@@ -39,6 +39,9 @@ static struct entry *ended_entry(const struct sched_action *action, Dray__Failur
     ended.job = action->range.job;
     ended.state = (Dray__JobState)action->state;
     ended.why = action->text != NULL || action->code != 0 ? why : NULL;
+    ended.has_done = ended.has_failed = action->state == JOB_FAILED || action->state == JOB_CANCELLED;
+    ended.done = action->done;
+    ended.failed = action->failed;
     ended.has_layer = ended.has_index = action->layer_at != UINT32_MAX;
     ended.layer = action->layer_at;
     ended.index = action->index_at;

@@ -463,6 +463,10 @@ static int restore_job(struct restoring *restoring, const struct restored *resto
     event->u.restore.given_up = restored->given_up;
     event->u.restore.state = ended != NULL ? (enum job_state)ended->state : JOB_RUNNING;
     event->u.restore.layer_at = event->u.restore.index_at = UINT32_MAX;
+    if (ended != NULL) {
+        event->u.restore.done = ended->done;
+        event->u.restore.failed = ended->failed;
+    }
     if (ended != NULL && ended->why != NULL) {
         event->u.restore.code = ended->why->code;
         event->u.restore.text = ended->why->text;

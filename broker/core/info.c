@@ -31,6 +31,12 @@ static uint64_t held_bytes(const struct job *job)
     return bytes;
 }
 
+// Its tasks have gone, or go when nobody needs them.
+static bool is_cut_short(const struct job *job)
+{
+    return job->state == JOB_FAILED || job->state == JOB_CANCELLED;
+}
+
 int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job *out)
 {
     const struct job *job = find(sched, number);
@@ -46,8 +52,10 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
         .client = job->client != NULL ? job->client->peer : 0,
         .tasks = job->tasks,
         // After a restart what became of tasks that nobody needs any more is not known one by one.
-        .done = job->state == JOB_DONE ? job->tasks - job->failed : job->done,
-        .failed = job->failed,
+        .done = job->state == JOB_DONE ? job->tasks - job->failed
+                : is_cut_short(job)    ? job->ended_done
+                                       : job->done,
+        .failed = is_cut_short(job) ? job->ended_failed : job->failed,
         .priority = job->priority,
         .name = job->name,
         .note = job->note,

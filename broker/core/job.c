@@ -340,6 +340,8 @@ void job_revisit(struct job *job)
 static void job_end_as(struct job *job, enum job_state state)
 {
     job->state = state;
+    job->ended_done = job->done;
+    job->ended_failed = job->failed;
     job->told_end = false;
     job->is_end_due = true;
     job->dormant = false;

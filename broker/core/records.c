@@ -118,6 +118,8 @@ static bool flush_end(struct job *job)
     action->layer_at = job->layer_at;
     action->index_at = job->index_at;
     action->worker_name = job->worker_name;
+    action->done = job->ended_done;
+    action->failed = job->ended_failed;
     job->is_end_due = false;
     return true;
 }

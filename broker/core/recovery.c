@@ -239,6 +239,10 @@ int on_restore_job(struct sched *sched, const struct sched_event *event)
     } else if (state == JOB_FAILED || state == JOB_CANCELLED) {
         job_end(job, state, event->u.restore.code, event->u.restore.text, event->u.restore.layer_at,
                 event->u.restore.index_at, event->u.restore.worker_name);
+        if (event->u.restore.done + event->u.restore.failed > 0) { // journals of old have none
+            job->ended_done = event->u.restore.done;
+            job->ended_failed = event->u.restore.failed;
+        }
     }
     job->is_end_due = job->is_end_due && job->state != state; // it is known already
     lapse_restored(job);

@@ -205,6 +205,7 @@ struct sched_event {
             int code;
             const char *text, *worker_name;
             uint32_t layer_at, index_at; // of the job's failure; UINT32_MAX: none
+            uint64_t done, failed;       // its tasks, when it failed or was cancelled
             uint64_t submitted_us;       // 0: not known
         } restore;
     } u;
@@ -229,7 +230,7 @@ enum sched_action_type {
 enum sched_record {
     RECORD_TASKS_OVER = 1, // nobody needs these results any more
     RECORD_TASKS_FAILED,   // for good, by themselves or as told: code, text, worker_name
-    RECORD_JOB_ENDED,      // state, code, text, layer_at, index_at, worker_name, as in JOB_ENDED
+    RECORD_JOB_ENDED,      // state, code, text, layer_at, index_at, worker_name, as in JOB_ENDED; done, failed
     RECORD_JOB_GIVEN_UP,   // nobody has it any more, but others need partitions of it
     RECORD_JOB_FORGOTTEN,  // nothing of it matters any more; or its SUBMIT was refused
     RECORD_NOT_EXTENDED,   // the EXTEND with this id (key_lo) was not taken: it is not to be restored

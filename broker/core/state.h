@@ -249,6 +249,7 @@ struct job {
     uint64_t done;  // held or released
     uint64_t open;  // unfinished tasks of goal layers
     uint64_t failed;
+    uint64_t ended_done, ended_failed; // as they were when it failed or was cancelled
     uint64_t failures; // that failed by themselves, not for an input's sake
     uint32_t failures_max;
     uint64_t assigned;

@@ -286,17 +286,23 @@ class Journal(HubTest):
         self.start_hub()
         self.worker(self.listen)
         client = self.peer()
-        failed = self.submit(client, [dict(tasks=3, op=shell("echo too bad >&2; exit 3"), wanted=True)], 1,
-                             detached=True)[1]["job"]
+        failed = self.submit(client, [dict(tasks=4, op=COUNT, wanted=True),
+                                      dict(tasks=3, op=shell("echo too bad >&2; exit 3"), wanted=True,
+                                           input=[dict(layer=0, pattern="ALL")])], 1, detached=True)[1]["job"]
         some = self.submit(client, [dict(tasks=3, op=COUNT, wanted=True),
                                     dict(tasks=1, op=shell("exit 4"), wanted=True)], 2, detached=True,
                            failures_max=5)[1]["job"]
-        cancelled = self.submit(client, [dict(tasks=3, op=shell("sleep 60"), wanted=True)], 3, detached=True)[1]["job"]
+        cancelled = self.submit(client, [dict(tasks=2, op=COUNT, wanted=True),
+                                         dict(tasks=3, op=shell("sleep 60"), wanted=True,
+                                              input=[dict(layer=0, pattern="ALL")])], 3, detached=True)[1]["job"]
+        self.wait_state(failed, "FAILED")
+        self.wait_done(cancelled, 2)
         client.say("CANCEL", job=cancelled)
         self.wait_state(failed, "FAILED")
         self.wait_state(some, "DONE")
         self.wait_state(cancelled, "CANCELLED")
         before = {n: self.job(n) for n in (failed, some, cancelled)}
+        self.assertEqual([(j["done"], j.get("failed", 0)) for j in before.values()], [(4, 1), (3, 1), (2, 0)])
         time.sleep(0.4)
         self.restart_hub()
         for number, job in before.items():

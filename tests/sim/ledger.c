@@ -175,6 +175,8 @@ static void record_event(const struct sched_action *record, struct sched_event *
     event->u.restore.worker_name = record->worker_name;
     event->u.restore.layer_at = record->layer_at;
     event->u.restore.index_at = record->index_at;
+    event->u.restore.done = record->done;
+    event->u.restore.failed = record->failed;
 }
 
 struct sched_event *ledger_events(const struct ledger *ledger, size_t *count)

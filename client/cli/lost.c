@@ -55,5 +55,10 @@ void lost_interrupted(const struct lost *lost, const dray_t *dray, enum lost_job
                       "` ends it",
                       job, job, job);
         break;
+    case LOST_READ:
+        complain_text("interrupted while the broker is away: job %" PRIu32
+                      " goes on when it is back, and its results stay; `dray result %" PRIu32 "` prints them",
+                      job, job);
+        break;
     }
 }

@@ -21,6 +21,7 @@ enum lost_job {
     LOST_UNANSWERED, // it was being submitted
     LOST_ATTACHED,   // it goes with its client
     LOST_DETACHED,   // it goes on
+    LOST_READ,       // the same, and its results were being read
 };
 // To be called when a command ends with an error: nothing, unless a signal ended it while the broker was
 // looked for.

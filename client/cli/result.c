@@ -98,6 +98,7 @@ static const struct argp ARGP = {
 struct request {
     const struct arguments *arguments;
     struct session session;
+    uint32_t job; // 0: its number is not known yet
     struct job_view view;
     struct job_ranges ranges;
     bool few; // of all results
@@ -177,6 +178,7 @@ static int look(struct request *request, const Dray__Attached **out, struct erro
     struct client_attach how = {.look = true};
     int rc = session_job(&request->session, request->arguments->job, &how.job, err);
 
+    request->job = rc == 0 ? how.job : 0;
     return rc == 0 ? client_attach(request->session.dray, &how, &request->session.arena, out, err) : rc;
 }
 
@@ -329,6 +331,9 @@ int result_main(int argc, char **argv)
             result_sink_create(&arguments.results, &request.view, &request.ranges, &request.sink, &err) != 0
                 ? output_status(&err)
                 : follow(&request);
+    }
+    if (request.job != 0) {
+        lost_interrupted(&request.session.lost, request.session.dray, LOST_READ, request.job);
     }
     progress_destroy(request.progress);
     result_sink_destroy(request.sink);

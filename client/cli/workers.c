@@ -110,42 +110,59 @@ static int add_worker(struct listing *listing, const Dray__WorkerInfo *worker, s
     return rc;
 }
 
+static void print_totals(const Dray__Cluster *cluster)
+{
+    char shown[24];
+
+    printf("%zu worker%s, %u job%s, %u client%s", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
+           cluster->jobs, cluster->jobs == 1 ? "" : "s", cluster->clients, cluster->clients == 1 ? "" : "s");
+    if (cluster->recomputed > 0) {
+        printf(", %" PRIu64 " task%s run again for what was lost", cluster->recomputed,
+               cluster->recomputed == 1 ? "" : "s");
+    }
+    if (cluster->handed_over > 0) {
+        printf(", %" PRIu64 " partition%s handed over by workers that left", cluster->handed_over,
+               cluster->handed_over == 1 ? "" : "s");
+    }
+    if (cluster->second_runs > 0) {
+        printf(", %" PRIu64 " run twice since %s took long", cluster->second_runs,
+               cluster->second_runs == 1 ? "it" : "they");
+    }
+    if (cluster->relayed > 0) {
+        listing_size(cluster->relayed, shown);
+        printf(", %s passed on by the broker between those that cannot reach one another", shown);
+    }
+    putchar('\n');
+}
+
+static void print_totals_json(const Dray__Cluster *cluster)
+{
+    printf(",\n\"totals\": {\"workers\": %zu, \"jobs\": %u, \"clients\": %u, \"recomputed\": %" PRIu64
+           ", \"handed_over\": %" PRIu64 ", \"second_runs\": %" PRIu64 ", \"relayed\": %" PRIu64
+           ", \"broker_cpu_us\": %" PRIu64 ", \"broker_core_us\": %" PRIu64 "}}\n",
+           cluster->n_worker, cluster->jobs, cluster->clients, cluster->recomputed, cluster->handed_over,
+           cluster->second_runs, cluster->relayed, cluster->cpu_us, cluster->core_us);
+}
+
 static int print_cluster(const Dray__Cluster *cluster, enum listing_format format, struct arena *arena,
                          struct error *err)
 {
     struct listing *listing = listing_create(COLUMNS, sizeof(COLUMNS) / sizeof(COLUMNS[0]));
-    char shown[24];
     int rc = listing == NULL ? -ENOMEM : 0;
 
     for (size_t i = 0; rc == 0 && i < cluster->n_worker; i++) {
         rc = add_worker(listing, cluster->worker[i], arena);
     }
+    if (rc == 0 && format == LISTING_JSON) {
+        fputs("{\"workers\": ", stdout);
+    }
     rc = rc == 0 ? listing_print(listing, format, listing_terminal(stdout), stdout, err)
                  : error_no_memory(err);
     listing_destroy(listing);
     if (rc == 0 && format == LISTING_JSON) {
-        putchar('\n');
+        print_totals_json(cluster);
     } else if (rc == 0) {
-        printf("%zu worker%s, %u job%s, %u client%s", cluster->n_worker, cluster->n_worker == 1 ? "" : "s",
-               cluster->jobs, cluster->jobs == 1 ? "" : "s", cluster->clients,
-               cluster->clients == 1 ? "" : "s");
-        if (cluster->recomputed > 0) {
-            printf(", %" PRIu64 " task%s run again for what was lost", cluster->recomputed,
-                   cluster->recomputed == 1 ? "" : "s");
-        }
-        if (cluster->handed_over > 0) {
-            printf(", %" PRIu64 " partition%s handed over by workers that left", cluster->handed_over,
-                   cluster->handed_over == 1 ? "" : "s");
-        }
-        if (cluster->second_runs > 0) {
-            printf(", %" PRIu64 " run twice since %s took long", cluster->second_runs,
-                   cluster->second_runs == 1 ? "it" : "they");
-        }
-        if (cluster->relayed > 0) {
-            listing_size(cluster->relayed, shown);
-            printf(", %s passed on by the broker between those that cannot reach one another", shown);
-        }
-        putchar('\n');
+        print_totals(cluster);
     }
     return rc;
 }

@@ -65,7 +65,7 @@ class FaultTest(cluster.ClusterTest):
         return out
 
     def workers(self, host, endpoint):
-        return json.loads(self.dray(host, "workers", "--broker", endpoint, "-f", "json"))
+        return json.loads(self.dray(host, "workers", "--broker", endpoint, "-f", "json"))["workers"]
 
     def recomputed(self, endpoint, host=None):
         """So many tasks did the broker have run again, because what they had made was lost."""

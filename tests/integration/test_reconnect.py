@@ -117,20 +117,30 @@ class Reconnect(cluster.ClusterTest):
 
     def test_interrupted_wait_and_quiet(self):
         """What goes on without the command is said so; --quiet says neither."""
-        self.worker(self.hub.endpoint)
+        worker = self.worker(self.hub.endpoint)
+        script = subprocess.run([DRAY, "run", "--broker", self.hub.endpoint, "--detach", self.script(1000)], check=True,
+                                capture_output=True, text=True, env=dray.environment()).stdout.strip()
+        subprocess.run([DRAY, "wait", "--broker", self.hub.endpoint, "-q", script], check=True, env=dray.environment())
+        worker.kill()  # with the results
         path = self.folder / "slow.yaml"
         path.write_text("tasks: {slow: {shell: sleep 30}}\n")
         job = subprocess.run([DRAY, "submit", "--broker", self.hub.endpoint, "--detach", path], check=True,
                              capture_output=True, text=True, env=dray.environment()).stdout.strip()
         waits = [self.client(DRAY, "wait", "--broker", self.proxy.endpoint, *options, job) for options in ([], ["-q"])]
         waits.append(self.client(DRAY, "submit", "--broker", self.proxy.endpoint, path))
+        waits += [self.client(DRAY, "result", "--broker", self.proxy.endpoint, number) for number in (job, script)]
         time.sleep(0.3 * cluster.SLOW)
         self.proxy.cut(shut=True)
         time.sleep(0.7)
+        start = time.monotonic()
         for child in waits:
             child.send_signal(signal.SIGINT)
         said = [child.communicate(timeout=10 * cluster.SLOW)[1] for child in waits]
-        self.assertEqual([child.returncode for child in waits], [130, 130, 130])
+        self.assertLess(time.monotonic() - start, 2 * cluster.SLOW)
+        self.assertEqual([child.returncode for child in waits], [130] * 5)
+        for text, number in zip(said[3:], (job, script)):
+            self.assertRegex(text, rf"away: job {number} goes on when it is back, and its results stay; `dray result {number}` "
+                             r"prints them\n\Z")
         self.assertRegex(said[0], rf"away: job {job} goes on when it is back; `dray wait {job}` waits for it, "
                          rf"`dray cancel {job}` ends it\n\Z")
         self.assertEqual(said[1], "")

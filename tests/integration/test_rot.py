@@ -97,7 +97,7 @@ class Rot(TestCase):
             return f.read()
 
     def damaged(self):
-        return sum(x["damaged"] for x in json.loads(self.ok(self.dray("workers", "-f", "json"))))
+        return sum(x["damaged"] for x in json.loads(self.ok(self.dray("workers", "-f", "json")))["workers"])
 
     def rot(self, size):
         self.assertGreater(turn_over(self.cluster.workers[0].pid, self.bytes[MARK:MARK + size]), 0)

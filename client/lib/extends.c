@@ -118,6 +118,23 @@ static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool co
     }
 }
 
+void extends_take_back(struct extends *extends)
+{
+    struct extend **link = &extends->first;
+    struct extend *before = NULL;
+
+    while (*link != extends->last) {
+        before = *link;
+        link = &before->next;
+    }
+    extends->unsent -= !extends->last->sent;
+    extends->under_way -= extends->last->sent;
+    extends->under_way_bytes -= extends->last->sent ? extends->last->size : 0;
+    extend_free(extends->last);
+    *link = NULL;
+    extends->last = before;
+}
+
 void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers)
 {
     drop(extends, job, layers, true);
@@ -126,6 +143,16 @@ void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers)
 void extends_forget(struct extends *extends, uint32_t job)
 {
     drop(extends, job, UINT32_MAX, false);
+}
+
+bool extends_unsent(const struct extends *extends, uint32_t job)
+{
+    const struct extend *at = extends->unsent > 0 ? extends->first : NULL;
+
+    while (at != NULL && (at->job != job || at->sent)) {
+        at = at->next;
+    }
+    return at != NULL;
 }
 
 bool extends_open(const struct extends *extends, uint32_t job)

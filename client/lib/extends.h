@@ -24,9 +24,13 @@ void extends_fini(struct extends *extends);
 // graph (malloc'd; NULL: none, only `last`) on success.  -ENOMEM.
 int extends_add(struct extends *extends, uint32_t job, uint32_t first_layer, uint32_t layers, uint8_t **graph,
                 size_t size, bool last, struct error *err);
+// The one that was added last is not to be sent after all; there is one.
+void extends_take_back(struct extends *extends);
 // Sends what was not sent yet, not more than the broker should have to keep while its disk is slow (`all`:
 // that does not matter).  -EAGAIN: not all of it.
 int extends_send(struct extends *extends, struct uplink *uplink, bool all, struct error *err);
+// Something of the job was not sent.
+bool extends_unsent(const struct extends *extends, uint32_t job);
 
 // The broker has these layers for good.
 void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers);

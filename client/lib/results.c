@@ -98,6 +98,7 @@ static void job_free(struct job *job)
 {
     job_drop_undelivered(job);
     job_unlist(job, JOBS_STIRRED);
+    job_unlist(job, JOBS_UNFLUSHED);
     job_finish(job);
     while (job->note != NULL) {
         struct note *note = job->note;
@@ -465,7 +466,7 @@ static void say_over(struct results *results, struct job *job)
     if (uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
         results_farewell(results, job->id);
         results_drop_job(results, job->id);
-    }
+    } // else another time
 }
 
 void results_close_job(struct results *results, uint32_t id)
@@ -475,7 +476,7 @@ void results_close_job(struct results *results, uint32_t id)
     if (job != NULL) {
         job->options.open = false;
         job->closed = true;
-        results->unflushed = true; // it may be over
+        job_list(job, JOBS_UNFLUSHED); // it may be over
     }
 }
 
@@ -507,6 +508,9 @@ int results_extend(struct results *results, uint32_t job, uint32_t first_layer, 
     if (rc == 0 && results->link == LINK_UP) {
         rc = extends_send(&results->extends, results->uplink, false, err);
         rc = rc == -EAGAIN ? 0 : rc; // with the next one, or the next flush
+        if (rc != 0) {
+            extends_take_back(&results->extends);
+        }
     }
     return rc;
 }
@@ -628,6 +632,7 @@ void results_release(struct results *results, uint32_t id, uint32_t layer_number
         layer_fini(layer);
         layer->gone = true;
         job->layers_gone++;
+        job_list(job, JOBS_UNFLUSHED);
     }
 }
 
@@ -655,7 +660,7 @@ void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t cou
     }
     if (job->reads < READS_MAX) { // else: not sent now; freed with the whole job
         job->read[job->reads++] = (struct client_range){layer, first, count};
-        job->results->unflushed = true;
+        job_list(job, JOBS_UNFLUSHED);
     }
 }
 
@@ -696,7 +701,24 @@ Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t 
 
 bool results_unflushed(const struct results *results)
 {
-    return results->unflushed;
+    return results->list[JOBS_UNFLUSHED].first != NULL || results->extends.unsent > 0;
+}
+
+// What is to be said of the job.  False: not all of it now.
+static bool flush_job(struct job *job, struct arena *arena)
+{
+    Dray__Free message = DRAY__FREE__INIT;
+
+    if (job->reads == 0) {
+        return true;
+    }
+    message.job = job->id;
+    message.run = results_runs(job->id, job->read, job->reads, arena, &message.n_run);
+    if (message.run == NULL || uplink_send(job->results->uplink, FRAME_FREE, &message.base, NULL) != 0) {
+        return false;
+    }
+    job->reads = 0;
+    return true;
 }
 
 void results_flush(struct results *results, bool at_once)
@@ -704,30 +726,19 @@ void results_flush(struct results *results, bool at_once)
     uint64_t now = monotonic_us();
     struct arena arena;
 
-    if (!results->unflushed || results->link != LINK_UP ||
+    if (!results_unflushed(results) || results->link != LINK_UP ||
         (!at_once && now - results->flushed_us < FLUSH_US)) {
         return;
     }
     results->flushed_us = now;
-    results->unflushed = false;
+    extends_send(&results->extends, results->uplink, false, NULL);
     arena_init(&arena, 0);
-    for (struct job *job = results->jobs, *next; job != NULL; job = next) {
-        Dray__Free message = DRAY__FREE__INIT;
-
-        next = job->next;
+    for (struct job *job = results->list[JOBS_UNFLUSHED].first, *next; job != NULL; job = next) {
+        next = job->list_next[JOBS_UNFLUSHED];
         if (is_over(job)) {
             say_over(results, job);
-            continue;
-        }
-        if (job->reads == 0) {
-            continue;
-        }
-        message.job = job->id;
-        message.run = results_runs(job->id, job->read, job->reads, &arena, &message.n_run);
-        if (message.run != NULL && uplink_send(results->uplink, FRAME_FREE, &message.base, NULL) == 0) {
-            job->reads = 0;
-        } else {
-            results->unflushed = true;
+        } else if (!extends_unsent(&results->extends, job->id) && flush_job(job, &arena)) {
+            job_unlist(job, JOBS_UNFLUSHED);
         }
         arena_reset(&arena);
     }

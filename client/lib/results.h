@@ -139,8 +139,8 @@ int results_next(struct results *results, struct dray_event *event);
 // The bytes of the last PARTITION, aligned as a decoder wants them, as a new reference; NULL after other
 // events, or when there is no memory.
 struct buffer *results_current(struct results *results);
-// Tells the broker which results were read or released; call when a batch is through.  Unless at once, a
-// stream of single ones becomes a message every few ms.
+// Tells the broker which results were read or released, and of layers for which there was no room; call when a
+// batch is through.  Unless at once, a stream of single ones becomes a message every few ms.
 void results_flush(struct results *results, bool at_once);
 // It has not been told of all.
 bool results_unflushed(const struct results *results);

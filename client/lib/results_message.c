@@ -550,7 +550,7 @@ static int handle_ended(struct job *job, const Dray__JobEnded *from, struct erro
     if (event->type == DRAY_DONE) {
         // Of a pool's job that was full there is nothing to say.
         job->end_delivered = job->options.unfinished != NULL;
-        job->results->unflushed = true;
+        job_list(job, JOBS_UNFLUSHED);
         return 0;
     }
     job->end_delivered = false;

@@ -147,7 +147,7 @@ int results_next(struct results *results, struct dray_event *event)
     } else {
         *event = job->end;
         job->end_delivered = true;
-        results->unflushed = true;
+        job_list(job, JOBS_UNFLUSHED);
     }
     return 1;
 }

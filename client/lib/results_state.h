@@ -120,6 +120,7 @@ struct jobs {
 enum jobs_list {
     JOBS_STIRRED,   // something may have come for the user
     JOBS_ANNOUNCED, // has results that are announced; ordered ones first
+    JOBS_UNFLUSHED, // has reads, or may be over
     JOBS_LISTS
 };
 
@@ -186,7 +187,6 @@ struct results {
     char current_waiting[256];
     struct gather *gather; // NULL: no call waits
     uint64_t flushed_us;
-    bool unflushed; // some job has reads
     bool admitting;
     bool resting; // no small fetches begin before half of them are done
     enum { LINK_UP, LINK_LOST, LINK_ASKED, LINK_ANSWERED } link;

@@ -39,7 +39,9 @@ struct fake {
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks
     atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit, dies;
+    atomic_bool stalls;                    // reads nothing
     atomic_uint hellos, submits, attaches; // heard
+    atomic_uint extends;
     atomic_bool apart;                     // results come without their bytes
     atomic_bool counts;                    // its jobs have numbers of their own, and no layers
 };
@@ -191,6 +193,7 @@ static void play_extend(struct fake *fake, const Dray__Extend *extend)
     note(fake, "EXTEND:%u%s%s ", extend->first_layer, extend->has_graph ? "" : ",none",
          extend->last ? ",last" : "");
     assert_int_equal(extend->first_layer, fake->layers);
+    fake->extends++;
     if (!fake->confirms) {
         return; // nor does it remember
     }
@@ -281,7 +284,7 @@ static void *fake_main(void *arg)
     while (!fake->stop) {
         struct pollfd fd = {.fd = socket_fd(fake->router), .events = POLLIN};
 
-        while (socket_receive(fake->router, &message) == 1) {
+        while (!fake->stalls && socket_receive(fake->router, &message) == 1) {
             memcpy(fake->route, message.frame[0].data, message.frame[0].size);
             fake->route_size = message.frame[0].size;
             assert_int_equal(
@@ -297,7 +300,7 @@ static void *fake_main(void *arg)
             bind_router(fake);
             continue;
         }
-        if (!socket_ready(fake->router)) {
+        if (fake->stalls || !socket_ready(fake->router)) {
             poll(&fd, 1, 5);
         }
     }
@@ -530,8 +533,47 @@ static void test_the_last_word_waits(void **state)
     assert_null(extends.first);
     assert_null(extends.last);
     add(&extends, 3, 0, 1, false);
+    add(&extends, 3, 1, 1, false);
+    extends_take_back(&extends);
     assert_int_equal(extends.unsent, 1);
+    add(&extends, 3, 1, 1, false);
+    extends_confirm(&extends, 3, 1);
+    extends_take_back(&extends);
+    assert_int_equal(extends.unsent, 0);
+    assert_null(extends.first);
+    add(&extends, 3, 1, 1, false);
     extends_fini(&extends);
+}
+
+// A broker that reads nothing for a while: layers for which there was no room go when there is some.
+static void test_layers_that_have_no_room(void **state)
+{
+    struct fake *fake = *state;
+    struct dray_error err = {0};
+    struct dray_future future = {0};
+    dray_t *dray;
+
+    uplink_limit(8);
+    dray = connected(fake, 0);
+    future.job = submit(dray, true);
+    hears(fake, dray, "HELLO SUBMIT:abc ");
+    fake->stalls = true;
+    for (int full = 0; full < 20;) { // until nothing moves
+        int rc = dray_cancel_futures(dray, &future, 1, &err);
+
+        full = rc == -EAGAIN ? full + 1 : 0;
+        poll(NULL, 0, rc == -EAGAIN ? 5 : 0);
+    }
+    extend(dray, future.job, true);
+    fake->stalls = false;
+    for (int i = 0; i < 500 && fake->extends == 0; i++) {
+        dray_process(dray, &err);
+        poll(NULL, 0, 10);
+    }
+    assert_int_equal(fake->extends, 1);
+    assert_int_equal(fake->hellos, 1);
+    dray_close(dray);
+    uplink_limit(10000);
 }
 
 static void test_a_submission_without_an_answer(void **state)
@@ -765,6 +807,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
         cmocka_unit_test(test_the_last_word_waits),
+        cmocka_unit_test_setup_teardown(test_layers_that_have_no_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_told_again_is_fetched_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_jobs_than_messages, set_up, tear_down),

@@ -353,8 +353,12 @@ static void check_shipments(const struct sched *sched)
 
     for (uint32_t s = 0; s < sched->worker_slots; s++) {
         const struct worker *worker = sched->worker[s];
-        uint64_t incoming = 0, outgoing = 0, bytes = 0, ranges = 0;
+        uint64_t incoming = 0, outgoing = 0, bytes = 0, ranges = 0, listed = 0;
 
+        for (size_t at = worker != NULL ? worker->shipment : 0; at > 0; at = sched->shipment[at - 1].next) {
+            MUST(at <= sched->shipments && sched->shipment[at - 1].to == worker->peer, NULL, 0);
+            listed += sched->shipment[at - 1].bytes;
+        }
         for (size_t k = 0; worker != NULL && k < sched->shipments; k++) {
             const struct shipment *shipment = &sched->shipment[k];
 
@@ -365,7 +369,7 @@ static void check_shipments(const struct sched *sched)
                 ranges++;
             }
         }
-        MUST(worker == NULL || (worker->incoming == incoming && worker->outgoing == outgoing &&
+        MUST(worker == NULL || (worker->incoming == incoming && listed == incoming && worker->outgoing == outgoing &&
                                 worker->outgoing_bytes == bytes && worker->outgoing_ranges == ranges),
              NULL, 0);
         leavers += worker != NULL && worker->leaving ? 1 : 0;

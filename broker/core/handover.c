@@ -14,7 +14,8 @@ enum {
     FLIGHT_BYTES = 64 << 20,  // or so many bytes
     CHUNK_BYTES = 8 << 20,    // of neighbours that go together
     PARTITION_BYTES = 64,     // that one takes at least
-    PASS_US = 10000,          // between two looks at all that a worker holds
+    PASS_US = 10000,          // between two looks at all that a worker holds, and at most
+    PASS_MAX_US = 250000,     // when nothing of it finds a place
     REFUSED_US = 100000,      // one that declined is not asked before
     SHARE = 4,                // one part in so many of a worker's memory is left to its tasks
     FILL = 64,                // workers are told apart by how full they are, in so many steps
@@ -45,6 +46,41 @@ static uint64_t weight(const struct layer *layer, uint32_t i)
     return task_bytes(layer, i) + PARTITION_BYTES;
 }
 
+// The place of what points at the shipment: its worker's, if that is there, or the one's before it.
+static size_t *link_to(const struct sched *sched, const struct shipment *shipment)
+{
+    struct worker *to = shipment->previous == 0 ? worker_find(sched, shipment->to) : NULL;
+
+    return shipment->previous > 0 ? &sched->shipment[shipment->previous - 1].next
+           : to != NULL           ? &to->shipment
+                                  : NULL;
+}
+
+static void link_in(struct sched *sched, size_t k, struct worker *to)
+{
+    sched->shipment[k].next = to->shipment;
+    sched->shipment[k].previous = 0;
+    if (to->shipment > 0) {
+        sched->shipment[to->shipment - 1].previous = k + 1;
+    }
+    to->shipment = k + 1;
+}
+
+// `at` takes the place in the list of the one at k: k itself, when it has moved there, or the next.
+static void relink(struct sched *sched, size_t k, size_t at)
+{
+    const struct shipment *shipment = &sched->shipment[k];
+    size_t *link = link_to(sched, shipment);
+    bool moved = at == k + 1;
+
+    if (link != NULL) {
+        *link = at;
+    }
+    if (shipment->next > 0) {
+        sched->shipment[shipment->next - 1].previous = moved ? at : shipment->previous;
+    }
+}
+
 static void remove_at(struct sched *sched, size_t k)
 {
     struct shipment *shipment = &sched->shipment[k];
@@ -59,26 +95,32 @@ static void remove_at(struct sched *sched, size_t k)
         from->outgoing -= shipment->left;
         from->outgoing_ranges--;
     }
-    *shipment = sched->shipment[--sched->shipments];
+    relink(sched, k, shipment->next);
+    if (k != --sched->shipments) {
+        *shipment = sched->shipment[sched->shipments];
+        relink(sched, k, k + 1);
+    }
 }
 
-// One partition of it has come, or will not come; `bytes` are what it was reckoned with.
-static void settle_one(struct worker *to, const struct layer *layer, uint32_t i, uint64_t bytes)
+// One partition of it has come, or will not come; `bytes` are what it was reckoned with.  False: none was to come.
+static bool settle_one(struct worker *to, const struct layer *layer, uint32_t i, uint64_t bytes)
 {
     struct sched *sched = layer->job->sched;
 
-    for (size_t k = 0; k < sched->shipments; k++) {
-        struct shipment *shipment = &sched->shipment[k];
+    for (size_t next = to->shipment; next > 0;) {
+        struct shipment *shipment = &sched->shipment[next - 1];
+        size_t k = next - 1;
         struct worker *from;
 
-        if (shipment->to != to->peer || shipment->range.job != layer->job->number ||
+        next = shipment->next;
+        if (shipment->range.job != layer->job->number ||
             shipment->range.layer != layer->number || i < shipment->range.first ||
             i - shipment->range.first >= shipment->range.count) {
             continue;
         }
         if (shipment->left == 1) {
             remove_at(sched, k);
-            return;
+            return true;
         }
         bytes = bytes < shipment->bytes ? bytes : shipment->bytes;
         from = worker_find(sched, shipment->from);
@@ -89,8 +131,9 @@ static void settle_one(struct worker *to, const struct layer *layer, uint32_t i,
         to->incoming -= bytes;
         shipment->left--;
         shipment->bytes -= bytes;
-        return;
+        return true;
     }
+    return false;
 }
 
 // It is still where it was, and somebody has to be asked again.
@@ -156,10 +199,16 @@ bool handover_arrived(struct worker *to, struct layer *layer, uint32_t i)
     bool held = task_state(layer, i) == TASK_HELD;
     uint64_t bytes = held ? weight(layer, i) : PARTITION_BYTES;
     struct worker *owner = held ? sched->worker[layer->owner[i]] : NULL;
+    bool asked = settle_one(to, layer, i, bytes);
     struct knows *knows;
 
-    settle_one(to, layer, i, bytes);
-    if (!held || owner == to || !owner->leaving || to->leaving) {
+    if (!held || owner == to || !owner->leaving) {
+        return false;
+    }
+    if (to->leaving) { // by now: that was said before this was
+        if (asked) {
+            put_off(layer, i);
+        }
         return false;
     }
     knows = worker_knows(to, layer->job);
@@ -309,7 +358,9 @@ static uint32_t send(struct worker *from, struct layer *layer, uint32_t i)
     from->outgoing_ranges++;
     from->outgoing_bytes += bytes;
     to->incoming += bytes;
-    sched->shipment[sched->shipments++] = (struct shipment){from->peer, to->peer, range, range.count, bytes};
+    sched->shipment[sched->shipments] = (struct shipment){from->peer, to->peer, range, range.count, bytes, 0, 0};
+    link_in(sched, sched->shipments++, to);
+    from->pass_sent = true;
     return range.count;
 }
 
@@ -333,8 +384,8 @@ static bool send_layer(struct worker *from, struct layer *layer, uint64_t *most)
     return true;
 }
 
-// One look at all that it holds, in as many turns as it takes.
-static void send_all(struct worker *from, uint64_t most)
+// One look at all that it holds, in as many turns as it takes.  Returns the room that is left for one partition.
+static uint64_t send_all(struct worker *from, uint64_t most)
 {
     while (from->pass != NULL) {
         struct knows *knows = from->pass;
@@ -345,33 +396,50 @@ static void send_all(struct worker *from, uint64_t most)
 
             if (knows_test(knows->holds, layer->number) && layer->in[TASK_HELD] > 0 &&
                 !send_layer(from, layer, &most)) {
-                return;
+                return most;
             }
             from->pass_index = 0;
         }
         from->pass = knows->worker_next;
         from->pass_layer = from->pass_index = 0;
     }
+    return most;
+}
+
+// What is large may find no place for long, while there is room for what is small: then it is looked at less often.
+static void begin_pass(struct sched *sched, struct worker *from)
+{
+    uint64_t pause = from->pass_sent ? PASS_US : 2 * from->pass_pause_us;
+
+    from->pass_pause_us = pause < PASS_US ? PASS_US : pause < PASS_MAX_US ? pause : PASS_MAX_US;
+    from->pass_sent = false;
+    from->pass = from->knows;
+    from->pass_layer = from->pass_index = 0;
+    from->pass_us = sched->now_us + from->pass_pause_us;
 }
 
 void handover_run(struct sched *sched)
 {
-    if (sched->shipments > 0) {
+    uint64_t most = UINT64_MAX; // not known yet
+
+    if (sched->shipments > 0 && sched->shipments_stale) {
         sweep(sched);
     }
+    sched->shipments_stale = false;
     for (uint32_t s = 0; sched->leavers > 0 && s < sched->worker_slots; s++) {
         struct worker *from = sched->worker[s];
-        uint64_t most = 0;
 
         if (from == NULL || !from->leaving || from->partitions == from->shipping || !has_flight(from) ||
-            (most = most_room(sched)) == 0) {
+            (from->pass == NULL && sched->now_us < from->pass_us)) {
             continue;
         }
-        if (from->pass == NULL && sched->now_us >= from->pass_us) {
-            from->pass = from->knows;
-            from->pass_layer = from->pass_index = 0;
-            from->pass_us = sched->now_us + PASS_US;
+        most = most == UINT64_MAX ? most_room(sched) : most;
+        if (most == 0) {
+            return;
         }
-        send_all(from, most);
+        if (from->pass == NULL) {
+            begin_pass(sched, from);
+        }
+        most = send_all(from, most);
     }
 }

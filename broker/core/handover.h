@@ -13,6 +13,7 @@ struct shipment {
     struct task_range range;
     uint32_t left; // partitions that are not there yet
     uint64_t bytes;
+    size_t next, previous; // of those to the same worker: place + 1, 0: none
 };
 
 // Sends what may be sent: at the end of a step.

@@ -222,6 +222,7 @@ static void job_drop_tasks(struct job *job)
         return;
     }
     growth_detach(job);
+    sched->shipments_stale = true;
     for (uint32_t l = 0; l < job->layers; l++) {
         struct layer *layer = job->layer[l];
         uint32_t here = layer->in[TASK_HELD] + layer->in[TASK_ASSIGNED];

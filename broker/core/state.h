@@ -350,6 +350,9 @@ struct worker {
     struct knows *pass; // where the look at all that it holds goes on; NULL: over, the next one is due at pass_us
     uint32_t pass_layer, pass_index;
     uint64_t pass_us;
+    uint64_t pass_pause_us; // before that, since none of what it holds has found a place
+    bool pass_sent;         // something has, in this one
+    size_t shipment;        // to it: the first one's place + 1
     uint64_t incoming;   // bytes on their way to it from those that leave
     uint64_t refused_us; // it takes none of these before
     uint64_t rests_until_us; // gets none until then; 0: it does not rest
@@ -433,6 +436,7 @@ struct sched {
     uint64_t handed_over;
     struct shipment *shipment; // handover.h
     size_t shipments, shipment_capacity;
+    bool shipments_stale; // some may be of a worker or a job that has gone
     uint32_t leavers; // workers that leave
     uint64_t transitions;
     uint64_t run; // number of the placement that is under way or comes next; from 1

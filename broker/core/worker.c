@@ -193,6 +193,7 @@ int worker_create(struct sched *sched, const struct sched_event *joined)
 void worker_destroy(struct sched *sched, struct worker *worker)
 {
     twins_end(sched, worker, true);
+    sched->shipments_stale = true;
     sched->resting -= worker->rests_until_us != 0;
     while (worker->knows != NULL) {
         knows_destroy(sched, worker->knows);

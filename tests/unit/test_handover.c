@@ -7,9 +7,10 @@
 
 #include <cmocka.h>
 
+#include "proto/socket.h"
 #include "tests/unit/sched_play.h"
 
-enum { LATER_US = 200000, MB = 1 << 20 };
+enum { LATER_US = 200000, MB = 1 << 20, WORKERS = 600, EACH = 100, MANY_US = 3000000 };
 
 // Memory in bytes, and how much of it is used.
 static void join_with(struct play *play, uint32_t worker, uint64_t memory, uint64_t used)
@@ -328,6 +329,119 @@ static void test_whole_inputs_are_found(void **state)
 }
 
 // A rolling restart: all that were there go, one after another, while the job goes on.
+// Who was asked leaves as well, and says that after that what it has, which was under way: somebody else is asked.
+static void test_who_takes_leaves(void **state)
+{
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play, &build, 4, 100);
+    join_with(&play, 2, 0, 0);
+    is_leaving(&play, 1);
+    assert_true(said(&play, "w2: hold j1:t0.0-3, from w1"));
+    is_leaving(&play, 2);
+    has(&play, 2, 0, 4);
+    join_with(&play, 3, 0, 0);
+    tick(&play, LATER_US);
+    assert_non_null(find(&play, ACTION_COPY, 3));
+    has(&play, 3, 0, 4);
+    assert_int_equal(sched_worker_partitions(play.sched, 1), 0);
+    assert_int_equal(counts(&play).handed_over, 4);
+    says_bye(&play, 1);
+    says_bye(&play, 2);
+    assert_int_equal(counts(&play).recomputed, 0);
+    play_end(&play);
+    build_fini(&build);
+}
+
+struct asked {
+    uint32_t worker;
+    struct task_range range;
+};
+
+static void quickly(struct play *play, const struct sched_event *event, struct asked *asked, size_t *count)
+{
+    assert_int_equal(sched_step(play->sched, event, 1, &play->actions), 0);
+    for (size_t k = 0; k < play->actions.count; k++) {
+        const struct sched_action *action = &play->actions.action[k];
+
+        if (action->type == ACTION_COPY) {
+            assert_true(*count < WORKERS * EACH);
+            asked[(*count)++] = (struct asked){action->peer, action->range};
+        }
+    }
+}
+
+// Half of a large cluster leaves at once, and what it holds goes in pieces of one partition.
+static void test_many_leave(void **state)
+{
+    struct asked *asked = calloc(WORKERS * EACH, sizeof(*asked));
+    const uint64_t bytes[EACH] = {0};
+    struct task_range range[EACH];
+    struct play play;
+    struct build build;
+    uint64_t begun_us;
+    size_t count = 0;
+
+    (void)state;
+    assert_non_null(asked);
+    play_begin(&play, 2);
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        struct sched_event event = event_of(&play, EVENT_WORKER_JOINED);
+
+        event.u.joined.worker = w;
+        event.u.joined.threads = 1;
+        event.u.joined.shared_files = true;
+        event.u.joined.name = "w";
+        quickly(&play, &event, asked, &count);
+    }
+    flat(&build, WORKERS * EACH);
+    submit(&play, &build);
+    for (uint32_t w = 1; w <= WORKERS; w++) {
+        struct sched_event event = event_of(&play, EVENT_HOLDING);
+
+        for (uint32_t k = 0; k < EACH; k++) {
+            range[k] = (struct task_range){1, 0, k * WORKERS + w - 1, 1};
+        }
+        event.u.holding.worker = w;
+        event.u.holding.adds = EACH;
+        event.u.holding.add = range;
+        event.u.holding.bytes = bytes;
+        quickly(&play, &event, asked, &count);
+    }
+    assert_int_equal(counts(&play).partitions, WORKERS * EACH);
+    begun_us = monotonic_us();
+    for (uint32_t w = 1; w <= WORKERS / 2; w++) {
+        struct sched_event event = event_of(&play, EVENT_WORKER_LEAVING);
+
+        event.u.left.worker = w;
+        quickly(&play, &event, asked, &count);
+    }
+    for (size_t at = 0, idle = 0; idle < 20;) {
+        struct sched_event event = event_of(&play, at < count ? EVENT_HOLDING : EVENT_TICK);
+
+        if (at < count) {
+            event.u.holding.worker = asked[at].worker;
+            event.u.holding.adds = asked[at].worker > WORKERS / 2 ? 1 : 0;
+            event.u.holding.gones = 1 - event.u.holding.adds;
+            event.u.holding.add = event.u.holding.gone = &asked[at++].range;
+            event.u.holding.bytes = bytes;
+            idle = 0;
+        } else {
+            event.now_us = play.now += LATER_US;
+            idle++;
+        }
+        quickly(&play, &event, asked, &count);
+    }
+    assert_true(monotonic_us() - begun_us < MANY_US);
+    assert_int_equal(counts(&play).handed_over, WORKERS / 2 * EACH);
+    sched_check(play.sched);
+    play_end(&play);
+    build_fini(&build);
+    free(asked);
+}
+
 static void test_rolling(void **state)
 {
     struct play play;
@@ -369,6 +483,8 @@ int main(void)
         cmocka_unit_test(test_deaths),
         cmocka_unit_test(test_not_needed_any_more),
         cmocka_unit_test(test_whole_inputs_are_found),
+        cmocka_unit_test(test_who_takes_leaves),
+        cmocka_unit_test(test_many_leave),
         cmocka_unit_test(test_rolling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -117,6 +117,9 @@ static struct casualty *casualty_add(struct sched *sched, const struct worker *w
         sched->casualty = grown;
         sched->casualty_capacity = capacity;
     }
+    if (sched->casualties == 0) {
+        sched->casualty_due_us = sched->now_us + sched->options.moment_us;
+    }
     sched->casualty[sched->casualties] = (struct casualty){
         .at_us = sched->now_us,
         .incarnation = worker->incarnation,
@@ -166,8 +169,15 @@ static void judge(struct sched *sched, const struct casualty *casualty)
 
 void moment_fire(struct sched *sched)
 {
+    if (sched->casualties == 0 || sched->now_us <= sched->casualty_due_us) {
+        return; // it is asked with each event
+    }
+    sched->casualty_due_us = UINT64_MAX;
     for (size_t k = sched->casualties; k-- > 0;) {
-        if (sched->now_us - sched->casualty[k].at_us <= sched->options.moment_us) {
+        uint64_t due_us = sched->casualty[k].at_us + sched->options.moment_us;
+
+        if (sched->now_us <= due_us) {
+            sched->casualty_due_us = due_us < sched->casualty_due_us ? due_us : sched->casualty_due_us;
             continue;
         }
         if (is_waiting(sched, &sched->casualty[k])) {

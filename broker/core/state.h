@@ -451,6 +451,7 @@ struct sched {
     uint32_t closed;      // workers for those
     struct casualty *casualty; // moment.h
     size_t casualties, casualty_capacity;
+    uint64_t casualty_due_us; // none is over before
     uint64_t death_us, death_incarnation; // of the worker that died last; 0: none has
     struct twin twin[TWINS_MAX];
     uint32_t twins;

@@ -148,6 +148,17 @@ static void say(const struct sched *sched, const struct job *job, char *out, siz
     }
 }
 
+// It was done, and has lost some of what it had.
+static void say_again(const struct sched *sched, const struct job *job, char *out, size_t size)
+{
+    int used = snprintf(out, size, "what was lost with a worker has to be made again: ");
+
+    say(sched, job, out + used, size - (size_t)used);
+    if (out[used] == '\0') {
+        out[0] = '\0';
+    }
+}
+
 bool job_is_over(const struct job *job)
 {
     return job->state > JOB_RUNNING && (job->state != JOB_DONE || job->open == 0);
@@ -162,7 +173,11 @@ bool job_why_waiting(const struct job *job, char *out, size_t size)
     if (job->assigned > 0 || job_is_over(job)) {
         return false;
     }
-    say(sched, job, out, size);
+    if (job->state == JOB_DONE) {
+        say_again(sched, job, out, size);
+    } else {
+        say(sched, job, out, size);
+    }
     if (recovery_holds(sched) || job->state == JOB_DONE) {
         return false;
     }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 #include "client/cli/signals.h"
 #include "proto/partition.h"
 
-enum { FAILURES_SHOWN = 10, GATHER_MAX = 32 };
+enum { FAILURES_SHOWN = 10, GATHER_MAX = 32, FIRST_MS = 5, LONGEST_MS = 250 };
 
 struct state {
     struct job_follow *follow;
@@ -292,6 +293,64 @@ static int gather(struct state *state, const struct dray_future *future, size_t 
     return rc;
 }
 
+static bool all_done(dray_t *dray, const struct dray_future *future, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (dray_future_done(dray, &future[i]) == 0) {
+            return false;
+        }
+    }
+    return true; // or wrong, as dray_gather will say
+}
+
+static void show_waiting(struct state *state, const Dray__JobInfo *info)
+{
+    struct job_follow *follow = state->follow;
+    const struct query_progress now = {.tasks = info->tasks,
+                                       .done = info->done,
+                                       .failed = info->failed,
+                                       .workers = WORKERS_UNKNOWN,
+                                       .waiting = info->waiting};
+
+    progress_show(follow->progress, &now);
+    if (info->waiting != NULL && !progress_is_on(follow->progress)) {
+        complain_text("waiting: %s", info->waiting);
+        state->told_waiting = true;
+    }
+}
+
+// dray_gather says nothing until all are there: until then it is asked why they are not, and told once.
+static int look_at_waiting(struct state *state, const struct dray_future *future, size_t count,
+                           struct error *err)
+{
+    struct job_follow *follow = state->follow;
+    struct arena arena;
+    int rc = 0;
+
+    arena_init(&arena, 0);
+    for (int ms = FIRST_MS; rc == 0 && !follow->quiet && !state->told_waiting;
+         ms = ms < LONGEST_MS ? ms * 2 : ms) {
+        struct pollfd signals = {.fd = signals_fd(), .events = POLLIN};
+        const Dray__JobInfo *info;
+
+        if (all_done(follow->dray, future, count)) {
+            break;
+        }
+        arena_reset(&arena);
+        rc = client_job(follow->dray, follow->view->job, &arena, &info, err);
+        if (rc == 0 && !all_done(follow->dray, future, count)) {
+            show_waiting(state, info);
+            poll(&signals, 1, ms);
+        }
+    }
+    progress_clear(follow->progress);
+    arena_fini(&arena);
+    // Whatever else is wrong, dray_gather finds it out.
+    rc = signals_caught() != 0 || rc == -ENOTCONN || rc == -ETIMEDOUT ? rc : 0;
+    state->outcome = rc != 0 ? JOB_BROKER : state->outcome;
+    return rc;
+}
+
 enum job_outcome job_follow_gather(struct job_follow *follow, const struct job_ranges *ranges,
                                    struct error *err)
 {
@@ -306,11 +365,13 @@ enum job_outcome job_follow_gather(struct job_follow *follow, const struct job_r
                                                    .layer = ranges->range[i].layer,
                                                    .index = ranges->range[i].first + k};
             if (count == GATHER_MAX) {
-                rc = gather(&state, future, count, err);
+                rc = look_at_waiting(&state, future, count, err);
+                rc = rc == 0 ? gather(&state, future, count, err) : rc;
                 count = 0;
             }
         }
     }
+    rc = rc == 0 && count > 0 ? look_at_waiting(&state, future, count, err) : rc;
     rc = rc == 0 && count > 0 ? gather(&state, future, count, err) : rc;
     if (follow->failed > FAILURES_SHOWN) {
         complain_text("%" PRIu64 " tasks failed in all", follow->failed);

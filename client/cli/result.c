@@ -218,6 +218,7 @@ static int print_script(struct request *request, const Dray__Attached *attached,
                                  .path = arguments->results.output,
                                  .quiet = arguments->quiet,
                                  .wait_ms = WAIT_MS,
+                                 .tells_waiting = true,
                                  .progress = request->progress,
                                  .owner = request,
                                  .connect = give_connection};

@@ -47,6 +47,12 @@ static void show_progress(void *context, const struct query_progress *now)
     struct script_value *value = context;
 
     progress_show(value->progress, now);
+    // That there is no worker is said by itself.
+    if (value->tells_waiting && now->waiting != NULL && now->waiting[0] != '\0' && now->workers > 0 &&
+        !value->quiet && !progress_is_on(value->progress)) {
+        complain_text("waiting: %s", now->waiting);
+        value->tells_waiting = false;
+    }
 }
 
 // As pandas: the width of the terminal that the table is printed on.

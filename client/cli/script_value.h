@@ -15,7 +15,8 @@ struct script_value {
     enum print_format format;
     const char *path; // NULL or "-": standard output
     bool quiet;
-    unsigned wait_ms; // for workers
+    unsigned wait_ms;   // for workers
+    bool tells_waiting; // says once why the job does not go on
     struct progress *progress;
     void *owner;
     int (*connect)(void *owner, dray_t **out, struct error *err);

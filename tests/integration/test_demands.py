@@ -54,6 +54,31 @@ class Demands(cluster.ClusterTest):
             self.assertLess(time.monotonic(), deadline, said)
             time.sleep(0.02)
 
+    def test_results_that_nobody_can_make_again(self):
+        """A job that was done says what it waits for, to who looks and to who reads all or some of its results."""
+        able = self.join("able", "--resources", "gpu=1")
+        job = self.submit("tasks: {a: {array: 0..9, shell: 'echo {index}', resources: {gpu: 1}}}")
+        self.ok("wait", "-q", job)
+        able.kill()
+        self.join("other")
+        lost = "what was lost with a worker has to be made again: no worker with resource gpu (1 asked)"
+        self.assertIn(f"  waiting   {lost}\n", self.wait_says(job, lost))
+        self.assertEqual((self.job(job)["state"], self.job(job)["waiting"]), ("done", lost))
+        for task in [], ["a.3"]:
+            reader = dray.start("result", "--broker", self.endpoint, job, *task)
+            self.addCleanup(reader.stderr.close)
+            self.addCleanup(reader.stdout.close)
+            self.addCleanup(reader.kill)
+            self.assertEqual(reader.stderr.readline().decode(), f"dray: waiting: {lost}\n")
+            reader.send_signal(signal.SIGINT)
+            self.assertEqual(reader.wait(10 * cluster.SLOW), 130)
+            self.assertEqual(reader.stderr.read(), b"")  # once
+        reader = dray.start("result", "--broker", self.endpoint, job, "a.3", "a.5")
+        reader.stderr.readline()
+        self.join("able", "--resources", "gpu=1")
+        self.assertEqual(reader.communicate(timeout=10 * cluster.SLOW), (b"3\n5\n", b""))
+        self.assertEqual(self.job(job)["waiting"], None)
+
     def test_resources_are_not_used_twice(self):
         self.join("a", "--resources", "gpu=1")
         self.join("b", "--resources", "gpu=2,licence=3")

@@ -11,6 +11,8 @@
 
 #include "tests/unit/sched_play.h"
 
+#define AGAIN "what was lost with a worker has to be made again: "
+
 static void check_why(const struct play *play, uint32_t number, const char *expected)
 {
     struct sched_job info;
@@ -140,10 +142,10 @@ static void test_done_again(void **state)
     later(&play, 200000);
     assert_null(find(&play, ACTION_PROGRESS, CLIENT));
     leave(&play, 1);
-    check_why(&play, 1, "no workers are connected");
+    check_why(&play, 1, AGAIN "no workers are connected");
     later(&play, 200000);
     assert_non_null(find(&play, ACTION_PROGRESS, CLIENT));
-    assert_string_equal(find(&play, ACTION_PROGRESS, CLIENT)->text, "no workers are connected");
+    assert_string_equal(find(&play, ACTION_PROGRESS, CLIENT)->text, AGAIN "no workers are connected");
     assert_false(find(&play, ACTION_PROGRESS, CLIENT)->stuck);
     join(&play, 2, 1, true);
     check_why(&play, 1, "");

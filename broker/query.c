@@ -38,6 +38,8 @@ int query_cluster(struct broker *broker, struct peer *client, const Dray__Cluste
         dray__worker_info__init(at);
         at->worker = peer->number;
         at->name = peer->name;
+        at->has_incarnation = true;
+        at->incarnation = peer->incarnation;
         at->threads = peer->threads;
         at->memory = peer->memory;
         at->has_memory_used = at->has_rss = at->has_running = at->has_queued = at->has_ran = true;

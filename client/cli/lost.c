@@ -4,11 +4,13 @@
 
 #include "client/cli/command.h"
 #include "client/cli/signals.h"
+#include "proto/socket.h"
 
 static void tell(void *arg, const struct client_lost *now)
 {
-    const struct lost *lost = arg;
+    struct lost *lost = arg;
 
+    lost->back_us = now->why == NULL ? monotonic_us() : 0;
     if (lost->quiet) {
         return;
     }

@@ -11,6 +11,7 @@
 struct lost {
     struct progress *progress; // the line that is in the way; NULL: none
     bool quiet;
+    uint64_t back_us; // when a broker that was lost came back last; 0: it was not, or is away
 };
 
 // `lost` is borrowed until dray_close.

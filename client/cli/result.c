@@ -319,7 +319,7 @@ int result_main(int argc, char **argv)
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     request.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
     rc = session_open(&request.session, arguments.broker, &err);
-    request.session.lost = (struct lost){request.progress, arguments.quiet};
+    request.session.lost = (struct lost){.progress = request.progress, .quiet = arguments.quiet};
     rc = rc == 0 ? look(&request, &attached, &err) : rc;
     if (rc != 0 || print_script(&request, attached, &status) != 0) {
         rc = rc == 0 ? attach(&request, attached, &err) : rc;

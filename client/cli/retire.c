@@ -9,8 +9,19 @@
 #include "client/cli/command.h"
 #include "client/cli/session.h"
 #include "client/cli/signals.h"
+#include "proto/socket.h"
 
-enum { OPTION_WAIT = 'w', LOOK_MS = 100 };
+enum {
+    OPTION_WAIT = 'w',
+    LOOK_MS = 100,
+    BACK_MS = 12000, // behind its broker, a worker is back
+};
+
+// A worker that was asked.  Its process may connect anew, or the broker start anew, meanwhile.
+struct leaver {
+    uint64_t incarnation;
+    uint32_t number; // that it had when it was asked
+};
 
 struct arguments {
     const char *broker;
@@ -69,9 +80,9 @@ static bool is_named(const struct arguments *arguments, const char *name)
     return false;
 }
 
-// Their numbers, before they are asked: others of the same names may come.
-static int find_workers(const struct arguments *arguments, struct session *session, uint32_t **number, size_t *count,
-                        struct error *err)
+// Before they are asked: others of the same names may come.
+static int find_workers(const struct arguments *arguments, struct session *session, struct leaver **leaver,
+                        size_t *count, struct error *err)
 {
     const Dray__Cluster *cluster;
     int rc = client_cluster(session->dray, &session->arena, &cluster, err);
@@ -79,40 +90,57 @@ static int find_workers(const struct arguments *arguments, struct session *sessi
     if (rc != 0) {
         return rc;
     }
-    *number = calloc(cluster->n_worker + 1, sizeof(**number));
-    if (*number == NULL) {
+    *leaver = calloc(cluster->n_worker + 1, sizeof(**leaver));
+    if (*leaver == NULL) {
         return error_no_memory(err);
     }
     for (size_t i = 0; i < cluster->n_worker; i++) {
         if (is_named(arguments, cluster->worker[i]->name)) {
-            (*number)[(*count)++] = cluster->worker[i]->worker;
+            (*leaver)[(*count)++] = (struct leaver){cluster->worker[i]->incarnation, cluster->worker[i]->worker};
         }
     }
     return 0;
 }
 
-static bool any_is_there(const Dray__Cluster *cluster, const uint32_t *number, size_t count)
-{
-    for (size_t i = 0; i < cluster->n_worker; i++) {
-        for (size_t k = 0; k < count; k++) {
-            if (cluster->worker[i]->worker == number[k]) {
-                return true;
-            }
-        }
-    }
-    return false;
-}
-
-static int wait_for(struct session *session, const uint32_t *number, size_t count, struct error *err)
+// How many are there.  One that has connected anew, and that does not leave, has not heard that it is to.
+static int look(struct session *session, struct leaver *leaver, size_t count, size_t *there, struct error *err)
 {
     const Dray__Cluster *cluster;
+    int rc = client_cluster(session->dray, &session->arena, &cluster, err);
+
+    *there = 0;
+    for (size_t i = 0; rc == 0 && i < cluster->n_worker; i++) {
+        Dray__WorkerInfo *worker = cluster->worker[i];
+
+        for (size_t k = 0; k < count; k++) {
+            if (leaver[k].incarnation != worker->incarnation) {
+                continue;
+            }
+            ++*there;
+            if (leaver[k].number != worker->worker && !worker->leaving) {
+                rc = client_retire(session->dray, &worker->name, 1, err);
+                rc = rc == -ENOENT ? 0 : rc; // it has gone since
+            }
+            leaver[k].number = worker->worker;
+        }
+    }
+    return rc;
+}
+
+static int wait_for(struct session *session, struct leaver *leaver, size_t count, struct error *err)
+{
     struct pollfd signals = {.fd = signals_fd(), .events = POLLIN};
-    int rc;
 
     for (;;) {
+        uint64_t back_us;
+        size_t there;
+        int rc;
+
         arena_reset(&session->arena);
-        rc = client_cluster(session->dray, &session->arena, &cluster, err);
-        if (rc != 0 || !any_is_there(cluster, number, count)) {
+        rc = look(session, leaver, count, &there, err);
+        back_us = session->lost.back_us;
+        // Behind a broker that was away workers come back, too.
+        if (rc != 0 || (there == 0 && (back_us == 0 || monotonic_us() - back_us > BACK_MS * 1000))) {
             return rc;
         }
         poll(&signals, 1, LOOK_MS); // the next call hears of a signal
@@ -125,7 +153,7 @@ int retire_main(int argc, char **argv)
     struct arguments arguments = {0};
     struct session session;
     struct error err = {0};
-    uint32_t *number = NULL;
+    struct leaver *leaver = NULL;
     size_t count = 0;
     int status;
     int rc;
@@ -139,12 +167,12 @@ int retire_main(int argc, char **argv)
     }
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     rc = session_open(&session, arguments.broker, &err);
-    rc = rc == 0 ? find_workers(&arguments, &session, &number, &count, &err) : rc;
+    rc = rc == 0 ? find_workers(&arguments, &session, &leaver, &count, &err) : rc;
     rc = rc == 0 ? client_retire(session.dray, arguments.name, arguments.names, &err) : rc;
-    rc = rc == 0 && arguments.wait ? wait_for(&session, number, count, &err) : rc;
+    rc = rc == 0 && arguments.wait ? wait_for(&session, leaver, count, &err) : rc;
     status = session_status(rc, &err);
     session_close(&session);
-    free(number);
+    free(leaver);
     free(arguments.name);
     return status;
 }

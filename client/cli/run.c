@@ -215,7 +215,7 @@ static int start(void *context, dray_t **out, struct error *err)
         rc = client_connect(endpoint, &options, signals_fd(), &run->dray, err);
     }
     if (rc == 0) {
-        run->lost = (struct lost){run->progress, arguments->quiet};
+        run->lost = (struct lost){.progress = run->progress, .quiet = arguments->quiet};
         lost_listen(&run->lost, run->dray);
     }
     *out = run->dray;

@@ -346,7 +346,7 @@ static int connect(struct submit *submit, struct error *err)
     }
     rc = rc == 0 ? client_connect(endpoint, &options, signals_fd(), &submit->dray, err) : rc;
     if (rc == 0) {
-        submit->lost = (struct lost){submit->progress, submit->arguments->quiet};
+        submit->lost = (struct lost){.progress = submit->progress, .quiet = submit->arguments->quiet};
         lost_listen(&submit->lost, submit->dray);
     }
     return rc;

@@ -80,7 +80,7 @@ int wait_main(int argc, char **argv)
                             .quiet = arguments.quiet};
 
     rc = session_open(&session, arguments.broker, &err);
-    session.lost = (struct lost){wait.progress, arguments.quiet};
+    session.lost = (struct lost){.progress = wait.progress, .quiet = arguments.quiet};
     for (int i = 0; rc == 0 && i < arguments.jobs; i++) {
         bool good = false;
         uint32_t job = 0;

@@ -158,6 +158,30 @@ class Leaving(Crew):
         worker.wait_text("lost the broker")
         self.stop(worker)  # it has nothing: at once
 
+    def test_who_waits_for_it_waits_behind_a_restart_of_the_broker(self):
+        state = ("--state", self.folder / "state")
+        self.begin(*state)
+        leaver = self.join("leaves", "--grace", "60")
+        self.assertEqual(self.job(3, 0.01, "--detach").wait(20 * cluster.SLOW), 0)
+        self.assertEqual(dray.run("wait", "--broker", self.endpoint, "1").returncode, 0)
+        retire = dray.start("workers", "retire", "--wait", "--broker", self.endpoint, "leaves")
+        self.addCleanup(retire.communicate)
+        self.addCleanup(retire.kill)
+        dray.wait_for(lambda: any(w.get("leaving") for w in self.cluster().get("worker", [])), 5, lambda: self.hub.text)
+        self.hub.kill()
+        self.begin(*state)
+        dray.wait_for(lambda: self.cluster().get("worker"), 10, lambda: self.hub.text)
+        time.sleep(1.5)
+        self.assertIsNone(leaver.child.poll(), leaver.text)
+        self.assertIsNone(retire.poll())
+        self.join("stays")
+        self.assertEqual(leaver.wait_exit(), 0, leaver.text)
+        self.assertNotIn("no other worker", leaver.text)
+        self.assertEqual(retire.wait(30 * cluster.SLOW), 0)
+        done = dray.run("result", "--broker", self.endpoint, "1")
+        self.assertEqual(done.stdout, self.expected(3), done.stderr)
+        self.assertEqual(self.begun(), 3)
+
     def test_the_broker_is_away_as_well(self):
         """All of a cluster is replaced: who is to leave while the broker is, leaves when it is back."""
         state = ("--state", self.folder / "state")

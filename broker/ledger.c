@@ -328,7 +328,7 @@ static int open_parts(struct ledger *ledger, struct error *err)
         rc = ledger_look_at_file(ledger, err);
     }
     if (rc >= 0) {
-        if (rc == 0) {
+        if (rc == 0 && !ledger->repaired) {
             ledger_look_at_wal(ledger);
         }
         rc = ledger_connect(ledger, ledger->path, err);

@@ -137,9 +137,10 @@ int ledger_look_at_file(struct ledger *ledger, struct error *err)
     struct stat file;
 
     if (fstatat(ledger->folder, FILE_NAME, &file, AT_SYMLINK_NOFOLLOW) != 0) {
-        return errno == ENOENT
-                   ? begin_anew(ledger, false)
-                   : error_set(err, errno, "cannot look at %s: %s", ledger->path, strerror(errno));
+        int rc = errno == ENOENT ? ledger_finish_repair(ledger, err)
+                                 : error_set(err, errno, "cannot look at %s: %s", ledger->path, strerror(errno));
+
+        return rc == 0 ? begin_anew(ledger, false) : rc > 0 ? 0 : rc;
     }
     if (S_ISLNK(file.st_mode)) {
         return error_set(

@@ -110,7 +110,7 @@ static int copy_all(struct ledger *from, struct ledger *to, struct error *err)
 // The database and its write-ahead log.
 static int move(const char *from, const char *to, struct error *err)
 {
-    static const char *const ENDS[] = {"-wal", "-journal", "-shm", ""};
+    static const char *const ENDS[] = {"", "-wal", "-journal", "-shm"};
 
     for (size_t i = 0; i < sizeof(ENDS) / sizeof(ENDS[0]); i++) {
         char *a = NULL, *b = NULL;
@@ -143,16 +143,65 @@ static void remove_left_over(const char *path)
     }
 }
 
+static int name_files(const struct ledger *ledger, char **fresh, char **aside, struct error *err)
+{
+    if (asprintf(fresh, "%s/journal.new", ledger->dir) < 0) {
+        return error_no_memory(err);
+    }
+    if (asprintf(aside, "%s/journal.damaged-%lld", ledger->dir, (long long)time(NULL)) < 0) {
+        free(*fresh);
+        return error_no_memory(err);
+    }
+    return 0;
+}
+
+// The new database takes the place of the damaged one.  In this order: where that is not there any more, the new
+// one is whole.
+static int exchange(const struct ledger *ledger, const char *fresh, const char *aside, struct error *err)
+{
+    int rc = move(ledger->path, aside, err);
+
+    if (rc == 0) {
+        rc = move(fresh, ledger->path, err);
+    }
+    if (rc == 0 && fsync(ledger->folder) != 0) {
+        rc = error_set(err, errno, "cannot write %s: %s", ledger->dir, strerror(errno));
+    }
+    return rc;
+}
+
+int ledger_finish_repair(struct ledger *ledger, struct error *err)
+{
+    char *path = NULL, *aside = NULL;
+    int rc = name_files(ledger, &path, &aside, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    if (access(path, F_OK) == 0) {
+        log_write(ledger->log, LEVEL_ERROR,
+                  "%s was damaged, and the last broker of this folder died when what could be read of it took its "
+                  "place: that goes on",
+                  ledger->path);
+        ledger->damaged++;
+        ledger->repaired = true;
+        rc = exchange(ledger, path, aside, err);
+        rc = rc == 0 ? 1 : rc;
+    }
+    free(path);
+    free(aside);
+    return rc;
+}
+
 int ledger_repair(struct ledger *ledger, const char *why, struct error *err)
 {
     struct ledger fresh = {.log = ledger->log};
     char *path = NULL, *aside = NULL;
     int rc;
 
-    if (asprintf(&path, "%s/journal.new", ledger->dir) < 0 ||
-        asprintf(&aside, "%s/journal.damaged-%lld", ledger->dir, (long long)time(NULL)) < 0) {
-        free(path);
-        return error_no_memory(err);
+    rc = name_files(ledger, &path, &aside, err);
+    if (rc != 0) {
+        return rc;
     }
     log_write(ledger->log, LEVEL_ERROR,
               "%s is damaged (%s): what can be read of it is taken over, and it is kept as %s", ledger->path,
@@ -164,15 +213,7 @@ int ledger_repair(struct ledger *ledger, const char *why, struct error *err)
     rc = rc >= 0 ? copy_all(ledger, &fresh, err) : rc;
     ledger_disconnect(&fresh); // the log goes into the database
     ledger_disconnect(ledger);
-    if (rc == 0) {
-        rc = move(ledger->path, aside, err);
-    }
-    if (rc == 0) {
-        rc = move(path, ledger->path, err);
-    }
-    if (rc == 0 && fsync(ledger->folder) != 0) {
-        rc = error_set(err, errno, "cannot write %s: %s", ledger->dir, strerror(errno));
-    }
+    rc = rc == 0 ? exchange(ledger, path, aside, err) : rc;
     free(path);
     free(aside);
     return rc == 0 ? ledger_connect(ledger, ledger->path, err) : rc;

@@ -99,5 +99,7 @@ void ledger_mark_closed(struct ledger *ledger);
 // ---- ledger_repair.c
 // Takes what can be read of a damaged database into a new one, which takes its place.
 int ledger_repair(struct ledger *ledger, const char *why, struct error *err);
+// Where no database is: 1: one that was repaired was about to take that place, and has.  0: none.
+int ledger_finish_repair(struct ledger *ledger, struct error *err);
 
 #endif

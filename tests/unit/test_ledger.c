@@ -423,6 +423,39 @@ static void test_damaged_records_are_left_out(void **state)
     folder_end(&folder);
 }
 
+// Killed between the two renames of a repair: the next one goes on with what the first had read.
+static void test_killed_in_a_repair(void **state)
+{
+    struct state_folder folder, copy;
+    struct ledger *ledger;
+    size_t size = 0;
+    uint8_t *bytes;
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    put(ledger, ENTRY_JOB, 1, 1, "the first of them");
+    put(ledger, ENTRY_JOB, 2, 2, "the second of them");
+    ledger_close(ledger);
+    bytes = folder_slurp(&folder, "journal.db", &size);
+    assert_non_null(bytes);
+    folder_begin(&copy);
+    folder_put(&copy, "journal.new", bytes, size);
+    folder_put(&copy, "journal.db-wal", bytes, 100); // the damaged one's
+    folder_put(&copy, "open", bytes, 1);
+    ledger = open_folder(&copy);
+    check_reads(ledger, "1 1 1 the first of them\n1 2 2 the second of them\n");
+    assert_int_equal(ledger_damaged(ledger), 1);
+    assert_true(ledger_numbers(ledger).job > 1000);
+    ledger_close(ledger);
+    ledger = open_folder(&copy);
+    assert_int_equal(ledger_damaged(ledger), 0);
+    ledger_close(ledger);
+    free(bytes);
+    folder_end(&copy);
+    folder_end(&folder);
+}
+
 // Whatever page is destroyed: it opens or says why not, and what it gives was written.
 static void test_damaged_pages(void **state)
 {
@@ -661,6 +694,7 @@ int main(void)
         cmocka_unit_test(test_damaged_log),
         cmocka_unit_test(test_lost_log),
         cmocka_unit_test(test_damaged_records_are_left_out),
+        cmocka_unit_test(test_killed_in_a_repair),
         cmocka_unit_test(test_damaged_pages),
         cmocka_unit_test(test_what_is_no_journal_is_refused),
         cmocka_unit_test(test_two_cannot_share_a_folder),

@@ -11,7 +11,7 @@
 static bool is_other(const struct sched *sched, uint64_t at_us, uint64_t incarnation,
                      const struct worker *worker)
 {
-    return at_us != 0 && sched->now_us - at_us <= sched->options.moment_us &&
+    return at_us != 0 && sched->options.moment_us > 0 && sched->now_us - at_us <= sched->options.moment_us &&
            (incarnation == 0 || incarnation != worker->incarnation);
 }
 

@@ -432,6 +432,7 @@ static void story(unsigned fail_at)
     build_more(&more);
     town.graph = build_graph(&build);
     sched_options_default(&broker);
+    broker.moment_us = 1000000;
     town.sched = sched_create(&broker);
     for (uint32_t w = 1; w <= WORKERS; w++) {
         town.agent[w] = agent_create(&options);

@@ -253,6 +253,37 @@ static void test_one_that_is_lost_twice(void **state)
     play_end(&play);
 }
 
+// Without moments each death counts, also those that are told together.
+static void test_no_moments(void **state)
+{
+    struct sched_options options;
+    struct sched_event event[2];
+    struct play play;
+    struct build build;
+
+    (void)state;
+    sched_options_default(&options);
+    options.queue_depth = 1;
+    assert_int_equal(options.moment_us, 0);
+    play_begin_with(&play, &options);
+    build_init(&build);
+    build_wanted(&build, build_layer(&build, 4));
+    submit(&play, &build);
+    for (uint32_t round = 0; round < 2; round++) {
+        join(&play, 2 * round + 1, 1, true);
+        join(&play, 2 * round + 2, 1, true);
+        for (uint32_t n = 0; n < 2; n++) {
+            event[n] = event_of(&play, EVENT_WORKER_LEFT);
+            event[n].now_us = event[0].now_us;
+            event[n].u.left.worker = 2 * round + 1 + n;
+        }
+        assert_int_equal(sched_step(play.sched, event, 2, &play.actions), 0);
+    }
+    assert_int_equal(in(&play, TASK_DELAYED), 2);
+    build_fini(&build);
+    play_end(&play);
+}
+
 // Who comes back with a task while the verdict waits takes the blame back; a job that is given up leaves
 // nothing.
 static void test_while_it_waits(void **state)
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_a_verdict_is_taken_back),
         cmocka_unit_test(test_one_that_is_lost_twice),
         cmocka_unit_test(test_while_it_waits),
+        cmocka_unit_test(test_no_moments),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include "broker/core/on.h"
 #include "broker/core/links.h"
 #include "broker/core/moment.h"
+#include "broker/core/speculate.h"
 #include "broker/core/steal.h"
 #include "broker/core/worker.h"
 
@@ -544,6 +545,7 @@ void suspects_place(struct sched *sched)
         }
         worker->closed = true;
         sched->closed++;
+        twins_end(sched, worker, false); // nor do they run beside it
         worker_reload(sched, worker);
         if (worker->assigned > 0) {
             steal_back(sched, worker);

@@ -28,21 +28,31 @@ static void done_in(struct play *play, uint32_t worker, uint32_t index, uint64_t
 }
 
 // All are done but the first, which worker 1 has; worker 2 has nothing to do.
-static void begin(struct play *play, struct build *build, bool may)
+static void begin_as(struct play *play, struct build *build, bool may, uint32_t threads,
+                     const struct sched_options *options)
 {
-    play_begin(play, 0);
+    play_begin_with(play, options);
     build_init(build);
     build_wanted(build, build_layer(build, TASKS));
     build->layer[0]->has_speculate = build->layer[0]->speculate = may;
     submit(play, build);
     join(play, 1, 1, true);
     assert_true(said(play, "w1: run j1:t0.0"));
-    join(play, 2, 1, true);
+    join(play, 2, threads, true);
     for (uint32_t i = 1; i < TASKS; i++) {
-        assert_non_null(find(play, ACTION_RUN, 2));
+        assert_true(threads > 1 || find(play, ACTION_RUN, 2) != NULL);
         done_in(play, 2, i, USUAL_US);
     }
     assert_null(find(play, ACTION_RUN, 2));
+}
+
+static void begin(struct play *play, struct build *build, bool may)
+{
+    struct sched_options options;
+
+    sched_options_default(&options);
+    options.queue_depth = 0;
+    begin_as(play, build, may, 1, &options);
 }
 
 static void end(struct play *play, struct build *build)
@@ -210,6 +220,44 @@ static void test_second_fails_once_in_its_time(void **state)
     end(&play, &build);
 }
 
+// A worker that is emptied for what may have killed another one does nothing beside it.
+static void test_gives_way_to_a_suspect(void **state)
+{
+    struct sched_options options;
+    struct play play;
+    struct build build, other;
+    bool stopped, begun;
+
+    (void)state;
+    sched_options_default(&options);
+    options.queue_depth = 0;
+    options.attempts_max = 2;
+    begin_as(&play, &build, true, 2, &options);
+    assert_true(wait_for_second_run(&play));
+    join(&play, 3, 1, true);
+    flat(&other, 1);
+    submit_as(&play, &other, 2, CLIENT);
+    assert_true(said(&play, "w2: run j2:t0.0"));
+    submit_as(&play, &other, 3, CLIENT);
+    assert_true(said(&play, "w3: run j3:t0.0"));
+    done(&play, 2, 2, 0, 0, 1);
+    done(&play, 3, 3, 0, 0, 1);
+    submit_as(&play, &other, 4, CLIENT); // for who had something to do last
+    assert_true(said(&play, "w3: run j4:t0.0"));
+    leave(&play, 3);
+    stopped = said(&play, "w2: stop j1:t0.0");
+    begun = said(&play, "w2: run j4:t0.0");
+    for (int n = 0; n < 20 && !begun; n++) {
+        later(&play, 100000);
+        stopped = stopped || said(&play, "w2: stop j1:t0.0");
+        begun = said(&play, "w2: run j4:t0.0");
+    }
+    assert_true(begun);
+    assert_true(stopped);
+    build_fini(&other);
+    end(&play, &build);
+}
+
 static void test_gives_way(void **state)
 {
     struct play play;
@@ -258,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_second_fails),
         cmocka_unit_test(test_second_has_it_from_before),
         cmocka_unit_test(test_second_fails_once_in_its_time),
+        cmocka_unit_test(test_gives_way_to_a_suspect),
         cmocka_unit_test(test_gives_way),
         cmocka_unit_test(test_cancelled),
     };

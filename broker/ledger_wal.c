@@ -120,7 +120,8 @@ void ledger_look_at_wal(struct ledger *ledger)
         ledger->repaired = true;
         log_write(ledger->log, LEVEL_ERROR,
                   "%s is damaged at byte %jd: what was written behind that is lost, %" PRIu64
-                  " commits (jobs that were accepted late, and what became of others)",
+                  " commits (when the power was cut: nothing that anybody was told to be safe; else jobs that "
+                  "were accepted late, and what became of others)",
                   path, (intmax_t)at, lost);
     }
     free(frame);

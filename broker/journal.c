@@ -392,11 +392,12 @@ static int write_all(struct journal *journal, bool durable, struct error *err)
 }
 
 // What is held, or the little that it may be, bars the way to nobody else.
-static void write_batch(struct journal *journal, bool hurry)
+// `last`: there is no other time.
+static void write_batch(struct journal *journal, bool hurry, bool last)
 {
     struct batch *writing = &journal->writing;
     bool held = journal->retry_us != 0, apart;
-    bool due = held && (journal->lighter || monotonic_us() >= journal->retry_us);
+    bool due = held && (last || journal->lighter || monotonic_us() >= journal->retry_us);
     struct error err = {0};
 
     hold_back(&journal->held, writing);
@@ -437,7 +438,7 @@ static void *run(void *arg)
     while (!stop) {
         bool hurry = wait_for_work(journal, &stop);
 
-        write_batch(journal, hurry);
+        write_batch(journal, hurry, stop);
         if (!stop) {
             tidy(journal, hurry);
         }

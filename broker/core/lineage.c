@@ -298,10 +298,43 @@ static void task_revive(struct layer *layer, uint32_t i)
     task_wait(layer, i);
 }
 
+static bool is_done(const struct layer *layer, uint32_t i)
+{
+    return task_state(layer, i) == TASK_HELD || task_state(layer, i) == TASK_RELEASED;
+}
+
+// One that reads it was done, so it was done itself: before the broker was started anew.
+static bool was_read(const struct layer *layer, uint32_t i)
+{
+    struct readers readers = readers_of(layer, i);
+    const struct edge *edge;
+
+    while ((edge = readers_next(&readers)) != NULL) {
+        struct span span = readers.span;
+
+        for (uint32_t n = 0; n < span.count; n++) {
+            if (is_done(edge->target, span_at(&span, n))) {
+                return true;
+            }
+        }
+    }
+    for (size_t k = 0; k < layer->dependents; k++) {
+        const struct layer *target = layer->dependent[k]->target;
+
+        if (layer->dependent[k]->whole && target->in[TASK_HELD] + target->in[TASK_RELEASED] > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Nobody needs it any more, and it is not done.
 static void task_abandon(struct layer *layer, uint32_t i)
 {
     task_take_back(layer, i);
+    if ((layer->state[i] & TASK_RAN) == 0 && was_read(layer, i)) {
+        layer->state[i] |= TASK_RAN;
+    }
     task_move(layer, i, (layer->state[i] & TASK_RAN) != 0 ? TASK_RELEASED : TASK_IDLE);
     record_over(layer, i);
     inputs_count(layer, i, false);

@@ -371,7 +371,7 @@ static void test_what_was_over_is_not_run_again(void **state)
     assert_null(find(&play, ACTION_RECORD, 0));
     attach(&play, 1);
     assert_int_equal(sched_job_info(play.sched, 1, &info), 0);
-    assert_int_equal(info.done, 3);
+    assert_int_equal(info.done, 6); // with what they had read
     join(&play, 1, 1, true);
     assert_true(said(&play, "w1: run j1:t0.3"));
     assert_int_equal(counts(&play).tasks_assigned, 1);
@@ -379,6 +379,45 @@ static void test_what_was_over_is_not_run_again(void **state)
     done(&play, 1, 1, 1, 3, 1);
     assert_true(said(&play, "c1000: result j1:t1.3 at w1"));
     assert_true(said(&play, "c1000: j1 is done"));
+    free_job(&play, 1);
+    build_fini(&build);
+    play_end(&play);
+}
+
+// What is held was made of what had been made then: that was done, and counts once when it is needed again.
+static void test_what_was_read_had_been_done(void **state)
+{
+    const struct task_range held[] = {{1, 1, 0, 4}, {1, 2, 0, 1}};
+    struct sched_layer layer;
+    struct sched_job info;
+    struct play play;
+    struct build build;
+
+    (void)state;
+    begin(&play);
+    build_init(&build);
+    build_layer(&build, 4);
+    build_input(&build, build_layer(&build, 4), 0, DRAY__PATTERN__ONE_TO_ONE, 0);
+    build_input(&build, build_layer(&build, 1), 0, DRAY__PATTERN__ALL, 0);
+    build_wanted(&build, 1);
+    build_wanted(&build, 2);
+    expect(&play, 11, "ant");
+    restore_submit(&play, &build, 1, true);
+    restore_job(&play, 1, JOB_DONE, false);
+    attach(&play, 1);
+    come_back(&play, 1, 11);
+    say_all(&play, 1, held, 2, NULL, 0);
+    assert_int_equal(sched_layer_info(play.sched, 1, 0, &layer), 0);
+    assert_int_equal(layer.in[TASK_IDLE], 0);
+    assert_int_equal(layer.in[TASK_RELEASED], 4);
+    assert_int_equal(counts(&play).recomputed, 0);
+    leave(&play, 1);
+    join(&play, 2, 4, true);
+    assert_int_equal(counts(&play).tasks_assigned, 4);
+    assert_int_equal(sched_job_info(play.sched, 1, &info), 0);
+    assert_int_equal(info.tasks, 9);
+    done(&play, 2, 1, 0, 0, 4);
+    assert_int_equal(counts(&play).recomputed, 4);
     free_job(&play, 1);
     build_fini(&build);
     play_end(&play);
@@ -818,6 +857,7 @@ int main(void)
         cmocka_unit_test(test_tasks_that_a_worker_still_has),
         cmocka_unit_test(test_task_that_comes_to_nothing_is_given_back),
         cmocka_unit_test(test_what_was_over_is_not_run_again),
+        cmocka_unit_test(test_what_was_read_had_been_done),
         cmocka_unit_test(test_what_had_failed_stays_failed),
         cmocka_unit_test(test_jobs_that_had_ended),
         cmocka_unit_test(test_ended_job_is_there_for_others),

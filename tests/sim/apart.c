@@ -8,6 +8,8 @@
 enum {
     SILENCE_TIMES = 5, // delays, until it is clear that there is no way
     HEALED_PERCENT = 30,
+    GUEST_PERCENT = 10,
+    FIRST_GUEST = 0xF0000000,
 };
 
 // A partition that is to come by way of the broker.
@@ -278,11 +280,35 @@ static struct link *find_worker(const struct world *world, uint32_t peer)
     return link;
 }
 
+static void add(struct world *world, uint32_t reader, struct relay_end *from, struct link *worker,
+                struct task_key key, uint32_t tag)
+{
+    Dray__Fetch fetch = DRAY__FETCH__INIT;
+
+    fetch.tag = tag;
+    fetch.job = key.job;
+    fetch.layer = key.layer;
+    fetch.index = key.index;
+    must(relays_add(&world->relays, reader, from, worker->peer, &worker->relay, &fetch));
+}
+
+// Somebody who asks for more than a worker is passed at once, and may not wait for it.
+static void visit(struct world *world, struct link *worker, struct task_key key)
+{
+    world->guest_number += world->guest.asks == 0 ? 1 : 0;
+    for (uint32_t n = 0; n < RELAYS_TO_WORKER_MAX + 2; n++) {
+        add(world, FIRST_GUEST + world->guest_number, &world->guest, worker, key, ++world->guest_tag);
+    }
+    pass_on(world);
+    if (random_percent(&world->random, 50)) {
+        relays_reader_gone(&world->relays, &world->guest);
+    }
+}
+
 static void hear_fetch(struct world *world, const struct letter *letter)
 {
     struct link *reader = letter->link;
     struct link *worker = find_worker(world, letter->number);
-    Dray__Fetch fetch = DRAY__FETCH__INIT;
 
     if (!reader->present) {
         return; // it was taken to be gone
@@ -291,11 +317,10 @@ static void hear_fetch(struct world *world, const struct letter *letter)
         answer(world, reader->peer, letter->tag, 0);
         return;
     }
-    fetch.tag = letter->tag;
-    fetch.job = letter->key.job;
-    fetch.layer = letter->key.layer;
-    fetch.index = letter->key.index;
-    must(relays_add(&world->relays, reader->peer, &reader->relay, worker->peer, &worker->relay, &fetch));
+    if (random_percent(&world->random, GUEST_PERCENT)) {
+        visit(world, worker, letter->key);
+    }
+    add(world, reader->peer, &reader->relay, worker, letter->key, letter->tag);
     if (reader->relay.asks > RELAYS_OF_READER_MAX) {
         world_fail(world, "host %u asks the broker for %zu pieces at once", reader->host->number,
                    reader->relay.asks);

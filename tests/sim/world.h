@@ -225,6 +225,8 @@ struct world {
     uint64_t apart[HOSTS_MAX][HOSTS_MAX / 64]; // bit: does not reach that one
     uint32_t apart_percent;
     struct relays relays;
+    struct relay_end guest; // one that reads from them all, comes and goes
+    uint32_t guest_number, guest_tag;
 };
 
 // Makes a world from its seed, lets it run to its end, checks all.  Aborts when something

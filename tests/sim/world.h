@@ -272,7 +272,14 @@ void host_connect(struct world *world, struct host *host);
 void host_die(struct world *world, struct host *host);
 void host_events(struct world *world, struct host *host, const struct agent_event *events, size_t count);
 void host_tick(struct world *world, struct host *host);
+void host_run_start(struct world *world, struct host *host, const struct agent_action *action);
+void host_withdraw(struct world *world, struct host *host, const struct agent_action *action);
+void host_forget_runs(struct host *host);
 void host_task_over(struct world *world, struct letter *letter);
+void host_report(struct world *world, struct host *host, const struct agent_action *action);
+// All that is to be said from this action on; how many that were.
+size_t host_advertise(struct world *world, struct host *host, size_t at, bool full);
+void host_put(struct host *host, struct task_key key, uint64_t value);
 void host_fetch_asked(struct world *world, struct letter *letter);
 void host_fetch_over(struct world *world, struct letter *letter);
 void host_rot(struct world *world, struct host *host);

@@ -5,163 +5,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/checker.h"
 #include "proto/graph.h"
 #include "proto/payload.h"
 
-enum { HELLO_BODY_MAX = 256 << 10, SMALL_BODY_MAX = 64 << 10, CODE_MAX = 4095 };
+enum { HELLO_BODY_MAX = 256 << 10, SMALL_BODY_MAX = 64 << 10 };
 // A partition of INLINE_BYTES_MAX with its header.
 #define PARTITION_INLINE_MAX (INLINE_BYTES_MAX + 4096)
 #define PARTITION_INLINE_MIN 16 // the header
 
-struct checker {
-    struct arena *arena;
-    struct error *err;
-    uint64_t tasks; // named so far
-};
-
-static int check_name(const struct checker *k, const char *what, const char *name)
-{
-    if (name != NULL && strlen(name) > FRAME_NAME_MAX) {
-        return error_set(k->err, EBADMSG, "%s is longer than %d bytes", what, FRAME_NAME_MAX);
-    }
-    return 0;
-}
-
-static int check_failure(const struct checker *k, const Dray__Failure *why)
-{
-    if (why == NULL) {
-        return 0;
-    }
-    if (why->code < 0 || why->code > CODE_MAX) {
-        return error_set(k->err, EBADMSG, "its error has the code %d", why->code);
-    }
-    return check_name(k, "the text of its error", why->text);
-}
-
-static int check_endpoints(const struct checker *k, char *const *endpoint, size_t count)
-{
-    if (count > FRAME_ENDPOINTS_MAX) {
-        return error_set(k->err, EBADMSG, "it has %zu endpoints", count);
-    }
-    for (size_t i = 0; i < count; i++) {
-        int rc = check_name(k, "an endpoint", endpoint[i]);
-
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return 0;
-}
-
-static int check_files(const struct checker *k, Dray__SourceFile *const *file, size_t count)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = check_name(k, "the name of a file", file[i]->name);
-        if (rc == 0) {
-            rc = check_name(k, "the path of a file", file[i]->path);
-        }
-    }
-    return rc;
-}
-
-static int check_task(const struct checker *k, uint32_t layer, uint32_t index)
-{
-    if (layer >= GRAPH_LAYERS_MAX || index >= GRAPH_TASKS_MAX) {
-        return error_set(k->err, EBADMSG, "there can be no task %u of layer %u", index, layer);
-    }
-    return 0;
-}
-
-// Tasks [first[i], first[i] + count[i]) of a layer; *sum, when asked for, gets how many.
-static int check_ranges(struct checker *k, uint32_t layer, size_t n_first, const uint32_t *first,
-                        size_t n_count, const uint32_t *count, uint64_t *sum)
-{
-    uint64_t tasks = 0;
-
-    if (layer >= GRAPH_LAYERS_MAX) {
-        return error_set(k->err, EBADMSG, "there can be no layer %u", layer);
-    }
-    if (n_first != n_count) {
-        return error_set(k->err, EBADMSG, "layer %u has %zu range starts and %zu range lengths", layer,
-                         n_first, n_count);
-    }
-    for (size_t i = 0; i < n_first; i++) {
-        if (count[i] == 0 || first[i] > GRAPH_TASKS_MAX || count[i] > GRAPH_TASKS_MAX - first[i]) {
-            return error_set(k->err, EBADMSG, "layer %u cannot have %u tasks from %u on", layer, count[i],
-                             first[i]);
-        }
-        tasks += count[i];
-    }
-    k->tasks += tasks; // at most 2^24 ranges of 2^31 tasks
-    if (k->tasks > GRAPH_TASKS_MAX) {
-        return error_set(k->err, EBADMSG, "it names %llu tasks or more", (unsigned long long)k->tasks);
-    }
-    if (sum != NULL) {
-        *sum = tasks;
-    }
-    return 0;
-}
-
-static int check_runs(struct checker *k, Dray__Run *const *run, size_t count)
-{
-    int rc = 0;
-
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        const Dray__Run *r = run[i];
-
-        rc = check_ranges(k, r->layer, r->n_first, r->first, r->n_count, r->count, NULL);
-    }
-    return rc;
-}
-
-static int check_strings(const struct checker *k, const char *what, char *const *text, size_t count)
-{
-    int rc = 0;
-
-    if (count > FRAME_STRINGS_MAX) {
-        return error_set(k->err, EBADMSG, "%zu times %s", count, what);
-    }
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = check_name(k, what, text[i]);
-    }
-    return rc;
-}
-
-static int check_resources(const struct checker *k, Dray__Resource *const *resource, size_t count)
-{
-    int rc = 0;
-
-    if (count > GRAPH_RESOURCES_MAX) {
-        return error_set(k->err, EBADMSG, "it has %zu resources", count);
-    }
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = check_name(k, "the name of a resource", resource[i]->name);
-    }
-    return rc;
-}
-
-// ---- one function a message ------------------------------------------------------------
-
 static int check_hello(struct checker *k, const Dray__Hello *m)
 {
-    int rc = check_name(k, "its name", m->name);
+    int rc = checker_name(k, "its name", m->name);
 
     if (rc == 0) {
-        rc = check_name(k, "its version", m->version);
+        rc = checker_name(k, "its version", m->version);
     }
     if (rc == 0) {
-        rc = check_endpoints(k, m->endpoint, m->n_endpoint);
+        rc = checker_endpoints(k, m->endpoint, m->n_endpoint);
     }
     for (size_t i = 0; i < m->n_data_dir && rc == 0; i++) {
-        rc = check_name(k, "a data directory", m->data_dir[i]);
+        rc = checker_name(k, "a data directory", m->data_dir[i]);
     }
     if (rc == 0) {
-        rc = check_strings(k, "a label", m->label, m->n_label);
+        rc = checker_strings(k, "a label", m->label, m->n_label);
     }
     if (rc == 0) {
-        rc = check_resources(k, m->resource, m->n_resource);
+        rc = checker_resources(k, m->resource, m->n_resource);
     }
     if (rc == 0 && m->role == DRAY__ROLE__WORKER && (m->threads < 1 || m->threads > FRAME_THREADS_MAX)) {
         rc = error_set(k->err, EBADMSG, "a worker of %u threads", m->threads);
@@ -180,12 +50,12 @@ static int check_welcome(struct checker *k, const Dray__Welcome *m)
 
 static int check_refuse(struct checker *k, const Dray__Refuse *m)
 {
-    return check_failure(k, m->why);
+    return checker_failure(k, m->why);
 }
 
 static int check_bye(struct checker *k, const Dray__Bye *m)
 {
-    return check_failure(k, m->why);
+    return checker_failure(k, m->why);
 }
 
 static int check_holdings(struct checker *k, Dray__Holding *const *holding, size_t count, bool gone)
@@ -193,7 +63,7 @@ static int check_holdings(struct checker *k, Dray__Holding *const *holding, size
     for (size_t i = 0; i < count; i++) {
         const Dray__Holding *h = holding[i];
         uint64_t tasks = 0;
-        int rc = check_ranges(k, h->layer, h->n_first, h->first, h->n_count, h->count, &tasks);
+        int rc = checker_ranges(k, h->layer, h->n_first, h->first, h->n_count, h->count, &tasks);
 
         if (rc < 0) {
             return rc;
@@ -214,18 +84,18 @@ static int check_advertise(struct checker *k, const Dray__Advertise *m)
         rc = check_holdings(k, m->gone, m->n_gone, true);
     }
     if (rc == 0) {
-        rc = check_files(k, m->file, m->n_file);
+        rc = checker_files(k, m->file, m->n_file);
     }
     k->tasks = 0;
-    return rc == 0 ? check_runs(k, m->has, m->n_has) : rc;
+    return rc == 0 ? checker_runs(k, m->has, m->n_has) : rc;
 }
 
 static int check_layer_op(struct checker *k, const Dray__LayerOp *m)
 {
-    int rc = check_task(k, m->layer, 0);
+    int rc = checker_task(k, m->layer, 0);
 
     if (rc == 0) {
-        rc = check_name(k, "the name of a layer", m->name);
+        rc = checker_name(k, "the name of a layer", m->name);
     }
     if (rc < 0) {
         return rc;
@@ -236,7 +106,7 @@ static int check_layer_op(struct checker *k, const Dray__LayerOp *m)
                          "layer %u has %u tasks, %zu inputs, %zu of known size, %zu bytes of op", m->layer,
                          m->tasks, m->n_input, m->n_input_tasks, m->op.len);
     }
-    rc = check_resources(k, m->resource, m->n_resource);
+    rc = checker_resources(k, m->resource, m->n_resource);
     if (rc < 0) {
         return rc;
     }
@@ -274,7 +144,7 @@ static int check_locations(struct checker *k, Dray__Location *const *location, s
     for (size_t i = 0; i < count && rc == 0; i++) {
         const Dray__Location *l = location[i];
 
-        rc = check_ranges(k, l->layer, l->n_first, l->first, l->n_count, l->count, NULL);
+        rc = checker_ranges(k, l->layer, l->n_first, l->first, l->n_count, l->count, NULL);
         if (rc == 0 && l->n_worker != l->n_first) {
             rc = error_set(k->err, EBADMSG, "%zu workers for %zu ranges of layer %u", l->n_worker, l->n_first,
                            l->layer);
@@ -288,14 +158,14 @@ static int check_peers(const struct checker *k, Dray__Peer *const *peer, size_t 
     int rc = 0;
 
     for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = check_endpoints(k, peer[i]->endpoint, peer[i]->n_endpoint);
+        rc = checker_endpoints(k, peer[i]->endpoint, peer[i]->n_endpoint);
     }
     return rc;
 }
 
 static int check_assign(struct checker *k, const Dray__Assign *m)
 {
-    int rc = check_runs(k, m->run, m->n_run);
+    int rc = checker_runs(k, m->run, m->n_run);
 
     k->tasks = 0;
     if (rc == 0) {
@@ -313,17 +183,17 @@ static int check_copy(struct checker *k, const Dray__Copy *m)
 
 static int check_drop(struct checker *k, const Dray__Drop *m)
 {
-    return check_runs(k, m->run, m->n_run);
+    return checker_runs(k, m->run, m->n_run);
 }
 
 static int check_dropped(struct checker *k, const Dray__Dropped *m)
 {
-    return check_runs(k, m->run, m->n_run);
+    return checker_runs(k, m->run, m->n_run);
 }
 
 static int check_release(struct checker *k, const Dray__Release *m)
 {
-    return check_runs(k, m->run, m->n_run);
+    return checker_runs(k, m->run, m->n_run);
 }
 
 struct range {
@@ -396,7 +266,7 @@ static int check_completed(struct checker *k, const Dray__Completed *m, size_t *
 {
     struct range *range = NULL;
     uint64_t tasks;
-    int rc = check_ranges(k, m->layer, m->n_first, m->first, m->n_count, m->count, &tasks);
+    int rc = checker_ranges(k, m->layer, m->n_first, m->first, m->n_count, m->count, &tasks);
 
     if (rc < 0) {
         return rc;
@@ -428,7 +298,7 @@ static int check_completed(struct checker *k, const Dray__Completed *m, size_t *
     }
     for (size_t i = 0; i < m->n_note && rc == 0; i++) {
         if (m->n_first == 0) {
-            rc = check_task(k, m->layer, m->note[i]->index);
+            rc = checker_task(k, m->layer, m->note[i]->index);
         } else if (!range_has(range, m->n_first, m->note[i]->index)) {
             rc = error_set(k->err, EBADMSG, "it has a note on task %u of layer %u, which it did not complete",
                            m->note[i]->index, m->layer);
@@ -450,16 +320,16 @@ static int check_done(struct checker *k, const Dray__Done *m)
 
 static int check_task_failed(struct checker *k, const Dray__TaskFailed *m)
 {
-    int rc = check_task(k, m->layer, m->index);
+    int rc = checker_task(k, m->layer, m->index);
 
     if (rc == 0) {
-        rc = check_failure(k, m->why);
+        rc = checker_failure(k, m->why);
     }
     if (rc == 0 && m->missing_input) {
         if (!m->has_missing_layer || !m->has_missing_index) {
             return error_set(k->err, EBADMSG, "it does not say which input was missing");
         }
-        rc = check_task(k, m->missing_layer, m->missing_index);
+        rc = checker_task(k, m->missing_layer, m->missing_index);
     }
     return rc;
 }
@@ -476,7 +346,7 @@ static int check_tasks_failed(struct checker *k, const Dray__TasksFailed *m)
 
 static int check_submit(struct checker *k, const Dray__Submit *m)
 {
-    int rc = check_name(k, "its name", m->name);
+    int rc = checker_name(k, "its name", m->name);
 
     // An open job may begin without a layer.
     if (rc == 0 && m->graph.len == 0 && !m->open) {
@@ -490,22 +360,22 @@ static int check_extend(struct checker *k, const Dray__Extend *m)
     if (!m->has_graph && !m->last) {
         return error_set(k->err, EBADMSG, "it brings no layers and does not end the job");
     }
-    return check_task(k, m->first_layer, 0);
+    return checker_task(k, m->first_layer, 0);
 }
 
 static int check_cancel(struct checker *k, const Dray__Cancel *m)
 {
-    return check_runs(k, m->run, m->n_run);
+    return checker_runs(k, m->run, m->n_run);
 }
 
 static int check_rejected(struct checker *k, const Dray__Rejected *m)
 {
-    return check_failure(k, m->why);
+    return checker_failure(k, m->why);
 }
 
 static int check_free(struct checker *k, const Dray__Free *m)
 {
-    return check_runs(k, m->run, m->n_run);
+    return checker_runs(k, m->run, m->n_run);
 }
 
 static int check_progress(struct checker *k, const Dray__Progress *m)
@@ -514,31 +384,32 @@ static int check_progress(struct checker *k, const Dray__Progress *m)
         return error_set(k->err, EBADMSG, "%llu of %llu tasks are done", (unsigned long long)m->done,
                          (unsigned long long)m->tasks);
     }
-    return check_name(k, "what it waits for", m->waiting);
+    return checker_name(k, "what it waits for", m->waiting);
 }
 
 static int check_result(struct checker *k, const Dray__Result *m)
 {
-    int rc = check_task(k, m->layer, m->index);
+    int rc = checker_task(k, m->layer, m->index);
 
-    return rc == 0 ? check_endpoints(k, m->endpoint, m->n_endpoint) : rc;
+    return rc == 0 ? checker_endpoints(k, m->endpoint, m->n_endpoint) : rc;
 }
 
 static int check_result_batch(struct checker *k, const Dray__ResultBatch *m)
 {
     uint64_t tasks = 0;
-    int rc = check_ranges(k, m->layer, m->n_first, m->first, m->n_count, m->count, &tasks);
+    int rc = checker_ranges(k, m->layer, m->n_first, m->first, m->n_count, m->count, &tasks);
 
     if (rc == 0) {
-        rc = check_endpoints(k, m->endpoint, m->n_endpoint);
+        rc = checker_endpoints(k, m->endpoint, m->n_endpoint);
     }
     if (rc == 0) {
-        rc = check_failure(k, m->why);
+        rc = checker_failure(k, m->why);
     }
     if (rc < 0) {
         return rc;
     }
-    if (m->n_bytes != (m->why != NULL ? 0 : tasks) || (m->n_inline_bytes != 0 && m->n_inline_bytes != m->n_bytes)) {
+    if (m->n_bytes != (m->why != NULL ? 0 : tasks) ||
+        (m->n_inline_bytes != 0 && m->n_inline_bytes != m->n_bytes)) {
         return error_set(k->err, EBADMSG, "%zu sizes and %zu inline sizes for %llu results of layer %u",
                          m->n_bytes, m->n_inline_bytes, (unsigned long long)tasks, m->layer);
     }
@@ -557,19 +428,19 @@ static int check_results(struct checker *k, const Dray__Results *m)
 
 static int check_notes(struct checker *k, const Dray__Notes *m)
 {
-    int rc = check_task(k, m->layer, 0);
+    int rc = checker_task(k, m->layer, 0);
 
     for (size_t i = 0; i < m->n_note && rc == 0; i++) {
-        rc = check_task(k, m->layer, m->note[i]->index);
+        rc = checker_task(k, m->layer, m->note[i]->index);
     }
     return rc;
 }
 
 static int check_job_ended(struct checker *k, const Dray__JobEnded *m)
 {
-    int rc = check_failure(k, m->why);
+    int rc = checker_failure(k, m->why);
 
-    return rc == 0 ? check_name(k, "the name of the worker", m->worker) : rc;
+    return rc == 0 ? checker_name(k, "the name of the worker", m->worker) : rc;
 }
 
 static int check_attach(struct checker *k, const Dray__Attach *m)
@@ -577,18 +448,18 @@ static int check_attach(struct checker *k, const Dray__Attach *m)
     if (m->has_job == (m->kept != NULL)) {
         return error_set(k->err, EBADMSG, "it must name a job by number or by kept name");
     }
-    return check_name(k, "the name of a kept job", m->kept);
+    return checker_name(k, "the name of a kept job", m->kept);
 }
 
 static int check_attached(struct checker *k, const Dray__Attached *m)
 {
-    int rc = check_failure(k, m->why);
+    int rc = checker_failure(k, m->why);
 
     if (rc == 0 && m->why == NULL && (!m->has_job || !m->has_state)) {
         rc = error_set(k->err, EBADMSG, "it names no job");
     }
     for (size_t i = 0; i < m->n_layer && rc == 0; i++) {
-        rc = check_name(k, "the name of a layer", m->layer[i]->name);
+        rc = checker_name(k, "the name of a layer", m->layer[i]->name);
     }
     return rc;
 }
@@ -596,7 +467,7 @@ static int check_attached(struct checker *k, const Dray__Attached *m)
 static int check_kept_name(const struct checker *k, const char *name)
 {
     return name[0] == '\0' ? error_set(k->err, EBADMSG, "the name to keep is empty")
-                           : check_name(k, "the name to keep", name);
+                           : checker_name(k, "the name to keep", name);
 }
 
 static int check_keep(struct checker *k, const Dray__Keep *m)
@@ -611,37 +482,37 @@ static int check_unkeep(struct checker *k, const Dray__Unkeep *m)
 
 static int check_retire(struct checker *k, const Dray__Retire *m)
 {
-    return check_strings(k, "the name of a worker", m->name, m->n_name);
+    return checker_strings(k, "the name of a worker", m->name, m->n_name);
 }
 
 static int check_reply(struct checker *k, const Dray__Reply *m)
 {
-    return check_failure(k, m->why);
+    return checker_failure(k, m->why);
 }
 
 static int check_job_info(const struct checker *k, const Dray__JobInfo *m)
 {
-    int rc = check_name(k, "the name of a job", m->name);
+    int rc = checker_name(k, "the name of a job", m->name);
 
     if (rc == 0) {
-        rc = check_name(k, "the name of a client", m->client);
+        rc = checker_name(k, "the name of a client", m->client);
     }
     if (rc == 0) {
-        rc = check_name(k, "what it waits for", m->waiting);
+        rc = checker_name(k, "what it waits for", m->waiting);
     }
     if (rc == 0) {
-        rc = check_failure(k, m->why);
+        rc = checker_failure(k, m->why);
     }
     if (rc == 0) {
-        rc = check_strings(k, "a kept name", m->kept, m->n_kept);
+        rc = checker_strings(k, "a kept name", m->kept, m->n_kept);
     }
     for (size_t i = 0; i < m->n_layer && rc == 0; i++) {
-        rc = check_name(k, "the name of a layer", m->layer[i]->name);
+        rc = checker_name(k, "the name of a layer", m->layer[i]->name);
     }
     for (size_t i = 0; i < m->n_failure && rc == 0; i++) {
-        rc = check_failure(k, m->failure[i]->why);
+        rc = checker_failure(k, m->failure[i]->why);
         if (rc == 0) {
-            rc = check_name(k, "the name of a worker", m->failure[i]->worker);
+            rc = checker_name(k, "the name of a worker", m->failure[i]->worker);
         }
     }
     return rc;
@@ -649,7 +520,7 @@ static int check_job_info(const struct checker *k, const Dray__JobInfo *m)
 
 static int check_jobs(struct checker *k, const Dray__Jobs *m)
 {
-    int rc = check_failure(k, m->why);
+    int rc = checker_failure(k, m->why);
 
     for (size_t i = 0; i < m->n_job && rc == 0; i++) {
         rc = check_job_info(k, m->job[i]);
@@ -662,12 +533,12 @@ static int check_cluster(struct checker *k, const Dray__Cluster *m)
     int rc = 0;
 
     for (size_t i = 0; i < m->n_worker && rc == 0; i++) {
-        rc = check_name(k, "the name of a worker", m->worker[i]->name);
+        rc = checker_name(k, "the name of a worker", m->worker[i]->name);
         if (rc == 0) {
-            rc = check_strings(k, "a label", m->worker[i]->label, m->worker[i]->n_label);
+            rc = checker_strings(k, "a label", m->worker[i]->label, m->worker[i]->n_label);
         }
         if (rc == 0) {
-            rc = check_resources(k, m->worker[i]->resource, m->worker[i]->n_resource);
+            rc = checker_resources(k, m->worker[i]->resource, m->worker[i]->n_resource);
         }
     }
     return rc;
@@ -675,17 +546,17 @@ static int check_cluster(struct checker *k, const Dray__Cluster *m)
 
 static int check_source_query(struct checker *k, const Dray__SourceQuery *m)
 {
-    int rc = check_name(k, "its pattern", m->pattern);
+    int rc = checker_name(k, "its pattern", m->pattern);
 
-    return rc == 0 ? check_name(k, "its path", m->path) : rc;
+    return rc == 0 ? checker_name(k, "its path", m->path) : rc;
 }
 
 static int check_sources(struct checker *k, const Dray__Sources *m)
 {
-    int rc = check_files(k, m->file, m->n_file);
+    int rc = checker_files(k, m->file, m->n_file);
 
     for (size_t i = 0; i < m->n_worker && rc == 0; i++) {
-        rc = check_name(k, "the name of a worker", m->worker[i]);
+        rc = checker_name(k, "the name of a worker", m->worker[i]);
     }
     return rc;
 }
@@ -700,13 +571,13 @@ static int check_fetch(struct checker *k, const Dray__Fetch *m)
         return error_set(k->err, EBADMSG, "it asks for %zu partitions at once", m->n_also + 1);
     }
     for (size_t i = 0; i < m->n_also; i++) {
-        int rc = check_task(k, m->layer, m->also[i]);
+        int rc = checker_task(k, m->layer, m->also[i]);
 
         if (rc != 0) {
             return rc;
         }
     }
-    return check_task(k, m->layer, m->index);
+    return checker_task(k, m->layer, m->index);
 }
 
 static int check_piece(struct checker *k, const Dray__Piece *m)
@@ -720,7 +591,7 @@ static int check_piece(struct checker *k, const Dray__Piece *m)
         return error_set(k->err, EBADMSG, "it says that it brings %zu partitions of %llu bytes", m->n_size,
                          (unsigned long long)sum);
     }
-    return check_failure(k, m->why);
+    return checker_failure(k, m->why);
 }
 
 // ---- messages whose fields are plain numbers that may be anything -------------------------

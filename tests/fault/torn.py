@@ -2,7 +2,7 @@
 """Power cuts: the broker is killed in the middle of bursts of several clients, and of what it had written and not synced yet any
 part is taken back, sector by sector, before it is started again.
 
-    DRAY_BIN=build/release/bin tests/fault/torn.py --rounds 300 [--seed N]
+    tests/fault/torn.py --rounds 300 [--seed N]
 
 After each start: what a client was told to be taken is there as it was sent; what was not answered is sent again, and each job is there
 once; each command has run once in the end.  Exits with 1 at the first round that is not so."""

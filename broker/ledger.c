@@ -359,6 +359,7 @@ static int open_parts(struct ledger *ledger, struct error *err)
         sqlite3_wal_checkpoint_v2(ledger->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     }
     if (rc == 0) {
+        ledger_note_file(ledger);
         ledger_mark_open(ledger);
     }
     return rc;
@@ -719,7 +720,7 @@ int ledger_write(struct ledger *ledger, const struct entry *entries, struct span
     struct error said = {0};
     int rc = SQLITE_DONE;
 
-    if ((!set_durable(ledger, durable) && durable) ||
+    if (ledger_check_file(ledger, &said) != 0 || (!set_durable(ledger, durable) && durable) ||
         sqlite3_exec(ledger->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) != SQLITE_OK) {
         return fail(ledger, &said, err);
     }

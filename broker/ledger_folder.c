@@ -137,8 +137,9 @@ int ledger_look_at_file(struct ledger *ledger, struct error *err)
     struct stat file;
 
     if (fstatat(ledger->folder, FILE_NAME, &file, AT_SYMLINK_NOFOLLOW) != 0) {
-        int rc = errno == ENOENT ? ledger_finish_repair(ledger, err)
-                                 : error_set(err, errno, "cannot look at %s: %s", ledger->path, strerror(errno));
+        int rc = errno == ENOENT
+                     ? ledger_finish_repair(ledger, err)
+                     : error_set(err, errno, "cannot look at %s: %s", ledger->path, strerror(errno));
 
         return rc == 0 ? begin_anew(ledger, false) : rc > 0 ? 0 : rc;
     }
@@ -161,6 +162,30 @@ int ledger_look_at_file(struct ledger *ledger, struct error *err)
             ledger->path, strerror(errno), (uintmax_t)file.st_uid, (uintmax_t)geteuid());
     }
     return file.st_size == 0 ? begin_anew(ledger, true) : 0;
+}
+
+static uint64_t inode_of(const struct ledger *ledger)
+{
+    struct stat file;
+
+    return fstatat(ledger->folder, FILE_NAME, &file, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)file.st_ino : 0;
+}
+
+void ledger_note_file(struct ledger *ledger)
+{
+    ledger->inode = inode_of(ledger);
+}
+
+int ledger_check_file(const struct ledger *ledger, struct error *err)
+{
+    if (ledger->inode == 0 || inode_of(ledger) == ledger->inode) {
+        return 0;
+    }
+    return error_set(
+        err, ESTALE,
+        "%s was removed or replaced while this broker writes to it: what it takes from now on would "
+        "be lost with it; let the jobs that run end, then stop the broker and start it again",
+        ledger->path);
 }
 
 // ---- room -------------------------------------------------------------------------

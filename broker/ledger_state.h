@@ -45,6 +45,7 @@ struct ledger {
     char *dir, *path, *graphs_path;
     char *place;              // the folder as it is called everywhere on this host
     int lock, folder, graphs; // file descriptors
+    uint64_t inode;           // of the database
     uint64_t id;
     int64_t seq; // of the next record
     struct ledger_numbers numbers;
@@ -86,6 +87,10 @@ int ledger_take_folder(struct ledger *ledger, struct error *err);
 // Before SQLite sees it: what is where the journal should be.  1: nothing is; what is left of one that was
 // there is said and put aside.  -EINVAL: what is there is none.
 int ledger_look_at_file(struct ledger *ledger, struct error *err);
+// While it is in use: remembers which file it is, and whether that is where the next broker will look for it.
+// -ESTALE: somebody has removed or replaced it.
+void ledger_note_file(struct ledger *ledger);
+int ledger_check_file(const struct ledger *ledger, struct error *err);
 // Of a failure for want of room: where, and how much there is.
 void ledger_say_full(const struct ledger *ledger, struct error *err);
 

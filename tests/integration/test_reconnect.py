@@ -177,10 +177,11 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(hub.endpoint)
         kills = 0
-        for what in ("submit", 300000), ("latency", 600), ("random", 10000), ("pools", 5000):
+        many = 1 if cluster.SANITIZED else 4
+        for what in ("submit", many * 300000), ("latency", 600), ("random", many * 10000), ("pools", many * 5000):
             child = self.client(CLIENT, hub.endpoint, *what)
             for _ in range(3):
-                time.sleep(0.1)
+                time.sleep(0.05 * cluster.SLOW)
                 if child.poll() is None:
                     hub.signal(signal.SIGKILL)
                     hub.wait_exit()
@@ -189,7 +190,6 @@ class Reconnect(cluster.ClusterTest):
             out, err = child.communicate(timeout=60 * cluster.SLOW)
             self.assertEqual((child.returncode, err), (0, ""), out + hub.text)
         self.assertGreater(kills, 3)
-
 
     def test_a_broker_without_state(self):
         child = self.begin(self.hub.endpoint)

@@ -316,6 +316,7 @@ class Peer(Zmtp):
         super().__init__(endpoint)
         self.session = self.sent = 0
         self.batches, self.results = False, []
+        self.answers = False  # the broker's heartbeats: without, it is lost when it is silent for too long
         self.welcome = None
         if hello:
             values = dict(role=role, protocol=PROTOCOL, version="0.1.0", name="test",
@@ -349,6 +350,8 @@ class Peer(Zmtp):
             kind, message = FRAME_MESSAGE[number]
             self.last = (session, seq)
             if kind == "HEARTBEAT":
+                if self.answers:
+                    self.say("HEARTBEAT", time_us=1)
                 continue
             body, payload = SCHEMA.decode(message, frames[0][24:]), frames[1:]
             if kind != "RESULTS" or self.batches:

@@ -562,6 +562,34 @@ static void test_two_cannot_share_a_folder(void **state)
     folder_end(&folder);
 }
 
+// Nothing is told to be safe in a file that nobody will find again.
+static void test_taken_away(void **state)
+{
+    struct state_folder folder;
+    struct ledger *ledger;
+    struct error err = {0};
+    char path[600], aside[600];
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    put(ledger, ENTRY_JOB, 1, 1, "before");
+    snprintf(path, sizeof(path), "%s/journal.db", folder.path);
+    snprintf(aside, sizeof(aside), "%s/elsewhere", folder.path);
+    assert_int_equal(rename(path, aside), 0);
+    assert_int_equal(write_entry(ledger, ENTRY_JOB, 2, 1, "refused", &err), -ESTALE);
+    assert_non_null(strstr(err.text, path));
+    fclose(fopen(path, "w")); // another one is no better
+    assert_int_equal(write_entry(ledger, ENTRY_JOB, 2, 1, "refused", &err), -ESTALE);
+    assert_int_equal(rename(aside, path), 0);
+    put(ledger, ENTRY_JOB, 2, 1, "after");
+    ledger_close(ledger);
+    ledger = open_folder(&folder);
+    check_reads(ledger, "1 1 1 before\n1 2 1 after\n");
+    ledger_close(ledger);
+    folder_end(&folder);
+}
+
 // All or nothing, and afterwards as before.
 static void test_full(void **state)
 {
@@ -698,6 +726,7 @@ int main(void)
         cmocka_unit_test(test_damaged_pages),
         cmocka_unit_test(test_what_is_no_journal_is_refused),
         cmocka_unit_test(test_two_cannot_share_a_folder),
+        cmocka_unit_test(test_taken_away),
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_no_room_for_files),
         cmocka_unit_test(test_many_small_records_become_one),

@@ -12,6 +12,8 @@
 
 #include "broker/ledger_state.h"
 
+enum { AUTO_VACUUM_INCREMENTAL = 2 }; // as PRAGMA auto_vacuum tells it
+
 static const char *const SQL[LEDGER_STATEMENTS] = {
     [INSERT_RECORD] = "INSERT INTO record(seq, job, kind, at, body, sum) VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
     [INSERT_KEPT] = "INSERT OR REPLACE INTO kept(name, job, sum) VALUES(?1, ?2, ?3)",
@@ -32,14 +34,14 @@ static const char *const SQL[LEDGER_STATEMENTS] = {
                          "sum(length(body)) - max(length(body)) > max(262144, max(length(body))) LIMIT 1",
 };
 
-static const char PREPARE[] =
-    "PRAGMA locking_mode = EXCLUSIVE;" // no shared memory in a file that a full disk could take away
-    "PRAGMA auto_vacuum = INCREMENTAL;"
-    "PRAGMA journal_mode = WAL;"
-    "PRAGMA synchronous = FULL;"
-    "PRAGMA journal_size_limit = 16777216;"
-    "PRAGMA temp_store = MEMORY;"
-    "PRAGMA cell_size_check = ON;";
+static const char LOCK[] =
+    "PRAGMA locking_mode = EXCLUSIVE;"; // no shared memory in a file that a full disk could take away
+static const char VACUUM[] = "PRAGMA auto_vacuum = INCREMENTAL;";
+static const char PREPARE[] = "PRAGMA journal_mode = WAL;"
+                              "PRAGMA synchronous = FULL;"
+                              "PRAGMA journal_size_limit = 16777216;"
+                              "PRAGMA temp_store = MEMORY;"
+                              "PRAGMA cell_size_check = ON;";
 
 static const char CREATE[] =
     "BEGIN IMMEDIATE;"
@@ -152,6 +154,21 @@ static int check_version(const struct ledger *ledger, const char *path, struct e
     return 0;
 }
 
+// Where it is no news nothing is written: a broker starts on a full disk.
+static int prepare(struct ledger *ledger)
+{
+    int64_t vacuum = 0;
+    int rc = sqlite3_exec(ledger->db, LOCK, NULL, NULL, NULL);
+
+    if (rc == SQLITE_OK) {
+        rc = query_int(ledger, "PRAGMA auto_vacuum", &vacuum);
+    }
+    if (rc == SQLITE_OK && vacuum != AUTO_VACUUM_INCREMENTAL) {
+        rc = sqlite3_exec(ledger->db, VACUUM, NULL, NULL, NULL);
+    }
+    return rc == SQLITE_OK ? sqlite3_exec(ledger->db, PREPARE, NULL, NULL, NULL) : rc;
+}
+
 int ledger_connect(struct ledger *ledger, const char *path, struct error *err)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
@@ -162,7 +179,7 @@ int ledger_connect(struct ledger *ledger, const char *path, struct error *err)
     }
     sqlite3_extended_result_codes(ledger->db, 1);
     ledger->durable = true;
-    if (sqlite3_exec(ledger->db, PREPARE, NULL, NULL, NULL) != SQLITE_OK) {
+    if (prepare(ledger) != SQLITE_OK) {
         return ledger_error(ledger, path, "cannot use", err);
     }
     rc = check_version(ledger, path, err);
@@ -383,6 +400,9 @@ int ledger_open(const char *dir, const struct log *log, struct ledger **out, str
         return error_no_memory(err);
     }
     rc = open_parts(ledger, &error);
+    if (rc == -ENOSPC || rc == -EDQUOT) {
+        ledger_say_full(ledger, &error);
+    }
     if (rc != 0) {
         ledger_close(ledger);
         return error_set(err, error.code, "%s", error.text);
@@ -696,22 +716,18 @@ static bool set_durable(struct ledger *ledger, bool durable)
 
 static int fail(struct ledger *ledger, struct error *said, struct error *err)
 {
-    int rc;
-
-    if (said->code != 0) {
-        rc = error_set(err, said->code, "%s", said->text);
-    } else if ((sqlite3_errcode(ledger->db) & 0xff) == SQLITE_OK) {
-        rc = error_no_memory(err);
-    } else {
-        rc = ledger_error(ledger, ledger->path, "cannot write", err);
+    if (said->code == 0 && (sqlite3_errcode(ledger->db) & 0xff) == SQLITE_OK) {
+        error_no_memory(said);
+    } else if (said->code == 0) {
+        ledger_error(ledger, ledger->path, "cannot write", said);
     }
-    if (rc == -ENOSPC || rc == -EDQUOT) {
-        ledger_say_full(ledger, err);
+    if (said->code == ENOSPC || said->code == EDQUOT) {
+        ledger_say_full(ledger, said);
     }
     sqlite3_exec(ledger->db, "ROLLBACK", NULL, NULL, NULL); // it may have been done already
     settle_files(ledger, false);
     ledger->writing_job = 0;
-    return rc;
+    return error_set(err, said->code, "%s", said->text);
 }
 
 int ledger_write(struct ledger *ledger, const struct entry *entries, struct spans *over, bool durable,

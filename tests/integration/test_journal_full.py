@@ -77,6 +77,29 @@ class FullDisk(HubTest):
         self.assertEqual(self.job(job)["tasks"], 3)
         self.stop(self.hub)
 
+    def test_a_broker_starts_on_a_full_disk(self):
+        """What it took goes on, again and again; what is new is refused until there is room."""
+        filler = self.small_state("2m")
+        self.start_hub()
+        worker = self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=20, op=shell("sleep 0.3; echo $0"), wanted=True)], 1, detached=True)[1]["job"]
+        for leave in 0, 4096, 0:
+            self.fill(filler, leave=leave)
+            self.restart_hub()
+            client = self.peer()
+            kind, refused = self.submit(client, [dict(tasks=1, op=COUNT)], 2, note=os.urandom(200000))
+            self.assertEqual((kind, refused["why"]["code"]), ("REJECTED", ENOSPC), refused)
+        self.assertNotIn("why", self.attach(client, job, again=True))
+        results, ended = self.results(client)
+        self.assertEqual((len(results), ended["state"]), (20, STATE["DONE"]))
+        filler.unlink()
+        self.hub.wait_text("can be written again")
+        kind, accepted = self.submit(client, [dict(tasks=1, op=COUNT)], 3, detached=True)
+        self.assertEqual(kind, "ACCEPTED", accepted)
+        self.assertIsNone(worker.child.poll(), worker.text)
+        self.stop(self.hub)
+
     def test_layers_that_do_not_fit(self):
         """Others' small jobs are taken meanwhile; who attaches is told which layers are safe; of these a crash takes none."""
         filler = self.small_state("8m")

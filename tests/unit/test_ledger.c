@@ -614,6 +614,8 @@ static void test_full(void **state)
     assert_non_null(strstr(err.text, folder.path));
     assert_non_null(strstr(err.text, " MB are free"));
     assert_true(jobs > 10);
+    // Who does not want to know is not told.
+    assert_int_equal(write_entry(ledger, ENTRY_JOB, jobs + 1, 0, text, NULL), -ENOSPC);
     // What is forgotten makes room.
     put(ledger, ENTRY_FORGOTTEN, 1, 0, "");
     put(ledger, ENTRY_FORGOTTEN, 2, 0, "");

@@ -1,4 +1,5 @@
 // Which clients read a job.
+#include "tests/unit/cpu_time.h"
 #include "broker/state.h"
 
 #include <setjmp.h>
@@ -24,9 +25,9 @@ static void test_a_client_of_many_jobs(void **state)
             assert_int_equal(readers_add(broker, job, 8), 0);
         }
     }
-    begun_us = monotonic_us();
+    begun_us = cpu_us();
     readers_forget_client(broker, 7);
-    assert_true(monotonic_us() - begun_us < MANY_US);
+    assert_true(cpu_us() - begun_us < MANY_US);
     for (uint32_t job = 1; job <= JOBS; job++) {
         const uint32_t *client = readers_of(broker, job, &count);
 

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/unit/cpu_time.h"
 #include "client/include/dray.h"
 #include "client/lib/client.h"
 #include "client/lib/connection.h"
@@ -25,7 +26,7 @@
 #include "proto/payload.h"
 #include "proto/socket.h"
 
-enum { LOG_MAX = 4096, TASKS = 6, MANY = 500, VERY_MANY = 20000, VERY_MANY_US = 3000000 };
+enum { LOG_MAX = 4096, TASKS = 6, MANY = 500, VERY_MANY = 20000, VERY_MANY_US = 15000000 };
 
 struct fake {
     char endpoint[108], directory[64];
@@ -664,7 +665,7 @@ static void test_very_many_jobs(void **state)
 {
     const struct results_job_options options = {.detached = true};
     dray_t *dray = connected(*state, 0);
-    uint64_t begun_us = monotonic_us();
+    uint64_t begun_us = cpu_us();
 
     for (uint32_t job = 1; job <= VERY_MANY; job++) {
         assert_int_equal(results_add_job(dray->results, job, NULL, &options, NULL), 0);
@@ -686,7 +687,7 @@ static void test_very_many_jobs(void **state)
         results_drop_job(dray->results, job);
     }
     assert_false(results_has_job(dray->results, 7));
-    assert_true(monotonic_us() - begun_us < VERY_MANY_US);
+    assert_true(cpu_us() - begun_us < VERY_MANY_US);
     dray_close(dray);
 }
 

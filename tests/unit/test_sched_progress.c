@@ -8,9 +8,10 @@
 #include <cmocka.h>
 
 #include "proto/socket.h"
+#include "tests/unit/cpu_time.h"
 #include "tests/unit/sched_play.h"
 
-enum { JOBS = 3000, TICK_US = 50000, TICKS = 20, MOST = 600, VERY_MANY = 30000, VERY_MANY_US = 2000000 };
+enum { JOBS = 3000, TICK_US = 50000, TICKS = 20, MOST = 600, VERY_MANY = 30000, VERY_MANY_US = 4000000 };
 
 // How many jobs are told of, each one time in `told`.
 static uint32_t tick(struct play *play, uint8_t *told)
@@ -105,7 +106,7 @@ static void test_very_many_jobs_change_hands(void **state)
     options.orphan_us = 1000 * 1000 * 1000;
     play_begin_with(&play, &options);
     flat(&build, 1);
-    begun_us = monotonic_us();
+    begun_us = cpu_us();
     for (uint64_t key = 1; key <= VERY_MANY; key++) {
         struct sched_event event = event_of(&play, EVENT_SUBMIT);
 
@@ -123,7 +124,7 @@ static void test_very_many_jobs_change_hands(void **state)
         event.u.attach.job = job;
         quickly(&play, &event);
     }
-    assert_true(monotonic_us() - begun_us < VERY_MANY_US);
+    assert_true(cpu_us() - begun_us < VERY_MANY_US);
     join(&play, 1, 1, true);
     assert_non_null(find(&play, ACTION_RUN, 1));
     assert_int_equal(find(&play, ACTION_RUN, 1)->range.job, 1);

@@ -440,9 +440,35 @@ static bool has_refused(const struct broker *broker)
     return false;
 }
 
+static bool has_cancelled(const struct turn *turn)
+{
+    for (size_t i = 0; i < turn->events; i++) {
+        if (turn->event[i].type == EVENT_CANCEL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Who asks what became of a CANCEL is answered when that is safe.
+static void gate_cancelled(struct broker *broker, const struct turn *turn, uint64_t gated)
+{
+    for (size_t i = 0; i < turn->events; i++) {
+        struct peer *peer = turn->event[i].type == EVENT_CANCEL
+                                ? peers_by_number(&broker->peers, turn->event[i].u.job.client)
+                                : NULL;
+
+        if (peer != NULL) {
+            peer->gated = gated;
+        }
+    }
+}
+
 void deliver_actions(struct broker *broker, struct turn *turn)
 {
     bool ended = false, refused = broker->journal != NULL && has_refused(broker);
+    bool cancelled = broker->journal != NULL && has_cancelled(turn);
+    uint64_t gated = 0;
 
     send_answers(broker, turn);
     send_replies(broker, turn);
@@ -468,12 +494,16 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             ended = true;
             break;
         case ACTION_RECORD:
-            recorder_record(broker, action, refused && action->record == RECORD_JOB_FORGOTTEN);
+            recorder_record(broker, action,
+                            cancelled || (refused && action->record == RECORD_JOB_FORGOTTEN) ? &gated : NULL);
             break;
         default:
             to_client(broker, action);
             break;
         }
+    }
+    if (cancelled && gated != 0) {
+        gate_cancelled(broker, turn, gated);
     }
     send_addressed(broker, turn);
     for (size_t i = 0; ended && i < broker->actions.count; i++) {

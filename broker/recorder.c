@@ -81,20 +81,24 @@ static void append(struct broker *broker, struct entry *entry)
     }
 }
 
-void recorder_record(struct broker *broker, const struct sched_action *action, bool wait)
+void recorder_record(struct broker *broker, const struct sched_action *action, uint64_t *wait)
 {
-    struct entry *entry = NULL;
-    uint64_t number;
+    struct entry *entry;
 
     if (broker->journal == NULL) {
         return;
     }
-    if (wait && gate_turn(&broker->gate, &number) != NULL && (entry = recorder_entry(action)) != NULL) {
+    if (action->record == RECORD_TASKS_OVER) {
+        if (journal_over(broker->journal, &action->range) != 0) {
+            append(broker, NULL);
+        }
+        return;
+    }
+    entry = recorder_entry(action);
+    if (wait != NULL && entry != NULL && gate_turn(&broker->gate, wait) != NULL) {
         recorder_wait(broker, entry);
-    } else if (action->record != RECORD_TASKS_OVER) {
-        append(broker, recorder_entry(action));
-    } else if (journal_over(broker->journal, &action->range) != 0) {
-        append(broker, NULL);
+    } else {
+        append(broker, entry);
     }
 }
 

@@ -131,8 +131,8 @@ void admit_outcomes(struct broker *broker);
 void admit_fini(struct broker *broker);
 
 // ---- recorder.c: what the journal is told; nothing without one
-// What the scheduler says is worth remembering.  `wait`: the next turn of the gate waits for it.
-void recorder_record(struct broker *broker, const struct sched_action *action, bool wait);
+// What the scheduler says is worth remembering.  `wait`: NULL, or the gate's turn that waits for it (set when one does).
+void recorder_record(struct broker *broker, const struct sched_action *action, uint64_t *wait);
 void recorder_peer_joined(struct broker *broker, const struct peer *peer);
 void recorder_worker_left(struct broker *broker, const struct peer *peer);
 // Numbers go on from those that were used before.

@@ -11,6 +11,7 @@ static void tell(void *arg, const struct client_lost *now)
     struct lost *lost = arg;
 
     lost->back_us = now->why == NULL ? monotonic_us() : 0;
+    lost->away = now->why != NULL && now->patience_ms > 0;
     if (lost->quiet) {
         return;
     }
@@ -28,39 +29,41 @@ void lost_listen(struct lost *lost, dray_t *dray)
     client_on_lost(dray, tell, lost);
 }
 
-void lost_interrupted(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job)
+void lost_tell_job(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job)
 {
-    if (lost->quiet || signals_caught() == 0 || dray == NULL || dray_connected(dray) != 0) {
+    bool interrupted = signals_caught() != 0;
+    const char *how =
+        interrupted ? "interrupted while the broker is away" : "given up while the broker is away";
+
+    if (lost->quiet || dray == NULL || (interrupted ? dray_connected(dray) != 0 : !lost->away)) {
         return;
     }
     progress_clear(lost->progress);
     switch (what) {
     case LOST_NONE:
-        complain_text("interrupted while the broker is away, before there was a job");
+        complain_text("%s, before there was a job", how);
         break;
     case LOST_UNANSWERED:
         complain_text(
-            "interrupted while the broker is away: whether it has taken the job is not known; `dray jobs` "
-            "shows it when the broker is back");
+            "%s: whether it has taken the job is not known; `dray jobs` shows it when the broker is back",
+            how);
         break;
     case LOST_ATTACHED:
         complain_text(
-            "interrupted while the broker is away, which does not know of it: when it is back it cancels "
-            "job %" PRIu32
+            "%s, which does not know of it: when it is back it cancels job %" PRIu32
             " after its --orphan-grace (30 s unless it says otherwise), if nobody takes the job over "
             "with `dray wait %" PRIu32 "`",
-            job, job);
+            how, job, job);
         break;
     case LOST_DETACHED:
-        complain_text("interrupted while the broker is away: job %" PRIu32
-                      " goes on when it is back; `dray wait %" PRIu32 "` waits for it, `dray cancel %" PRIu32
-                      "` ends it",
-                      job, job, job);
+        complain_text("%s: job %" PRIu32 " goes on when it is back; `dray wait %" PRIu32
+                      "` waits for it, `dray cancel %" PRIu32 "` ends it",
+                      how, job, job, job);
         break;
     case LOST_READ:
-        complain_text("interrupted while the broker is away: job %" PRIu32
+        complain_text("%s: job %" PRIu32
                       " goes on when it is back, and its results stay; `dray result %" PRIu32 "` prints them",
-                      job, job);
+                      how, job, job);
         break;
     }
 }

@@ -11,6 +11,7 @@
 struct lost {
     struct progress *progress; // the line that is in the way; NULL: none
     bool quiet;
+    bool away;        // it was lost, and is not back
     uint64_t back_us; // when a broker that was lost came back last; 0: it was not, or is away
 };
 
@@ -25,7 +26,7 @@ enum lost_job {
     LOST_READ,       // the same, and its results were being read
 };
 // To be called when a command ends with an error: nothing, unless a signal ended it while the broker was
-// looked for.
-void lost_interrupted(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job);
+// looked for, or it was looked for in vain.
+void lost_tell_job(const struct lost *lost, const dray_t *dray, enum lost_job what, uint32_t job);
 
 #endif

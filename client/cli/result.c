@@ -334,7 +334,7 @@ int result_main(int argc, char **argv)
                 : follow(&request);
     }
     if (request.job != 0) {
-        lost_interrupted(&request.session.lost, request.session.dray, LOST_READ, request.job);
+        lost_tell_job(&request.session.lost, request.session.dray, LOST_READ, request.job);
     }
     progress_destroy(request.progress);
     result_sink_destroy(request.sink);

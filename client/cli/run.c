@@ -280,7 +280,7 @@ static int execute(struct run *run, const struct source_text *text, enum query_o
     if (rc != 0) {
         uint32_t job = query != NULL ? query_run_job(query) : 0;
 
-        lost_interrupted(&run->lost, run->dray,
+        lost_tell_job(&run->lost, run->dray,
                          query == NULL ? LOST_NONE
                          : job != 0    ? LOST_ATTACHED
                                        : LOST_UNANSWERED,

@@ -397,9 +397,9 @@ static int broker_status(const struct submit *submit, struct error *err)
     if (signals_caught() == 0 && submit->cluster != NULL) {
         local_cluster_check(submit->cluster, LOCAL_CLUSTER_END_MS, err);
     }
+    lost_tell_job(&submit->lost, submit->dray, submit->view.job != 0 ? LOST_ATTACHED : LOST_UNANSWERED,
+                  submit->view.job);
     if (signals_caught() != 0) {
-        lost_interrupted(&submit->lost, submit->dray, submit->view.job != 0 ? LOST_ATTACHED : LOST_UNANSWERED,
-                         submit->view.job);
         return STATUS_SIGNAL + signals_caught();
     }
     complain(err);

@@ -89,7 +89,7 @@ int wait_main(int argc, char **argv)
         rc = rc == 0 ? job_wait_run(&wait, job, &good, &err) : rc;
         all_good = all_good && good;
         if (rc != 0 && job != 0) {
-            lost_interrupted(&session.lost, session.dray, LOST_DETACHED, job);
+            lost_tell_job(&session.lost, session.dray, LOST_DETACHED, job);
         }
     }
     int status = session_status(rc, &err);

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 import unittest
 
@@ -315,6 +316,27 @@ class Journal(HubTest):
         self.assertEqual(ended["state"], STATE["DONE"])
         self.assertEqual(len(results), 4)
         self.assertIn("4", results[1, 0])
+
+    def test_what_was_cancelled_stays_cancelled(self):
+        """Killed in the moment in which `dray cancel` says that it is done."""
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        for key in range(1, 5):
+            job = self.submit(client, [dict(tasks=4, op=shell("sleep 60"), name="s", wanted=True)], key, detached=True)[1]["job"]
+            whole = key % 2 == 0
+            done = subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.listen, str(job), *([] if whole else ["s.3"])],
+                                  capture_output=True, text=True)
+            self.hub.signal(signal.SIGKILL)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.hub.wait_exit()
+            self.start_hub()
+            client = self.peer()
+            if whole:
+                self.assertEqual(self.job(job, client)["state"], STATE["CANCELLED"])
+            else:
+                self.assertEqual(self.job(job, client)["failed"], 1)
+                client.say("CANCEL", job=job)
 
     def test_notes_are_told_again(self):
         """Of tasks, to who takes the job over: also after a restart, when the worker that wrote them is gone."""

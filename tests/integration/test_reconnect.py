@@ -15,6 +15,8 @@ BUILD = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent))
 CLIENT = BUILD / "tests/bin/pool_client"
 DRAY = cluster.BIN / "dray"
 
+MANY = 1 if cluster.SANITIZED else 4  # of what must not be over before something happens to it
+
 
 class Reconnect(cluster.ClusterTest):
     def setUp(self):
@@ -58,7 +60,8 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(self.hub.endpoint)
         cuts = 0
-        for what in ("map", 400000), ("submit", 300000), ("random", 8000), ("pools", 6000), ("latency", 300):
+        for what in (("map", MANY * 400000), ("submit", MANY * 300000), ("random", MANY * 8000), ("pools", MANY * 6000),
+                     ("latency", MANY * 300)):
             cuts += self.pool(*what)
         self.pool("cancel", 1)
         self.pool("map", 300000, most=2, shut=0.5)
@@ -167,6 +170,22 @@ class Reconnect(cluster.ClusterTest):
         self.assertEqual((child.returncode, out), (3, ""), err)
         self.assertRegex(err, r"\A[^\n]*did not answer again within 0\.7 s\n\Z")
 
+    def test_whose_patience_ends_knows_its_job(self):
+        self.worker(self.hub.endpoint)
+        path = self.folder / "slow.yaml"
+        path.write_text("tasks: {slow: {shell: sleep 30}}\n")
+        job = subprocess.run([DRAY, "submit", "--broker", self.hub.endpoint, "--detach", path], check=True,
+                             capture_output=True, text=True, env=dray.environment()).stdout.strip()
+        ends = [self.client(DRAY, command, "--broker", self.proxy.endpoint, what, DRAY_RECONNECT="0.7")
+                for command, what in (("wait", job), ("result", job), ("submit", path), ("run", self.script(1000)))]
+        time.sleep(0.5 * cluster.SLOW)
+        self.proxy.cut(shut=True)
+        said = [child.communicate(timeout=20 * cluster.SLOW)[1] for child in ends]
+        self.assertEqual([child.returncode for child in ends], [3] * 4, said)
+        for text, words in zip(said, (rf"`dray wait {job}`", rf"`dray result {job}`", r"`dray wait \d+`", "before there was")):
+            self.assertRegex(text, r"given up while the broker is away[^\n]*" + words)
+            self.assertIn("did not answer again within 0.7 s", text)
+
     # ---- a broker that is killed and started again
 
     def test_pools_outlive_their_broker(self):
@@ -177,8 +196,7 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(hub.endpoint)
         kills = 0
-        many = 1 if cluster.SANITIZED else 4
-        for what in ("submit", many * 300000), ("latency", 600), ("random", many * 10000), ("pools", many * 5000):
+        for what in ("submit", MANY * 300000), ("latency", 600), ("random", MANY * 10000), ("pools", MANY * 5000):
             child = self.client(CLIENT, hub.endpoint, *what)
             for _ in range(3):
                 time.sleep(0.05 * cluster.SLOW)

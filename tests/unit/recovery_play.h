@@ -89,14 +89,8 @@ static inline void come_back(struct play *play, uint32_t worker, uint64_t incarn
 static inline void say_all(struct play *play, uint32_t worker, const struct task_range *add, size_t adds,
                            const struct task_range *has, size_t hases)
 {
-    struct sched_event event = event_of(play, EVENT_HOLDING);
-    uint64_t bytes[64] = {0};
+    struct sched_event event = holding_of(play, worker, true, add, adds);
 
-    event.u.holding.worker = worker;
-    event.u.holding.full = true;
-    event.u.holding.add = add;
-    event.u.holding.adds = adds;
-    event.u.holding.bytes = bytes;
     event.u.holding.has = has;
     event.u.holding.hases = hases;
     assert_int_equal(step(play, &event), 0);
@@ -118,6 +112,22 @@ static inline void free_job(struct play *play, uint32_t job)
     event.u.job.client = CLIENT;
     event.u.job.job = job;
     assert_int_equal(step(play, &event), 0);
+}
+
+// A scenario whose job 1 is this one, of so many tasks, from its beginning ...
+static inline void begin_restored(struct play *play, struct build *build, uint32_t tasks, bool detached)
+{
+    begin(play);
+    flat(build, tasks);
+    restore_submit(play, build, 1, detached);
+}
+
+// ... to its end.
+static inline void end(struct play *play, struct build *build)
+{
+    free_job(play, 1);
+    build_fini(build);
+    play_end(play);
 }
 
 static inline const char *waiting(struct play *play, uint32_t job)

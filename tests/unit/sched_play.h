@@ -192,19 +192,28 @@ static inline void task_fails(struct play *play, uint32_t worker, uint32_t layer
     assert_int_equal(step(play, &event), 0);
 }
 
-static inline void holds(struct play *play, uint32_t worker, bool full, const struct task_range *add,
-                         size_t adds, const struct task_range *gone, size_t gones)
+// At most 64 ranges, of no bytes.
+static inline struct sched_event holding_of(struct play *play, uint32_t worker, bool full,
+                                            const struct task_range *add, size_t adds)
 {
+    static const uint64_t bytes[64];
     struct sched_event event = event_of(play, EVENT_HOLDING);
-    uint64_t bytes[64] = {0};
 
     event.u.holding.worker = worker;
     event.u.holding.full = full;
     event.u.holding.add = add;
     event.u.holding.adds = adds;
+    event.u.holding.bytes = bytes;
+    return event;
+}
+
+static inline void holds(struct play *play, uint32_t worker, bool full, const struct task_range *add,
+                         size_t adds, const struct task_range *gone, size_t gones)
+{
+    struct sched_event event = holding_of(play, worker, full, add, adds);
+
     event.u.holding.gone = gone;
     event.u.holding.gones = gones;
-    event.u.holding.bytes = bytes;
     assert_int_equal(step(play, &event), 0);
 }
 

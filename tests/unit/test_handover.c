@@ -330,7 +330,8 @@ static void test_whole_inputs_are_found(void **state)
 }
 
 // A rolling restart: all that were there go, one after another, while the job goes on.
-// Who was asked leaves as well, and says that after that what it has, which was under way: somebody else is asked.
+// Who was asked leaves as well, and says that after that what it has, which was under way: somebody else is
+// asked.
 static void test_who_takes_leaves(void **state)
 {
     struct play play;

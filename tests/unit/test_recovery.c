@@ -57,9 +57,7 @@ static void test_waiting_has_an_end(void **state)
     assert_null(find(&play, ACTION_RUN, 1));
     later(&play, 10);
     assert_non_null(find(&play, ACTION_RUN, 1));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static unsigned gone_workers(const struct play *play, uint64_t *last)
@@ -102,9 +100,7 @@ static void test_worker_of_the_same_name(void **state)
     come_back(&play, 3, 13);
     say_all(&play, 3, NULL, 0, NULL, 0);
     assert_int_equal(counts(&play).tasks_assigned, 6);
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // Its process has ended, as the broker sees: no need to wait any longer.
@@ -137,9 +133,7 @@ static void test_who_has_ended_is_not_waited_for(void **state)
     assert_int_equal(gone_workers(&play, &gone), 1);
     assert_int_equal(gone, 11);
     assert_non_null(find(&play, ACTION_RUN, 1));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // Who does not come is not waited for again with each restart; who has come is, though he has not said all.
@@ -192,9 +186,7 @@ static void test_tasks_that_a_worker_still_has(void **state)
     done(&play, 2, 1, 0, 1, 2);
     done(&play, 2, 1, 1, 1, 1);
     assert_true(said(&play, "c1000: result j1:t1.1 at w2"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // What it was to get from another one does not come, as that one is gone.
@@ -226,9 +218,7 @@ static void test_task_that_comes_to_nothing_is_given_back(void **state)
     assert_true(said(&play, "w1: run j1:t1.0"));
     done(&play, 1, 1, 1, 0, 1);
     assert_true(said(&play, "c1000: j1 is done"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static void test_what_was_over_is_not_run_again(void **state)
@@ -256,9 +246,7 @@ static void test_what_was_over_is_not_run_again(void **state)
     done(&play, 1, 1, 1, 3, 1);
     assert_true(said(&play, "c1000: result j1:t1.3 at w1"));
     assert_true(said(&play, "c1000: j1 is done"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // What is held was made of what had been made then: that was done, and counts once when it is needed again.
@@ -295,9 +283,7 @@ static void test_what_was_read_had_been_done(void **state)
     assert_int_equal(info.tasks, 9);
     done(&play, 2, 1, 0, 0, 4);
     assert_int_equal(counts(&play).recomputed, 4);
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static void test_what_had_failed_stays_failed(void **state)
@@ -330,9 +316,7 @@ static void test_what_had_failed_stays_failed(void **state)
     restore_tasks(&play, RESTORE_FAILED, (struct task_range){1, 0, 2, 1});
     assert_non_null(find(&play, ACTION_JOB_ENDED, CLIENT));
     assert_non_null(find(&play, ACTION_RECORD, 0));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static void test_orphans_have_as_long_as_workers(void **state)
@@ -341,9 +325,7 @@ static void test_orphans_have_as_long_as_workers(void **state)
     struct build build;
 
     (void)state;
-    begin(&play);
-    flat(&build, 4);
-    restore_submit(&play, &build, 1, false);
+    begin_restored(&play, &build, 4, false);
     later(&play, RECOVER_US - 1);
     assert_int_equal(counts(&play).jobs, 1);
     later(&play, 1);
@@ -413,9 +395,7 @@ static void test_layers_that_are_sent_again(void **state)
         done(&play, 1, 1, l, 0, 1);
     }
     assert_true(said(&play, "c1000: j1 is done"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static void test_layers_of_another_client(void **state)
@@ -444,9 +424,7 @@ static void test_layers_of_another_client(void **state)
     extend(&play, CLIENT, &other, 1, false);
     assert_non_null(strstr(find(&play, ACTION_REJECTED, CLIENT)->text, "another client"));
     assert_non_null(find(&play, ACTION_JOB_ENDED, CLIENT));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 static void test_owner_that_leaves_hands_over(void **state)
@@ -473,9 +451,7 @@ static void test_owner_that_leaves_hands_over(void **state)
     leave(&play, 1);
     assert_int_equal(counts(&play).partitions, 4);
     assert_int_equal(sched_worker_partitions(play.sched, 2), 4);
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 int main(void)

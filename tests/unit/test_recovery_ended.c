@@ -17,9 +17,7 @@ static void test_jobs_that_had_ended(void **state)
     struct sched_job info;
 
     (void)state;
-    begin(&play);
-    flat(&build, 4);
-    restore_submit(&play, &build, 1, true);
+    begin_restored(&play, &build, 4, true);
     restore_submit(&play, &build, 2, true);
     restore_job(&play, 1, JOB_DONE, false);
     restore_job(&play, 2, JOB_FAILED, false);
@@ -138,18 +136,14 @@ static void test_job_that_was_detached(void **state)
     struct sched_event event;
 
     (void)state;
-    begin(&play);
-    flat(&build, 4);
-    restore_submit(&play, &build, 1, false);
+    begin_restored(&play, &build, 4, false);
     event = event_of(&play, EVENT_ATTACH);
     event.u.attach.job = 1;
     event.u.attach.detach = true;
     assert_int_equal(step(&play, &event), 0);
     later(&play, 2 * RECOVER_US);
     assert_int_equal(counts(&play).jobs, 1);
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // What it was done with is not there.
@@ -173,9 +167,7 @@ static void test_done_without_its_last_layers(void **state)
     assert_int_equal(step(&play, &event), 0);
     attach(&play, 1);
     assert_int_equal(find(&play, ACTION_JOB_ENDED, CLIENT)->code, EIO);
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // Kept and given back before: its client was there then, and may come back.
@@ -185,9 +177,7 @@ static void test_names_that_were_given_back(void **state)
     struct build build;
 
     (void)state;
-    begin(&play);
-    flat(&build, 4);
-    restore_submit(&play, &build, 1, false);
+    begin_restored(&play, &build, 4, false);
     for (int keep = 1; keep >= 0; keep--) {
         struct sched_event event = event_of(&play, EVENT_KEEP);
 
@@ -213,16 +203,12 @@ static void test_job_that_failed_after_it_was_done(void **state)
     struct build build;
 
     (void)state;
-    begin(&play);
-    flat(&build, 4);
-    restore_submit(&play, &build, 1, true);
+    begin_restored(&play, &build, 4, true);
     restore_job(&play, 1, JOB_DONE, false);
     restore_job(&play, 1, JOB_FAILED, false);
     attach(&play, 1);
     assert_true(said(&play, "c1000: j1 is failed: no such column (t0.3 at ant)"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 // A link was cut and is healed: what was done meanwhile counts, whoever was given it since.
@@ -249,9 +235,7 @@ static void test_done_while_it_was_away(void **state)
     assert_int_equal(counts(&play).partitions, 2);
     done(&play, 2, 1, 0, 2, 1);
     assert_true(said(&play, "c1000: j1 is done"));
-    free_job(&play, 1);
-    build_fini(&build);
-    play_end(&play);
+    end(&play, &build);
 }
 
 int main(void)

@@ -20,7 +20,6 @@
 #include "client/include/dray.h"
 #include "client/lib/client.h"
 #include "client/lib/connection.h"
-#include "client/lib/extends.h"
 #include "client/lib/rejoin.h"
 #include "proto/frame.h"
 #include "proto/payload.h"
@@ -43,8 +42,8 @@ struct fake {
     atomic_bool stalls;                    // reads nothing
     atomic_uint hellos, submits, attaches; // heard
     atomic_uint extends;
-    atomic_bool apart;                     // results come without their bytes
-    atomic_bool counts;                    // its jobs have numbers of their own, and no layers
+    atomic_bool apart;  // results come without their bytes
+    atomic_bool counts; // its jobs have numbers of their own, and no layers
 };
 
 static void note(struct fake *fake, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -504,48 +503,6 @@ static void test_layers_that_were_not_confirmed(void **state)
     dray_close(dray);
 }
 
-static void add(struct extends *extends, uint32_t job, uint32_t first, uint32_t layers, bool last)
-{
-    uint8_t *graph = layers > 0 ? calloc(1, 4) : NULL;
-
-    assert_int_equal(extends_add(extends, job, first, layers, &graph, layers > 0 ? 4 : 0, last, NULL), 0);
-}
-
-// That these were the last, which there was no room to say, is still to be said when the layers are confirmed.
-static void test_the_last_word_waits(void **state)
-{
-    struct extends extends = {0};
-
-    (void)state;
-    add(&extends, 1, 0, 2, false);
-    add(&extends, 2, 0, 1, false);
-    add(&extends, 1, 2, 0, true);
-    extends_confirm(&extends, 1, 2);
-    assert_true(extends_open(&extends, 1));
-    assert_int_equal(extends.unsent, 2);
-    extends_forget(&extends, 1);
-    assert_false(extends_open(&extends, 1));
-    add(&extends, 2, 1, 3, true);
-    assert_int_equal(extends_lowest(&extends, 2, 9), 0);
-    extends_confirm(&extends, 2, 1);
-    assert_int_equal(extends_lowest(&extends, 2, 9), 1);
-    extends_confirm(&extends, 2, 4);
-    assert_int_equal(extends.unsent, 0);
-    assert_null(extends.first);
-    assert_null(extends.last);
-    add(&extends, 3, 0, 1, false);
-    add(&extends, 3, 1, 1, false);
-    extends_take_back(&extends);
-    assert_int_equal(extends.unsent, 1);
-    add(&extends, 3, 1, 1, false);
-    extends_confirm(&extends, 3, 1);
-    extends_take_back(&extends);
-    assert_int_equal(extends.unsent, 0);
-    assert_null(extends.first);
-    add(&extends, 3, 1, 1, false);
-    extends_fini(&extends);
-}
-
 // A broker that reads nothing for a while: layers for which there was no room go when there is some.
 static void test_layers_that_have_no_room(void **state)
 {
@@ -807,7 +764,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_job_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
-        cmocka_unit_test(test_the_last_word_waits),
         cmocka_unit_test_setup_teardown(test_layers_that_have_no_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_told_again_is_fetched_at_once, set_up, tear_down),

@@ -1,4 +1,5 @@
-// Clients of very many jobs: who is told how they get on, and how often (broker/core/progress.h); they come and go.
+// Clients of very many jobs: who is told how they get on, and how often (broker/core/progress.h); they come
+// and go.
 #include "broker/core/progress.h"
 
 #include <setjmp.h>

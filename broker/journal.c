@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "proto/map.h"
 #include "proto/socket.h"
 
 enum {
@@ -159,27 +160,31 @@ static void drop_refusable(struct batch *batch)
     batch->last = link;
 }
 
-// What is said of a job before that it is forgotten need not be written: there may never be room for it.
-static void drop_forgotten(struct batch *batch, const struct entry *forgotten)
+// What is said of a job before that it is forgotten need not be written: there may never be room for it. (Nor
+// is anything said of it behind that.)
+static void drop_forgotten(struct batch *batch)
 {
+    struct map forgotten = {0}; // without memory it stays
     struct entry **link = &batch->first;
 
-    while (*link != forgotten) {
-        if ((*link)->job == forgotten->job && (*link)->type < ENTRY_FORGOTTEN) {
+    for (struct entry *entry = batch->first; entry != NULL; entry = entry->next) {
+        if (entry->type == ENTRY_FORGOTTEN &&
+            map_put(&forgotten, (struct map_key){0, entry->job}, entry) != 0) {
+            break;
+        }
+    }
+    while (forgotten.count > 0 && *link != NULL) {
+        if ((*link)->type < ENTRY_FORGOTTEN &&
+            map_get(&forgotten, (struct map_key){0, (*link)->job}) != NULL) {
             drop(batch, link);
         } else {
             link = &(*link)->next;
         }
     }
-}
-
-static void drop_all_forgotten(struct batch *batch)
-{
-    for (struct entry *entry = batch->first; entry != NULL; entry = entry->next) {
-        if (entry->type == ENTRY_FORGOTTEN) {
-            drop_forgotten(batch, entry);
-        }
+    if (forgotten.count > 0) {
+        batch->last = link;
     }
+    map_fini(&forgotten);
 }
 
 static bool has_job(const struct batch *batch, uint32_t job)
@@ -197,6 +202,7 @@ static bool has_job(const struct batch *batch, uint32_t job)
 static void hold_back(struct batch *held, struct batch *batch)
 {
     struct entry **link = &batch->first;
+    bool forgets = false;
 
     while (*link != NULL) {
         struct entry *entry = *link;
@@ -208,11 +214,12 @@ static void hold_back(struct batch *held, struct batch *batch)
         *link = entry->next;
         batch->bytes -= sizeof(*entry) + entry->size;
         put(held, entry);
-        if (entry->type == ENTRY_FORGOTTEN) {
-            drop_forgotten(held, entry);
-        }
+        forgets = forgets || entry->type == ENTRY_FORGOTTEN;
     }
     batch->last = link;
+    if (forgets) {
+        drop_forgotten(held);
+    }
 }
 
 // Nothing of it makes sense only behind what is held.  (Tasks that are over do, as a set.)
@@ -344,7 +351,7 @@ static void hold(struct journal *journal)
         log_write(journal->log, LEVEL_WARNING, NO_MEMORY);
     }
     journal->writing.ticket = ticket;
-    drop_all_forgotten(&journal->held);
+    drop_forgotten(&journal->held);
 }
 
 static void on_failed(struct journal *journal, const struct error *err)

@@ -47,6 +47,7 @@ int extends_add(struct extends *extends, uint32_t job, uint32_t first_layer, uin
     *graph = NULL;
     *(extends->last != NULL ? &extends->last->next : &extends->first) = extend;
     extends->last = extend;
+    extends->pending = extends->pending != NULL ? extends->pending : extend;
     extends->unsent++;
     return 0;
 }
@@ -60,13 +61,10 @@ static bool is_too_much(const struct extends *extends, const struct extend *next
 
 int extends_send(struct extends *extends, struct uplink *uplink, bool all, struct error *err)
 {
-    for (struct extend *at = extends->first; extends->unsent > 0 && at != NULL; at = at->next) {
+    for (struct extend *at = extends->pending; at != NULL; at = at->next) {
         Dray__Extend message = DRAY__EXTEND__INIT;
         int rc;
 
-        if (at->sent) {
-            continue;
-        }
         if (!all && is_too_much(extends, at)) {
             return error_set(err, EAGAIN,
                              "the broker has not confirmed what it has: %zu bytes in %zu messages",
@@ -83,6 +81,7 @@ int extends_send(struct extends *extends, struct uplink *uplink, bool all, struc
             return rc;
         }
         at->sent = true;
+        extends->pending = at->next;
         extends->unsent--;
         extends->under_way++;
         extends->under_way_bytes += at->size;
@@ -110,6 +109,7 @@ static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool co
             extends->under_way -= at->sent;
             extends->under_way_bytes -= at->sent ? at->size : 0;
             extends->last = extends->last == at ? before : extends->last;
+            extends->pending = extends->pending == at ? at->next : extends->pending;
             extend_free(at);
         } else {
             before = at;
@@ -130,6 +130,7 @@ void extends_take_back(struct extends *extends)
     extends->unsent -= !extends->last->sent;
     extends->under_way -= extends->last->sent;
     extends->under_way_bytes -= extends->last->sent ? extends->last->size : 0;
+    extends->pending = extends->pending == extends->last ? NULL : extends->pending;
     extend_free(extends->last);
     *link = NULL;
     extends->last = before;
@@ -147,9 +148,9 @@ void extends_forget(struct extends *extends, uint32_t job)
 
 bool extends_unsent(const struct extends *extends, uint32_t job)
 {
-    const struct extend *at = extends->unsent > 0 ? extends->first : NULL;
+    const struct extend *at = extends->pending;
 
-    while (at != NULL && (at->job != job || at->sent)) {
+    while (at != NULL && at->job != job) {
         at = at->next;
     }
     return at != NULL;
@@ -178,6 +179,7 @@ uint32_t extends_lowest(const struct extends *extends, uint32_t job, uint32_t la
 void extends_rewind(struct extends *extends)
 {
     extends->unsent = extends->under_way = extends->under_way_bytes = 0;
+    extends->pending = extends->first;
     for (struct extend *at = extends->first; at != NULL; at = at->next) {
         at->sent = false;
         extends->unsent++;

@@ -14,6 +14,7 @@ struct extend;
 
 struct extends {
     struct extend *first, *last;
+    struct extend *pending; // the first one that was not sent; NULL: all were
     size_t unsent;
     size_t under_way, under_way_bytes; // sent, and not confirmed
 };

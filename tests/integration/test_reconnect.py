@@ -15,7 +15,15 @@ BUILD = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent))
 CLIENT = BUILD / "tests/bin/pool_client"
 DRAY = cluster.BIN / "dray"
 
-MANY = 1 if cluster.SANITIZED else 4  # of what must not be over before something happens to it
+
+def until(enough, *kinds):
+    """Each of them, and again four times as large, as long as they were over before enough had happened to them."""
+    size = 1
+    while size == 1 or not enough():
+        assert size <= 256, kinds
+        for kind, count in kinds:
+            yield kind, count * size
+        size *= 4
 
 
 class Reconnect(cluster.ClusterTest):
@@ -60,8 +68,7 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(self.hub.endpoint)
         cuts = 0
-        for what in (("map", MANY * 400000), ("submit", MANY * 300000), ("random", MANY * 8000), ("pools", MANY * 6000),
-                     ("latency", MANY * 300)):
+        for what in until(lambda: cuts > 4, ("map", 400000), ("submit", 300000), ("random", 8000), ("pools", 6000), ("latency", 300)):
             cuts += self.pool(*what)
         self.pool("cancel", 1)
         self.pool("map", 300000, most=2, shut=0.5)
@@ -196,10 +203,10 @@ class Reconnect(cluster.ClusterTest):
         for _ in range(2):
             self.worker(hub.endpoint)
         kills = 0
-        for what in ("submit", MANY * 300000), ("latency", 600), ("random", MANY * 10000), ("pools", MANY * 5000):
+        for what in until(lambda: kills > 3, ("submit", 300000), ("latency", 600), ("random", 10000), ("pools", 5000)):
             child = self.client(CLIENT, hub.endpoint, *what)
             for _ in range(3):
-                time.sleep(0.05 * cluster.SLOW)
+                time.sleep(0.05)
                 if child.poll() is None:
                     hub.signal(signal.SIGKILL)
                     hub.wait_exit()

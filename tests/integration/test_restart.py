@@ -62,19 +62,20 @@ class Restart(HubTest):
         self.worker(self.listen, "--name", "fresh")
         time.sleep(0.5)
         self.assertIn("worker idler is expected back", self.job(job)["waiting"])
-        go.touch()
-        return worker, job, log
+        return worker, job, log, go
 
     def test_worker_that_lives_is_waited_for(self):
-        worker, job, log = self.stopped()
+        worker, job, log, go = self.stopped()
+        go.touch()
         worker.signal(signal.SIGCONT)
         self.wait_state(job, "DONE")
         self.assertEqual(log.read_text().split(), ["x"] * 4 + ["y"])
         self.stop(self.hub)
 
     def test_worker_that_dies_while_it_is_waited_for(self):
-        worker, job, log = self.stopped()
+        worker, job, log, go = self.stopped()
         self.end(worker)
+        go.touch()  # its command was not stopped with it: it ends with it
         begun = time.monotonic()
         self.wait_state(job, "DONE")
         self.assertLess(time.monotonic() - begun, 5 * cluster.SLOW)

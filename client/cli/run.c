@@ -12,6 +12,7 @@
 #include "client/cli/lost.h"
 #include "client/cli/progress.h"
 #include "client/cli/script_value.h"
+#include "client/cli/session.h"
 #include "client/cli/signals.h"
 #include "client/cli/source_text.h"
 #include "client/lang/quantity.h"
@@ -92,9 +93,6 @@ static void local_option(struct arguments *arguments, struct argp_state *state, 
 
 static void check_together(struct arguments *arguments, struct argp_state *state)
 {
-    const char *environment = getenv("DRAY_BROKER");
-    struct error err = {0};
-
     if (arguments->script == NULL) {
         argp_error(state, "nothing to run: give an expression, a file or -");
     }
@@ -102,19 +100,13 @@ static void check_together(struct arguments *arguments, struct argp_state *state
         argp_error(state,
                    "--workers, --threads and --memory are for a local cluster: not together with --broker");
     }
-    if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
-        environment[0] != '\0') {
-        arguments->broker = environment;
-    }
+    arguments->broker = session_choose(arguments->broker, arguments->local_asked, arguments->quiet, state);
     if (arguments->detach && arguments->broker == NULL) {
         argp_error(state, "--detach: a cluster for this command alone ends with it: give --broker");
     }
     if (arguments->detach && (arguments->printed || arguments->explain)) {
         argp_error(state,
                    "--detach prints the number of the job only: give --output and --format to dray result");
-    }
-    if (arguments->broker != NULL && endpoint_check(arguments->broker, &err) != 0) {
-        argp_error(state, "%s: %s", arguments->broker == environment ? "DRAY_BROKER" : "--broker", err.text);
     }
 }
 
@@ -281,10 +273,10 @@ static int execute(struct run *run, const struct source_text *text, enum query_o
         uint32_t job = query != NULL ? query_run_job(query) : 0;
 
         lost_tell_job(&run->lost, run->dray,
-                         query == NULL ? LOST_NONE
-                         : job != 0    ? LOST_ATTACHED
-                                       : LOST_UNANSWERED,
-                         job);
+                      query == NULL ? LOST_NONE
+                      : job != 0    ? LOST_ATTACHED
+                                    : LOST_UNANSWERED,
+                      job);
     }
     query_run_destroy(query);
     return rc;

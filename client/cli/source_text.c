@@ -60,12 +60,23 @@ static bool is_script_file(const char *argument)
            (stat(argument, &info) == 0 && !S_ISDIR(info.st_mode));
 }
 
+// No expression of use: somebody means the scripts in it, or its data.
+static bool is_folder(const char *argument)
+{
+    struct stat info;
+
+    return strchr(argument, '/') != NULL && stat(argument, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 int source_text_read(const char *argument, struct source_text *out, struct error *err)
 {
     int fd, rc;
 
     if (strcmp(argument, "-") == 0) {
         return read_all(STDIN_FILENO, "standard input", out, err);
+    }
+    if (is_folder(argument)) {
+        return error_set(err, EISDIR, "%s is a folder: give a script in it, or an expression", argument);
     }
     if (!is_script_file(argument)) {
         out->text = strdup(argument);

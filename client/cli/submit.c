@@ -123,9 +123,7 @@ static void parse_local(int key, struct arguments *arguments, struct argp_state 
 
 static void check_together(struct arguments *arguments, struct argp_state *state)
 {
-    const char *environment = getenv("DRAY_BROKER");
     bool output = arguments->results.output != NULL || arguments->results.directory != NULL;
-    struct error err = {0};
 
     if (arguments->file == NULL) {
         argp_error(state, "nothing to submit: give a file, or - for standard input");
@@ -144,13 +142,7 @@ static void check_together(struct arguments *arguments, struct argp_state *state
                    "--workers, --threads, --memory, --plugin and --resources are for a local cluster: not "
                    "together with --broker, whose workers have plugins and resources of their own");
     }
-    if (arguments->broker == NULL && !arguments->local_asked && environment != NULL &&
-        environment[0] != '\0') {
-        arguments->broker = environment;
-    }
-    if (arguments->broker != NULL && endpoint_check(arguments->broker, &err) != 0) {
-        argp_error(state, "%s: %s", arguments->broker == environment ? "DRAY_BROKER" : "--broker", err.text);
-    }
+    arguments->broker = session_choose(arguments->broker, arguments->local_asked, arguments->quiet, state);
     if (arguments->detach && arguments->broker == NULL) {
         argp_error(state, "--detach needs a cluster that stays: give --broker, or set DRAY_BROKER");
     }

@@ -119,6 +119,16 @@ class Errors(TestCase):
         self.fails(run("frobnicate"), 2, "frobnicate")
         self.assertEqual(run().returncode, 2)
         self.fails(run("run", "1", env=environment(DRAY_BROKER="nonsense")), 2, "DRAY_BROKER")
+        self.fails(run("run", self.dir), 2, f"{self.dir} is a folder")
+
+    def test_local_cluster_beside_a_broker(self):
+        """Its options say so, which is remarked."""
+        env = environment(DRAY_BROKER="tcp://127.0.0.1:1")
+        result = run("run", "-w", "1", "1", env=env)
+        self.assertEqual((result.returncode, result.stdout), (0, b"1\n"), result.stderr)
+        self.assertIn(b"a cluster for this command alone, as its options say, not the one of DRAY_BROKER "
+                      b"(tcp://127.0.0.1:1)", result.stderr)
+        self.assertEqual(run("run", "-q", "-w", "1", "1", env=env).stderr, b"")
 
     def test_help_and_version(self):
         for args in (["--help"], ["help"], ["run", "--help"], ["help", "run"], ["workers", "--help"]):

@@ -1,8 +1,10 @@
 // Probes: which files a pattern means, names, where the data starts, types; compressed input; what is wrong in words.
 #include "tests/unit/csv_oracle.h"
 
+#include <fcntl.h>
 #include <ftw.h>
 #include <isa-l/igzip_lib.h>
+#include <sys/stat.h>
 #include <zstd.h>
 
 static char directory[64];
@@ -394,6 +396,7 @@ static void test_compressed(void **state)
 
 static void test_changed_file(void **state)
 {
+    const struct timespec later[2] = {{.tv_sec = 2000000000}, {.tv_sec = 2000000000}};
     struct text rows = {0};
     struct error err;
     struct probe p;
@@ -404,7 +407,11 @@ static void test_changed_file(void **state)
     assert_int_equal(probe_run(&p, "c.csv"), 0);
     put_string("c.csv", "a\n1\n2\n");
     assert_int_equal(scan_whole(&p, &rows, &err), -ESTALE);
-    assert_non_null(strstr(err.text, "changed since"));
+    assert_non_null(strstr(err.text, "changed since the job began (it had 4 bytes then and has 6 now)"));
+    put_string("c.csv", "a\n2\n");
+    assert_int_equal(utimensat(AT_FDCWD, path_of("c.csv"), later, 0), 0);
+    assert_int_equal(scan_whole(&p, &rows, &err), -ESTALE);
+    assert_non_null(strstr(err.text, "changed since the job began (its 4 bytes were written again)"));
     unlink(path_of("c.csv"));
     assert_int_equal(scan_whole(&p, &rows, &err), -ENOENT);
     probe_fini(&p);

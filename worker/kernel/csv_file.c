@@ -125,11 +125,19 @@ int csv_file_reopen(const Dray__CsvFile *probed, const char *const *data_dir, st
     if (rc < 0) {
         return rc;
     }
-    if (file.size != probed->size || file.mtime_ns != probed->mtime_ns) {
+    if (file.size == probed->size && file.mtime_ns != probed->mtime_ns) {
         csv_file_close(&file);
-        return error_set(err, ESTALE,
-                         "%s changed since the job began (it had %llu bytes then and has %llu now); run the job again",
-                         probed->name, (unsigned long long)probed->size, (unsigned long long)file.size);
+        return error_set(
+            err, ESTALE,
+            "%s changed since the job began (its %llu bytes were written again); run the job again",
+            probed->name, (unsigned long long)probed->size);
+    }
+    if (file.size != probed->size) {
+        csv_file_close(&file);
+        return error_set(
+            err, ESTALE,
+            "%s changed since the job began (it had %llu bytes then and has %llu now); run the job again",
+            probed->name, (unsigned long long)probed->size, (unsigned long long)file.size);
     }
     *out = file;
     return 0;

@@ -9,6 +9,7 @@
 #include "client/cli/job_report.h"
 #include "client/cli/job_view.h"
 #include "client/cli/listing.h"
+#include "client/cli/options.h"
 #include "client/cli/session.h"
 
 struct arguments {
@@ -18,24 +19,14 @@ struct arguments {
     const char *job;
 };
 
-static const struct argp_option OPTIONS[] = {
-    {"format", 'f', "FORMAT", 0, "table (the default) or json", 1},
-    {0},
-};
-
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->broker;
-        return 0;
-    case 'f':
-        if (listing_format_parse(value, &arguments->format, &err) != 0) {
-            argp_error(state, "--format: %s", err.text);
-        }
+        state->child_inputs[1] = &arguments->format;
         return 0;
     case ARGP_KEY_ARG:
         if (!arguments->one || arguments->job != NULL) {
@@ -54,12 +45,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
-static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp_child CHILDREN[] = {
+    {&session_required_argp, 0, NULL, 0}, {&listing_format_argp, 0, NULL, 0}, {0}};
 
 int jobs_main(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = OPTIONS,
         .parser = parse_option,
         .children = CHILDREN,
         .doc = "List the jobs that the broker knows, the newest last.\v" STATUS_HELP,
@@ -83,7 +74,6 @@ int jobs_main(int argc, char **argv)
 int job_main(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = OPTIONS,
         .parser = parse_option,
         .children = CHILDREN,
         .args_doc = "JOB",

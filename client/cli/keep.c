@@ -7,32 +7,25 @@
 #include "client/cli/command.h"
 #include "client/cli/job_wait.h"
 #include "client/cli/listing.h"
+#include "client/cli/options.h"
 #include "client/cli/session.h"
 
 struct arguments {
     const char *broker;
     enum listing_format format;
-    int wanted; // arguments
+    int wanted; // arguments; none: it is a list
     char *argument[2];
-};
-
-static const struct argp_option LIST_OPTIONS[] = {
-    {"format", 'f', "FORMAT", 0, "table (the default) or json", 1},
-    {0},
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->broker;
-        return 0;
-    case 'f':
-        if (listing_format_parse(value, &arguments->format, &err) != 0) {
-            argp_error(state, "--format: %s", err.text);
+        if (arguments->wanted == 0) {
+            state->child_inputs[1] = &arguments->format;
         }
         return 0;
     case ARGP_KEY_ARG:
@@ -53,6 +46,8 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
 }
 
 static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp_child LIST_CHILDREN[] = {
+    {&session_required_argp, 0, NULL, 0}, {&listing_format_argp, 0, NULL, 0}, {0}};
 
 static int begin(const struct argp *argp, int argc, char **argv, struct arguments *arguments,
                  struct session *session, struct error *err)
@@ -165,9 +160,8 @@ static int list(const Dray__Jobs *jobs, enum listing_format format, struct error
 int kept_main(int argc, char **argv)
 {
     static const struct argp argp = {
-        .options = LIST_OPTIONS,
         .parser = parse_option,
-        .children = CHILDREN,
+        .children = LIST_CHILDREN,
         .doc = "List the names under which jobs are kept.\v" STATUS_HELP,
     };
     struct arguments arguments = {0};

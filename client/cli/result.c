@@ -8,60 +8,33 @@
 #include "client/cli/command.h"
 #include "client/cli/job_follow.h"
 #include "client/cli/job_view.h"
+#include "client/cli/options.h"
 #include "client/cli/result_sink.h"
 #include "client/cli/script_value.h"
 #include "client/cli/session.h"
 #include "client/cli/signals.h"
 
-enum { OPTION_PROGRESS = 0x100, CHECK_MS = 50, CHECKS_MAX = 20, WAIT_MS = 30000 };
+enum { CHECK_MS = 50, CHECKS_MAX = 20, WAIT_MS = 30000 };
 
 struct arguments {
     const char *broker;
     struct result_sink_options results;
-    enum progress_mode progress;
-    bool quiet;
+    struct remarks remarks;
     const char *job;
     char **task;
     int tasks;
 };
 
-static const struct argp_option OPTIONS[] = {
-    {"output", 'o', "FILE", 0, "Write the results there, one after another, whole or not at all", 1},
-    {"directory", 'd', "DIR", 0, "Write each result into a file of its own there: DIR/TASK or DIR/TASK.INDEX",
-     1},
-    {"format", 'f', "FORMAT", 0, "Of results that are tables: table (the default), csv or json", 1},
-    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 2},
-    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 2},
-    {0},
-};
-
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
+    (void)value;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->broker;
-        return 0;
-    case 'o':
-        arguments->results.output = value;
-        return 0;
-    case 'd':
-        arguments->results.directory = value;
-        return 0;
-    case 'f':
-        if (print_format_parse(value, &arguments->results.format, &err) != 0) {
-            argp_error(state, "--format: %s", err.text);
-        }
-        return 0;
-    case OPTION_PROGRESS:
-        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
-            argp_error(state, "--progress: %s", err.text);
-        }
-        return 0;
-    case 'q':
-        arguments->quiet = true;
+        state->child_inputs[1] = &arguments->results;
+        state->child_inputs[2] = &arguments->remarks;
         return 0;
     case ARGP_KEY_ARGS:
         arguments->job = state->argv[state->next];
@@ -71,19 +44,14 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case ARGP_KEY_NO_ARGS:
         argp_error(state, "which job? Give its number, or the name under which it is kept");
         return 0;
-    case ARGP_KEY_END:
-        if (arguments->results.output != NULL && arguments->results.directory != NULL) {
-            argp_error(state, "--output or --directory, not both");
-        }
-        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
 }
 
-static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp_child CHILDREN[] = {
+    {&session_required_argp, 0, NULL, 0}, {&result_sink_argp, 0, NULL, 0}, {&remarks_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
-    .options = OPTIONS,
     .parser = parse_option,
     .children = CHILDREN,
     .args_doc = "JOB [TASK...]",
@@ -216,7 +184,7 @@ static int print_script(struct request *request, const Dray__Attached *attached,
     const struct arguments *arguments = request->arguments;
     struct script_value value = {.format = arguments->results.format,
                                  .path = arguments->results.output,
-                                 .quiet = arguments->quiet,
+                                 .quiet = arguments->remarks.quiet,
                                  .wait_ms = WAIT_MS,
                                  .tells_waiting = true,
                                  .progress = request->progress,
@@ -277,7 +245,7 @@ static int follow(struct request *request)
                                 .view = &request->view,
                                 .sink = request->sink,
                                 .progress = request->progress,
-                                .quiet = request->arguments->quiet,
+                                .quiet = request->arguments->remarks.quiet,
                                 .until_there = request->ranges.count > 0};
     struct error err = {0}, more = {0};
     enum job_outcome outcome =
@@ -317,9 +285,9 @@ int result_main(int argc, char **argv)
     int rc;
 
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
-    request.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    request.progress = progress_create(arguments.remarks.quiet ? PROGRESS_NEVER : arguments.remarks.progress);
     rc = session_open(&request.session, arguments.broker, &err);
-    request.session.lost = (struct lost){.progress = request.progress, .quiet = arguments.quiet};
+    request.session.lost = (struct lost){.progress = request.progress, .quiet = arguments.remarks.quiet};
     rc = rc == 0 ? look(&request, &attached, &err) : rc;
     if (rc != 0 || print_script(&request, attached, &status) != 0) {
         rc = rc == 0 ? attach(&request, attached, &err) : rc;

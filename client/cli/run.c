@@ -8,14 +8,11 @@
 #include <unistd.h>
 
 #include "client/cli/command.h"
-#include "client/cli/local_cluster.h"
 #include "client/cli/lost.h"
-#include "client/cli/progress.h"
+#include "client/cli/options.h"
 #include "client/cli/script_value.h"
-#include "client/cli/session.h"
 #include "client/cli/signals.h"
 #include "client/cli/source_text.h"
-#include "client/lang/quantity.h"
 #include "client/lib/client.h"
 #include "client/lib/query_run.h"
 
@@ -25,25 +22,18 @@ enum {
     OPTION_WAIT,
     OPTION_PROGRESS,
     WAIT_MS = 30000,
-    WORKERS_MAX = 1024,
-    // What dray-worker takes: nothing is started that would refuse.
-    THREADS_MAX = 1024,
-    MEMORY_MIN = 16 << 20,
     JOB_NAME_MAX = 64,
 };
 
 struct arguments {
-    const char *broker;
-    struct local_cluster_options local;
-    bool local_asked; // an option that only a local cluster has
+    struct cluster_choice cluster;
     enum print_format format;
     const char *output;
     bool explain;
     bool detach;
     bool printed; // an option that is about what is printed
     uint32_t wait_ms;
-    enum progress_mode progress;
-    bool quiet;
+    struct remarks remarks;
     const char *script;
 };
 
@@ -59,14 +49,6 @@ struct run {
 // ---- options ------------------------------------------------------------------------------
 
 static const struct argp_option OPTIONS[] = {
-    {"broker", 'b', "ENDPOINT", 0,
-     "Run on the cluster of the broker at tcp://HOST:PORT or ipc://PATH (default: $DRAY_BROKER; when "
-     "that is not set either, a cluster of child processes for this command alone)",
-     0},
-    {"workers", 'w', "N", 0, "Worker processes of a local cluster (1)", 1},
-    {"threads", 't', "N", 0, "Threads of each of its workers (the processors over the workers)", 1},
-    {"memory", 'm', "SIZE", 0,
-     "Memory of each of its workers: 256M, 1.5G, 64MB, 16MiB (half of the machine's over the workers)", 1},
     {"format", 'f', "FORMAT", 0, "table (as pandas prints it, the default), csv or json", 2},
     {"output", 'o', "FILE", 0, "Write the result there, whole or not at all; - is standard output", 2},
     {"explain", OPTION_EXPLAIN, NULL, 0,
@@ -77,31 +59,16 @@ static const struct argp_option OPTIONS[] = {
      "the value",
      2},
     {"wait", OPTION_WAIT, "SECONDS", 0, "Wait so long for a worker when none is connected (30)", 3},
-    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 3},
-    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 3},
     {0},
 };
-
-static void local_option(struct arguments *arguments, struct argp_state *state, int rc, const char *option,
-                         const struct error *err)
-{
-    arguments->local_asked = true;
-    if (rc != 0) {
-        argp_error(state, "--%s: %s", option, err->text);
-    }
-}
 
 static void check_together(struct arguments *arguments, struct argp_state *state)
 {
     if (arguments->script == NULL) {
         argp_error(state, "nothing to run: give an expression, a file or -");
     }
-    if (arguments->broker != NULL && arguments->local_asked) {
-        argp_error(state,
-                   "--workers, --threads and --memory are for a local cluster: not together with --broker");
-    }
-    arguments->broker = session_choose(arguments->broker, arguments->local_asked, arguments->quiet, state);
-    if (arguments->detach && arguments->broker == NULL) {
+    cluster_choice_finish(&arguments->cluster, arguments->remarks.quiet, state);
+    if (arguments->detach && arguments->cluster.broker == NULL) {
         argp_error(state, "--detach: a cluster for this command alone ends with it: give --broker");
     }
     if (arguments->detach && (arguments->printed || arguments->explain)) {
@@ -116,23 +83,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     struct error err = {0};
 
     switch (key) {
-    case 'b':
-        arguments->broker = value;
-        return 0;
-    case 'w':
-        local_option(arguments, state, count_parse(value, WORKERS_MAX, &arguments->local.workers, &err),
-                     "workers", &err);
-        return 0;
-    case 't':
-        local_option(arguments, state, count_parse(value, THREADS_MAX, &arguments->local.threads, &err),
-                     "threads", &err);
-        return 0;
-    case 'm':
-        local_option(arguments, state, size_parse(value, &arguments->local.memory, &err), "memory", &err);
-        if (arguments->local.memory < MEMORY_MIN) {
-            argp_error(state, "--memory: %s is too little: a worker needs %d MB at least", value,
-                       MEMORY_MIN >> 20);
-        }
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->cluster;
+        state->child_inputs[1] = &arguments->remarks;
         return 0;
     case 'f':
         if (print_format_parse(value, &arguments->format, &err) != 0) {
@@ -155,14 +108,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
             argp_error(state, "--wait: %s", err.text);
         }
         return 0;
-    case OPTION_PROGRESS:
-        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
-            argp_error(state, "--progress: %s", err.text);
-        }
-        return 0;
-    case 'q':
-        arguments->quiet = true;
-        return 0;
     case ARGP_KEY_ARG:
         if (arguments->script != NULL) {
             argp_error(state, "\"%s\" is one argument too many: put the expression in quotes", value);
@@ -177,9 +122,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
+static const struct argp_child CHILDREN[] = {
+    {&cluster_choice_argp, 0, NULL, 0}, {&remarks_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
     .options = OPTIONS,
     .parser = parse_option,
+    .children = CHILDREN,
     .args_doc = "EXPRESSION | FILE | -",
     .doc =
         "Run a script and print its value."
@@ -194,20 +142,20 @@ static int start(void *context, dray_t **out, struct error *err)
 {
     struct run *run = context;
     const struct arguments *arguments = run->arguments;
-    const char *endpoint = arguments->broker;
+    const char *endpoint = arguments->cluster.broker;
     // A cluster of its own that dies is not waited for.
     const struct dray_options options = {.size = sizeof(options), .reconnect_ms = endpoint == NULL ? -1 : 0};
     int rc = 0;
 
     if (endpoint == NULL) {
-        rc = local_cluster_start(&arguments->local, &run->cluster, err);
+        rc = local_cluster_start(&arguments->cluster.local, &run->cluster, err);
         endpoint = rc == 0 ? local_cluster_endpoint(run->cluster) : NULL;
     }
     if (rc == 0) {
         rc = client_connect(endpoint, &options, signals_fd(), &run->dray, err);
     }
     if (rc == 0) {
-        run->lost = (struct lost){.progress = run->progress, .quiet = arguments->quiet};
+        run->lost = (struct lost){.progress = run->progress, .quiet = arguments->remarks.quiet};
         lost_listen(&run->lost, run->dray);
     }
     *out = run->dray;
@@ -257,7 +205,7 @@ static int execute(struct run *run, const struct source_text *text, enum query_o
     int rc;
 
     name_job(arguments->script, text, name);
-    host.shared_files = arguments->broker == NULL;
+    host.shared_files = arguments->cluster.broker == NULL;
     host.job_name = name;
     rc = query_run_create(text->text, text->size, text->name, &host, &query, outcome, err);
     if (rc == 0 && arguments->explain) {
@@ -334,10 +282,10 @@ int run_main(int argc, char **argv)
         complain(&err);
         return STATUS_USAGE;
     }
-    run.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    run.progress = progress_create(arguments.remarks.quiet ? PROGRESS_NEVER : arguments.remarks.progress);
     run.value = (struct script_value){.format = arguments.format,
                                       .path = arguments.output,
-                                      .quiet = arguments.quiet,
+                                      .quiet = arguments.remarks.quiet,
                                       .wait_ms = arguments.wait_ms,
                                       .progress = run.progress,
                                       .owner = &run,

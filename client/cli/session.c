@@ -40,24 +40,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
-const char *session_choose(const char *broker, bool local_asked, bool quiet, struct argp_state *state)
-{
-    const char *environment = getenv("DRAY_BROKER");
-    bool has_environment = environment != NULL && environment[0] != '\0';
-    const char *chosen = broker == NULL && !local_asked && has_environment ? environment : broker;
-    struct error err = {0};
-
-    if (broker == NULL && local_asked && has_environment && !quiet) {
-        complain_text(
-            "a cluster for this command alone, as its options say, not the one of DRAY_BROKER (%.200s)",
-            environment);
-    }
-    if (chosen != NULL && endpoint_check(chosen, &err) != 0) {
-        argp_error(state, "%s: %s", chosen == environment ? "DRAY_BROKER" : "--broker", err.text);
-    }
-    return chosen;
-}
-
 const struct argp session_required_argp = {.options = OPTIONS, .parser = parse_option};
 
 int session_open(struct session *session, const char *broker, struct error *err)

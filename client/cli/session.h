@@ -11,11 +11,6 @@
 // without an address from --broker or DRAY_BROKER.
 extern const struct argp session_required_argp;
 
-// Of a command that has a local cluster of its own otherwise: the address from --broker, or of DRAY_BROKER
-// unless an option asked for a local cluster (which is remarked, unless quiet); NULL: a local cluster.  A bad
-// one is a usage error.
-const char *session_choose(const char *broker, bool local_asked, bool quiet, struct argp_state *state);
-
 struct session {
     dray_t *dray;
     struct arena arena; // of answers

@@ -12,12 +12,10 @@
 #include "client/cli/job_source.h"
 #include "client/cli/job_view.h"
 #include "client/cli/job_wait.h"
-#include "client/cli/local_cluster.h"
-#include "client/cli/progress.h"
+#include "client/cli/options.h"
 #include "client/cli/result_sink.h"
 #include "client/cli/session.h"
 #include "client/cli/signals.h"
-#include "client/lang/quantity.h"
 #include "client/lib/client.h"
 #include "client/submit/job_describe.h"
 #include "client/submit/job_file.h"
@@ -26,27 +24,21 @@ enum {
     OPTION_WAIT = 0x100,
     OPTION_DETACH,
     OPTION_DRY_RUN,
-    OPTION_PROGRESS,
     OPTION_NAME,
     OPTION_PLUGIN,
     OPTION_RESOURCES,
-    WORKERS_MAX = 1024,
-    THREADS_MAX = 1024,
-    MEMORY_MIN = 16 << 20,
 };
 
 struct arguments {
-    const char *broker;
-    struct local_cluster_options local;
+    struct cluster_choice cluster;
     const char *plugin[LOCAL_PLUGINS_MAX + 1];
     size_t plugins;
-    bool local_asked;
     struct result_sink_options results;
-    bool wait, detach, dry_run, quiet;
+    bool wait, detach, dry_run;
     bool has_priority;
     int32_t priority;
     const char *name;
-    enum progress_mode progress;
+    struct remarks remarks;
     const char *file;
 };
 
@@ -66,14 +58,6 @@ struct submit {
 // ---- options --------------------------------------------------------------------------------------
 
 static const struct argp_option OPTIONS[] = {
-    {"broker", 'b', "ENDPOINT", 0,
-     "Submit to the broker at tcp://HOST:PORT or ipc://PATH (default: $DRAY_BROKER; when that is not set "
-     "either, a "
-     "cluster of child processes for this command alone)",
-     0},
-    {"workers", 'w', "N", 0, "Worker processes of a local cluster (1)", 1},
-    {"threads", 't', "N", 0, "Threads of each of its workers (as many as there are processors)", 1},
-    {"memory", 'm', "SIZE", 0, "Memory of each of its workers: 256M, 1.5G, 64MB, 16MiB", 1},
     {"plugin", OPTION_PLUGIN, "FILE", 0,
      "Shared object with functions that the tasks call, for each of its workers (may be given several times)",
      1},
@@ -90,36 +74,8 @@ static const struct argp_option OPTIONS[] = {
     {"dry-run", OPTION_DRY_RUN, NULL, 0, "Check the file, print its layers of tasks, and run nothing", 2},
     {"name", OPTION_NAME, "NAME", 0, "Name of the job, instead of the file's", 3},
     {"priority", 'p', "N", 0, "Before jobs of lower priority, instead of the file's (0)", 3},
-    {"output", 'o', "FILE", 0, "Write the results there, one after another, whole or not at all", 4},
-    {"directory", 'd', "DIR", 0, "Write each result into a file of its own there: DIR/TASK or DIR/TASK.INDEX",
-     4},
-    {"format", 'f', "FORMAT", 0, "Of results that are tables: table (the default), csv or json", 4},
-    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 5},
-    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 5},
     {0},
 };
-
-static void parse_local(int key, struct arguments *arguments, struct argp_state *state, const char *value)
-{
-    struct error err = {0};
-    int rc;
-
-    arguments->local_asked = true;
-    if (key == 'w') {
-        rc = count_parse(value, WORKERS_MAX, &arguments->local.workers, &err);
-    } else if (key == 't') {
-        rc = count_parse(value, THREADS_MAX, &arguments->local.threads, &err);
-    } else {
-        rc = size_parse(value, &arguments->local.memory, &err);
-        if (rc == 0 && arguments->local.memory < MEMORY_MIN) {
-            rc = error_set(&err, EINVAL, "%s is too little: a worker needs %d MB at least", value,
-                           MEMORY_MIN >> 20);
-        }
-    }
-    if (rc != 0) {
-        argp_error(state, "--%s: %s", key == 'w' ? "workers" : key == 't' ? "threads" : "memory", err.text);
-    }
-}
 
 static void check_together(struct arguments *arguments, struct argp_state *state)
 {
@@ -134,16 +90,8 @@ static void check_together(struct arguments *arguments, struct argp_state *state
     if ((arguments->wait || arguments->detach) && output) {
         argp_error(state, "--output and --directory are for results, which --wait and --detach do not print");
     }
-    if (arguments->results.output != NULL && arguments->results.directory != NULL) {
-        argp_error(state, "--output or --directory, not both");
-    }
-    if (arguments->broker != NULL && arguments->local_asked) {
-        argp_error(state,
-                   "--workers, --threads, --memory, --plugin and --resources are for a local cluster: not "
-                   "together with --broker, whose workers have plugins and resources of their own");
-    }
-    arguments->broker = session_choose(arguments->broker, arguments->local_asked, arguments->quiet, state);
-    if (arguments->detach && arguments->broker == NULL) {
+    cluster_choice_finish(&arguments->cluster, arguments->remarks.quiet, state);
+    if (arguments->detach && arguments->cluster.broker == NULL) {
         argp_error(state, "--detach needs a cluster that stays: give --broker, or set DRAY_BROKER");
     }
 }
@@ -163,16 +111,12 @@ static void parse_priority(struct arguments *arguments, struct argp_state *state
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
     switch (key) {
-    case 'b':
-        arguments->broker = value;
-        return 0;
-    case 'w':
-    case 't':
-    case 'm':
-        parse_local(key, arguments, state, value);
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &arguments->cluster;
+        state->child_inputs[1] = &arguments->results;
+        state->child_inputs[2] = &arguments->remarks;
         return 0;
     case OPTION_PLUGIN:
         if (arguments->plugins == LOCAL_PLUGINS_MAX) {
@@ -182,15 +126,15 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
             argp_error(state, "--plugin: %s: %s", value, strerror(errno));
         }
         arguments->plugin[arguments->plugins++] = value;
-        arguments->local.plugin = arguments->plugin;
-        arguments->local_asked = true;
+        arguments->cluster.local.plugin = arguments->plugin;
+        cluster_choice_ask(&arguments->cluster, "--plugin");
         return 0;
     case OPTION_RESOURCES:
-        if (arguments->local.resources != NULL) {
+        if (arguments->cluster.local.resources != NULL) {
             argp_error(state, "--resources is given once: NAME=N,NAME=N");
         }
-        arguments->local.resources = value;
-        arguments->local_asked = true;
+        arguments->cluster.local.resources = value;
+        cluster_choice_ask(&arguments->cluster, "--resources");
         return 0;
     case OPTION_WAIT:
         arguments->wait = true;
@@ -210,25 +154,6 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     case 'p':
         parse_priority(arguments, state, value);
         return 0;
-    case 'o':
-        arguments->results.output = value;
-        return 0;
-    case 'd':
-        arguments->results.directory = value;
-        return 0;
-    case 'f':
-        if (print_format_parse(value, &arguments->results.format, &err) != 0) {
-            argp_error(state, "--format: %s", err.text);
-        }
-        return 0;
-    case OPTION_PROGRESS:
-        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
-            argp_error(state, "--progress: %s", err.text);
-        }
-        return 0;
-    case 'q':
-        arguments->quiet = true;
-        return 0;
     case ARGP_KEY_ARG:
         if (arguments->file != NULL) {
             argp_error(state, "\"%s\" is one argument too many", value);
@@ -243,9 +168,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
+static const struct argp_child CHILDREN[] = {
+    {&cluster_choice_argp, 0, NULL, 0}, {&result_sink_argp, 0, NULL, 0}, {&remarks_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
     .options = OPTIONS,
     .parser = parse_option,
+    .children = CHILDREN,
     .args_doc = "FILE | -",
     .doc =
         "Run the tasks of a file (YAML or JSON) and print their results."
@@ -289,7 +217,7 @@ static int convert(struct submit *submit, struct error *err)
 // The job does not need this client, and its results are for others.
 static bool stays(const struct arguments *arguments)
 {
-    return arguments->broker != NULL && (arguments->detach || arguments->wait);
+    return arguments->cluster.broker != NULL && (arguments->detach || arguments->wait);
 }
 
 static int pack(struct submit *submit, struct error *err)
@@ -327,18 +255,18 @@ static int dry_run(struct submit *submit)
 
 static int connect(struct submit *submit, struct error *err)
 {
-    const char *endpoint = submit->arguments->broker;
+    const char *endpoint = submit->arguments->cluster.broker;
     // A cluster of its own that dies is not waited for.
     const struct dray_options options = {.size = sizeof(options), .reconnect_ms = endpoint == NULL ? -1 : 0};
     int rc = 0;
 
     if (endpoint == NULL) {
-        rc = local_cluster_start(&submit->arguments->local, &submit->cluster, err);
+        rc = local_cluster_start(&submit->arguments->cluster.local, &submit->cluster, err);
         endpoint = rc == 0 ? local_cluster_endpoint(submit->cluster) : NULL;
     }
     rc = rc == 0 ? client_connect(endpoint, &options, signals_fd(), &submit->dray, err) : rc;
     if (rc == 0) {
-        submit->lost = (struct lost){.progress = submit->progress, .quiet = submit->arguments->quiet};
+        submit->lost = (struct lost){.progress = submit->progress, .quiet = submit->arguments->remarks.quiet};
         lost_listen(&submit->lost, submit->dray);
     }
     return rc;
@@ -414,7 +342,7 @@ static void say_done(const struct submit *submit, const struct job_follow *follo
     for (uint32_t i = 0; i < submit->job.tasks; i++) {
         tasks += submit->job.graph->layer[i]->tasks;
     }
-    if (!submit->arguments->quiet && submit->arguments->wait) {
+    if (!submit->arguments->remarks.quiet && submit->arguments->wait) {
         complain_text("job %u: %" PRIu64 " task%s done, %" PRIu64 " failed", submit->view.job,
                       tasks - follow->failed, tasks - follow->failed == 1 ? "" : "s", follow->failed);
     }
@@ -426,7 +354,7 @@ static int follow_job(struct submit *submit)
                                 .view = &submit->view,
                                 .sink = submit->sink,
                                 .progress = submit->progress,
-                                .quiet = submit->arguments->quiet,
+                                .quiet = submit->arguments->remarks.quiet,
                                 .closed = submit->cluster != NULL};
     struct error err = {0}, more = {0};
     enum job_outcome outcome = job_follow_run(&follow, &err);
@@ -456,7 +384,7 @@ static int wait_for_job(struct submit *submit, uint32_t job)
 {
     struct session session;
     struct job_wait wait = {
-        .session = &session, .progress = submit->progress, .quiet = submit->arguments->quiet};
+        .session = &session, .progress = submit->progress, .quiet = submit->arguments->remarks.quiet};
     struct error err = {0};
     bool good = false;
     int status;
@@ -464,11 +392,11 @@ static int wait_for_job(struct submit *submit, uint32_t job)
 
     dray_close(submit->dray);
     submit->dray = NULL;
-    rc = session_open(&session, submit->arguments->broker, &err);
+    rc = session_open(&session, submit->arguments->cluster.broker, &err);
     session.lost = submit->lost;
     rc = rc == 0 ? job_wait_run(&wait, job, &good, &err) : rc;
     status = session_status(rc, &err);
-    if (status > STATUS_SIGNAL && !submit->arguments->quiet) {
+    if (status > STATUS_SIGNAL && !submit->arguments->remarks.quiet) {
         complain_text("job %u goes on; `dray cancel %u` ends it", job, job);
     }
     session_close(&session);
@@ -525,7 +453,7 @@ int submit_main(int argc, char **argv)
 
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
     arena_init(&submit.arena, 0);
-    submit.progress = progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress);
+    submit.progress = progress_create(arguments.remarks.quiet ? PROGRESS_NEVER : arguments.remarks.progress);
     if (convert(&submit, &err) != 0) {
         complain(&err);
         status = STATUS_USAGE;

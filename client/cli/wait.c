@@ -5,40 +5,25 @@
 
 #include "client/cli/command.h"
 #include "client/cli/job_wait.h"
+#include "client/cli/options.h"
 #include "client/cli/session.h"
-
-enum { OPTION_PROGRESS = 0x100 };
 
 struct arguments {
     const char *broker;
-    enum progress_mode progress;
-    bool quiet;
+    struct remarks remarks;
     char **job;
     int jobs;
-};
-
-static const struct argp_option OPTIONS[] = {
-    {"progress", OPTION_PROGRESS, "WHEN", 0, "auto (on a terminal, the default), never or always", 1},
-    {"quiet", 'q', NULL, 0, "No progress and no remarks on standard error, errors only", 1},
-    {0},
 };
 
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
+    (void)value;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->broker;
-        return 0;
-    case OPTION_PROGRESS:
-        if (progress_mode_parse(value, &arguments->progress, &err) != 0) {
-            argp_error(state, "--progress: %s", err.text);
-        }
-        return 0;
-    case 'q':
-        arguments->quiet = true;
+        state->child_inputs[1] = &arguments->remarks;
         return 0;
     case ARGP_KEY_ARGS:
         arguments->job = state->argv + state->next;
@@ -52,9 +37,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
-static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp_child CHILDREN[] = {
+    {&session_required_argp, 0, NULL, 0}, {&remarks_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
-    .options = OPTIONS,
     .parser = parse_option,
     .children = CHILDREN,
     .args_doc = "JOB...",
@@ -74,13 +59,13 @@ int wait_main(int argc, char **argv)
     int rc;
 
     argp_parse(&ARGP, argc, argv, 0, NULL, &arguments);
-    struct job_wait wait = {.session = &session,
-                            .progress =
-                                progress_create(arguments.quiet ? PROGRESS_NEVER : arguments.progress),
-                            .quiet = arguments.quiet};
+    struct job_wait wait = {
+        .session = &session,
+        .progress = progress_create(arguments.remarks.quiet ? PROGRESS_NEVER : arguments.remarks.progress),
+        .quiet = arguments.remarks.quiet};
 
     rc = session_open(&session, arguments.broker, &err);
-    session.lost = (struct lost){.progress = wait.progress, .quiet = arguments.quiet};
+    session.lost = (struct lost){.progress = wait.progress, .quiet = arguments.remarks.quiet};
     for (int i = 0; rc == 0 && i < arguments.jobs; i++) {
         bool good = false;
         uint32_t job = 0;

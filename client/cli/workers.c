@@ -7,6 +7,7 @@
 
 #include "client/cli/command.h"
 #include "client/cli/listing.h"
+#include "client/cli/options.h"
 #include "client/cli/session.h"
 
 struct arguments {
@@ -14,24 +15,14 @@ struct arguments {
     enum listing_format format;
 };
 
-static const struct argp_option OPTIONS[] = {
-    {"format", 'f', "FORMAT", 0, "table (the default) or json", 1},
-    {0},
-};
-
 static error_t parse_option(int key, char *value, struct argp_state *state)
 {
     struct arguments *arguments = state->input;
-    struct error err = {0};
 
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &arguments->broker;
-        return 0;
-    case 'f':
-        if (listing_format_parse(value, &arguments->format, &err) != 0) {
-            argp_error(state, "--format: %s", err.text);
-        }
+        state->child_inputs[1] = &arguments->format;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "\"%s\" is one argument too many", value);
@@ -41,9 +32,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
     }
 }
 
-static const struct argp_child CHILDREN[] = {{&session_required_argp, 0, NULL, 0}, {0}};
+static const struct argp_child CHILDREN[] = {
+    {&session_required_argp, 0, NULL, 0}, {&listing_format_argp, 0, NULL, 0}, {0}};
 static const struct argp ARGP = {
-    .options = OPTIONS,
     .parser = parse_option,
     .children = CHILDREN,
     .doc = "List the workers of a cluster. See also `dray workers retire --help`.\v" STATUS_HELP,

@@ -126,7 +126,7 @@ class Errors(TestCase):
         env = environment(DRAY_BROKER="tcp://127.0.0.1:1")
         result = run("run", "-w", "1", "1", env=env)
         self.assertEqual((result.returncode, result.stdout), (0, b"1\n"), result.stderr)
-        self.assertIn(b"a cluster for this command alone, as its options say, not the one of DRAY_BROKER "
+        self.assertIn(b"a cluster for this command alone, as --workers says, not that of DRAY_BROKER "
                       b"(tcp://127.0.0.1:1)", result.stderr)
         self.assertEqual(run("run", "-q", "-w", "1", "1", env=env).stderr, b"")
 

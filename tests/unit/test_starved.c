@@ -24,51 +24,7 @@
 #include "proto/partition.h"
 #include "proto/payload.h"
 #include "proto/socket.h"
-
-// The linker sends all allocations of Dray's code here (--wrap), not those of libraries.
-void *__real_malloc(size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__real_realloc(void *pointer, size_t size);
-char *__real_strdup(const char *text);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_realloc(void *pointer, size_t size);
-char *__wrap_strdup(const char *text);
-
-static struct {
-    bool armed;
-    unsigned left; // allocations before the one that fails
-    bool failed;
-} allocator;
-
-static bool fails_now(void)
-{
-    if (!allocator.armed || allocator.failed) {
-        return false;
-    }
-    allocator.failed = allocator.left-- == 0;
-    return allocator.failed;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    return fails_now() ? NULL : __real_malloc(size);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    return fails_now() ? NULL : __real_calloc(count, size);
-}
-
-void *__wrap_realloc(void *pointer, size_t size)
-{
-    return fails_now() ? NULL : __real_realloc(pointer, size);
-}
-
-char *__wrap_strdup(const char *text)
-{
-    return fails_now() ? NULL : __real_strdup(text);
-}
+#include "tests/starve.h"
 
 // attempt() does it all, from nothing to nothing: 0, or -ENOMEM.  Without a failed allocation it must go
 // well; `may_do_without`: with one, too.

@@ -182,6 +182,7 @@ int ledger_connect(struct ledger *ledger, const char *path, struct error *err)
     if (prepare(ledger) != SQLITE_OK) {
         return ledger_error(ledger, path, "cannot use", err);
     }
+    ledger_watch_commits(ledger);
     rc = check_version(ledger, path, err);
     if (rc == 1 && sqlite3_exec(ledger->db, CREATE, NULL, NULL, NULL) != SQLITE_OK) {
         return ledger_error(ledger, path, "cannot write", err);
@@ -372,7 +373,9 @@ static int open_parts(struct ledger *ledger, struct error *err)
         rc = fill_meta(ledger, err);
     }
     if (rc == 0 && ledger->repaired) {
-        // What is left of the log would be found again.
+        // What is left of the log would be found again, and missed again.
+        ledger_mark_none(ledger);
+        fsync(ledger->folder);
         sqlite3_wal_checkpoint_v2(ledger->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
     }
     if (rc == 0) {
@@ -392,7 +395,7 @@ int ledger_open(const char *dir, const struct log *log, struct ledger **out, str
         return error_no_memory(err);
     }
     ledger->log = log;
-    ledger->lock = ledger->folder = ledger->graphs = -1;
+    ledger->lock = ledger->folder = ledger->graphs = ledger->mark = ledger->wal = -1;
     ledger->dir = strdup(dir);
     if (ledger->dir == NULL || asprintf(&ledger->path, "%s/journal.db", dir) < 0 ||
         asprintf(&ledger->graphs_path, "%s/graphs", dir) < 0) {

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 static const char FILE_NAME[] = "journal.db";
-static const char WAL_NAME[] = "journal.db-wal";
 static const char GRAPHS_NAME[] = "graphs";
 
 int ledger_open_folder(const char *path, int *out, struct error *err)
@@ -114,11 +113,11 @@ static int begin_anew(const struct ledger *ledger, bool empty)
 {
     char kept[256] = "";
 
-    if (!is_there(ledger, GRAPHS_NAME) && !is_there(ledger, WAL_NAME)) {
+    if (!is_there(ledger, GRAPHS_NAME) && !is_there(ledger, LEDGER_WAL_NAME)) {
         return 1; // nobody has been here
     }
-    if (is_there(ledger, WAL_NAME)) {
-        put_aside(ledger, WAL_NAME, kept, sizeof(kept));
+    if (is_there(ledger, LEDGER_WAL_NAME)) {
+        put_aside(ledger, LEDGER_WAL_NAME, kept, sizeof(kept));
     }
     if (has_files(ledger, GRAPHS_NAME)) {
         put_aside(ledger, GRAPHS_NAME, kept, sizeof(kept));

@@ -159,8 +159,10 @@ static int name_files(const struct ledger *ledger, char **fresh, char **aside, s
 // one is whole.
 static int exchange(const struct ledger *ledger, const char *fresh, const char *aside, struct error *err)
 {
-    int rc = move(ledger->path, aside, err);
+    int rc;
 
+    ledger_mark_none(ledger);
+    rc = move(ledger->path, aside, err);
     if (rc == 0) {
         rc = move(fresh, ledger->path, err);
     }
@@ -195,7 +197,7 @@ int ledger_finish_repair(struct ledger *ledger, struct error *err)
 
 int ledger_repair(struct ledger *ledger, const char *why, struct error *err)
 {
-    struct ledger fresh = {.log = ledger->log};
+    struct ledger fresh = {.log = ledger->log, .mark = -1, .wal = -1};
     char *path = NULL, *aside = NULL;
     int rc;
 

@@ -7,6 +7,8 @@
 #include "broker/graphfile.h"
 #include "broker/ledger.h"
 
+#define LEDGER_WAL_NAME "journal.db-wal" // SQLite's write-ahead log
+
 enum {
     LEDGER_VERSION = 1,
     LEDGER_APPLICATION = 0x44726179, // "Dray"
@@ -53,7 +55,7 @@ struct ledger {
         writing_job; // numbers.job as it is in the database, and will be with the transaction
     size_t damaged;
     bool repaired; // it was damaged when it was opened
-    bool marked;
+    int mark, wal; // file descriptors of ledger_wal.c; -1: not open
     bool durable;     // what PRAGMA synchronous says now
     unsigned overs;   // records of ENTRY_OVER since they were joined, and their bytes
     size_t over_bytes;
@@ -97,9 +99,12 @@ void ledger_say_full(const struct ledger *ledger, struct error *err);
 // ---- ledger_wal.c
 // Before the database is opened: says what of the write-ahead log is lost, and sets `repaired` then.
 void ledger_look_at_wal(struct ledger *ledger);
-// A mark in the folder that the database is in use: who finds it knows that nobody closed it.
+// A mark in the folder that the database is in use: who finds it knows that nobody closed it, and what was safe in
+// its log.  From then on it follows each commit of a connection that is watched.
 void ledger_mark_open(struct ledger *ledger);
 void ledger_mark_closed(struct ledger *ledger);
+void ledger_mark_none(const struct ledger *ledger); // before the log is replaced, or emptied
+void ledger_watch_commits(struct ledger *ledger);
 
 // ---- ledger_repair.c
 // Takes what can be read of a damaged database into a new one, which takes its place.

@@ -1,12 +1,16 @@
 // What SQLite does not say: it takes a write-ahead log up to the first frame whose checksum is wrong, as
 // after a power cut, and forgets the rest.  When whole commits stand behind such a frame, the log was
 // damaged, and they are lost; and when it is gone although nobody closed the database, then all that was in
-// it. Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+// it.  A log that is cut short looks like one of before; so the mark that the database is open says, too,
+// which log had how many frames when the last of them were safe: it is written behind each sync and never
+// synced itself, so that it may be too old, but never promises what a power cut may take.  Format:
+// https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 #include "broker/ledger_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,12 +18,16 @@
 
 enum {
     HEADER = 32,
+    HEADER_SALT = 16, // place of both salts
     FRAME = 24,
     PAGE_MAX = 65536,
+    CHECKPOINT = 1000, // frames, as SQLite's own hook has it
+    MARK_LINE = 28,
     BIG_ENDIAN_SUMS = 1, // in the magic number
 };
 static const uint32_t MAGIC = 0x377f0682;
-static const char MARK[] = "open"; // there while a broker has the database open
+static const char MARK[] = "open"; // there while a broker has the database open: "SALTS FRAMES\n"
+static const char MARK_FORMAT[] = "%016" PRIx64 " %010" PRIu32 "\n";
 
 static uint32_t big_endian(const uint8_t *at)
 {
@@ -55,27 +63,41 @@ static bool read_whole(int fd, uint8_t *bytes, size_t size, off_t from)
     return pread(fd, bytes, size, from) == (ssize_t)size;
 }
 
-// Commits that stand, each whole, behind a frame that is not; *at: that frame's place in the file.
-static uint64_t lost_commits(int fd, uint8_t *frame, off_t *at)
+static uint64_t salts(const uint8_t *at)
+{
+    return (uint64_t)big_endian(at) << 32 | big_endian(at + 4);
+}
+
+// What is in a log.
+struct log_state {
+    bool has_header;
+    uint64_t salts;
+    uint32_t whole; // frames before the first that is not
+    off_t at;       // that one's place in the file, when
+    uint64_t lost;  // so many commits stand, each whole, behind it
+};
+
+static void look(int fd, uint8_t *frame, struct log_state *state)
 {
     uint8_t header[HEADER];
     bool big, broken = false;
     size_t size;
-    uint64_t lost = 0;
     struct sum sum = {0, 0};
 
     if (!read_whole(fd, header, HEADER, 0) || (big_endian(header) & ~(uint32_t)BIG_ENDIAN_SUMS) != MAGIC) {
-        return 0;
+        return;
     }
     big = (big_endian(header) & BIG_ENDIAN_SUMS) != 0;
     size = big_endian(header + 8);
     sum = add(sum, big, header, HEADER - 8);
     if (size < 512 || size > PAGE_MAX || size % 8 != 0 || !is_sum(sum, header + HEADER - 8)) {
-        return 0;
+        return;
     }
+    state->has_header = true;
+    state->salts = salts(header + HEADER_SALT);
     for (off_t from = HEADER; read_whole(fd, frame, FRAME + size, from); from += (off_t)(FRAME + size)) {
         // Those of an earlier use of the file have other salts.
-        bool ours = memcmp(frame + 8, header + 16, 8) == 0;
+        bool ours = salts(frame + 8) == state->salts;
         bool whole = false;
 
         if (ours) {
@@ -84,63 +106,129 @@ static uint64_t lost_commits(int fd, uint8_t *frame, off_t *at)
         }
         if (!whole && !broken) {
             broken = true;
-            *at = from;
+            state->at = from;
         }
-        lost += broken && whole && big_endian(frame + 4) != 0 ? 1 : 0;
+        state->whole += broken ? 0 : 1;
+        state->lost += broken && whole && big_endian(frame + 4) != 0 ? 1 : 0;
         // Each sum goes on from the one that is written in the frame before.
         sum = (struct sum){big_endian(frame + 16), big_endian(frame + 20)};
     }
-    return lost;
+}
+
+// What the mark says.  False: there is none; it may be one that says nothing (*frames == 0).
+static bool read_mark(const struct ledger *ledger, uint64_t *safe_salts, uint32_t *frames)
+{
+    char line[MARK_LINE + 1] = "";
+    int fd = openat(ledger->folder, MARK, O_RDONLY | O_CLOEXEC);
+
+    *frames = 0;
+    if (fd < 0) {
+        return false;
+    }
+    if (pread(fd, line, MARK_LINE, 0) != MARK_LINE || line[MARK_LINE - 1] != '\n' ||
+        sscanf(line, "%16" SCNx64 " %10" SCNu32, safe_salts, frames) != 2) {
+        *frames = 0;
+    }
+    close(fd);
+    return true;
+}
+
+#define WHAT_IS_LOST "(jobs that were accepted late, and what became of others)"
+
+static void say_lost(struct ledger *ledger, const char *path, const struct log_state *state, uint32_t safe)
+{
+    ledger->damaged++;
+    ledger->repaired = true;
+    if (state->whole < safe) {
+        log_write(ledger->log, LEVEL_ERROR,
+                  "%s is damaged or cut short: of %" PRIu32 " pages in it that were safe %" PRIu32
+                  " can be read, what only the others said is lost " WHAT_IS_LOST,
+                  path, safe, state->whole);
+        return;
+    }
+    log_write(ledger->log, LEVEL_ERROR,
+              "%s is damaged at byte %jd: what was written behind that is lost, %" PRIu64
+              " commits (when the power was cut: nothing that anybody was told to be safe; else jobs that "
+              "were accepted late, and what became of others)",
+              path, (intmax_t)state->at, state->lost);
 }
 
 void ledger_look_at_wal(struct ledger *ledger)
 {
     char *path = NULL;
     uint8_t *frame = malloc(FRAME + PAGE_MAX);
-    off_t at = 0;
-    uint64_t lost = 0;
+    struct log_state state = {.has_header = false};
+    uint64_t safe_salts = 0;
+    uint32_t safe = 0;
+    bool marked = read_mark(ledger, &safe_salts, &safe);
     int fd = -1;
 
     if (frame != NULL && asprintf(&path, "%s-wal", ledger->path) > 0) {
         fd = open(path, O_RDONLY | O_CLOEXEC);
     }
     if (fd >= 0) {
-        lost = lost_commits(fd, frame, &at);
+        look(fd, frame, &state);
         close(fd);
-    } else if (path != NULL && errno == ENOENT && faccessat(ledger->folder, MARK, F_OK, 0) == 0) {
+        // A log that was begun anew since holds what came behind it: the database has the rest.
+        safe = state.has_header && state.salts != safe_salts ? 0 : safe;
+        if (state.whole < safe || state.lost > 0) {
+            say_lost(ledger, path, &state, safe);
+        }
+    } else if (path != NULL && errno == ENOENT && marked) {
         ledger->repaired = true;
         log_write(ledger->log, LEVEL_ERROR,
                   "%s is gone, although the last broker of this folder did not close it: what was in it is "
-                  "lost (jobs "
-                  "that were accepted late, and what became of others)",
+                  "lost " WHAT_IS_LOST,
                   path);
-    }
-    if (lost > 0) {
-        ledger->damaged++;
-        ledger->repaired = true;
-        log_write(ledger->log, LEVEL_ERROR,
-                  "%s is damaged at byte %jd: what was written behind that is lost, %" PRIu64
-                  " commits (when the power was cut: nothing that anybody was told to be safe; else jobs that "
-                  "were accepted late, and what became of others)",
-                  path, (intmax_t)at, lost);
     }
     free(frame);
     free(path);
 }
 
+// ---- the mark --------------------------------------------------------------------------------
+
 void ledger_mark_open(struct ledger *ledger)
 {
-    int fd = openat(ledger->folder, MARK, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ledger->mark = openat(ledger->folder, MARK, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+}
 
-    ledger->marked = fd >= 0;
-    if (fd >= 0) {
-        close(fd);
-    }
+void ledger_mark_none(const struct ledger *ledger)
+{
+    unlinkat(ledger->folder, MARK, 0);
 }
 
 void ledger_mark_closed(struct ledger *ledger)
 {
-    if (ledger->marked) {
-        unlinkat(ledger->folder, MARK, 0);
+    if (ledger->mark >= 0) {
+        ledger_mark_none(ledger);
+        close(ledger->mark);
     }
+    if (ledger->wal >= 0) {
+        close(ledger->wal);
+    }
+}
+
+// Each commit comes here when it is as safe as it gets.
+static int committed(void *arg, sqlite3 *db, const char *database, int frames)
+{
+    struct ledger *ledger = arg;
+    uint8_t salt[8];
+    char line[MARK_LINE + 1];
+
+    if (ledger->mark >= 0 && ledger->durable) {
+        if (ledger->wal < 0) {
+            ledger->wal = openat(ledger->folder, LEDGER_WAL_NAME, O_RDONLY | O_CLOEXEC);
+        }
+        if (ledger->wal >= 0 && read_whole(ledger->wal, salt, sizeof(salt), HEADER_SALT)) {
+            snprintf(line, sizeof(line), MARK_FORMAT, salts(salt), (uint32_t)frames);
+            // One that cannot be written stays what it was, and true.
+            (void)!pwrite(ledger->mark, line, MARK_LINE, 0);
+        }
+    }
+    return frames >= CHECKPOINT ? sqlite3_wal_checkpoint(db, database) : SQLITE_OK;
+}
+
+void ledger_watch_commits(struct ledger *ledger)
+{
+    sqlite3_wal_hook(ledger->db, committed, ledger);
 }

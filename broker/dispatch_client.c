@@ -440,6 +440,19 @@ static char *name_workers(const struct broker *broker, struct arena *arena)
     return text;
 }
 
+// Its connection may be lost with what it is told.  (Without memory it has to be asked again.)
+static void note_leaver(struct broker *broker, const struct peer *peer)
+{
+    if (peer->leaving) {
+        return;
+    }
+    if (broker->leavers.count >= PEERS_MAX) { // of processes that never came back
+        map_fini(&broker->leavers);
+        broker->leavers = (struct map){0};
+    }
+    map_put(&broker->leavers, (struct map_key){0, peer->incarnation}, broker);
+}
+
 static void tell_to_leave(struct broker *broker, const char *name, const struct peer *client)
 {
     const Dray__Retire message = DRAY__RETIRE__INIT;
@@ -450,6 +463,7 @@ static void tell_to_leave(struct broker *broker, const char *name, const struct 
         if (peer->role == FROM_WORKER && !peer->gone && strcmp(peer->name, name) == 0) {
             log_write(broker->options.log, LEVEL_INFO, "worker %s is to leave, says client %s", peer->name,
                       client->name);
+            note_leaver(broker, peer);
             sessions_send(broker->sessions, peer, FRAME_RETIRE, &message.base, NULL, 0);
         }
     }

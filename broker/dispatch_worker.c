@@ -126,6 +126,7 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
                        struct message *frames, struct error *err)
 {
     const Dray__Advertise *advertise = (const Dray__Advertise *)message;
+    const Dray__Retire retire = DRAY__RETIRE__INIT;
     struct turn *turn = broker_turn(broker);
     struct ranges add, gone, has;
     uint64_t *bytes = NULL;
@@ -146,6 +147,11 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     }
     if (rc == 0 && advertise->files_full) {
         rc = take_files(broker, peer, advertise, err);
+    }
+    if (rc == 0 && advertise->full &&
+        map_get(&broker->leavers, (struct map_key){0, peer->incarnation}) != NULL) {
+        sessions_send(broker->sessions, peer, FRAME_RETIRE, &retire.base, NULL,
+                      0); // what was lost with a connection
     }
     if (rc != 0 || (!advertise->full && add.count == 0 && gone.count == 0)) {
         return rc;
@@ -468,6 +474,7 @@ int dispatch_leaving(struct broker *broker, struct peer *peer, const ProtobufCMe
     }
     event->u.left.worker = peer->number;
     peer->leaving = true;
+    map_remove(&broker->leavers, (struct map_key){0, peer->incarnation});
     return 0;
 }
 

@@ -51,6 +51,7 @@ struct broker {
     struct kept kept;       // names under which jobs stay
     struct notes notes;     // of tasks
     struct absents absents; // workers that may come back after a restart
+    struct map leavers;     // by incarnation: workers that were asked to leave and have not said that they do
     uint64_t notes_us;      // when it was looked for those of jobs that are gone
     struct relays relays;   // bytes on their way to who cannot reach a worker
     uint64_t relayed_bytes;

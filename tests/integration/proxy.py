@@ -14,7 +14,7 @@ class Proxy:
         self.pairs = {}
         self.connections = self.passed = 0
         self.shut = self.over = False
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # nothing passes while a test has it
         self.wake, self.waker = socket.socketpair()
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.listener, selectors.EVENT_READ)

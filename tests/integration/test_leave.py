@@ -7,6 +7,7 @@ import unittest
 import cluster
 import dray
 import wire
+from proxy import Proxy
 
 
 class Crew(cluster.ClusterTest):
@@ -181,6 +182,20 @@ class Leaving(Crew):
         done = dray.run("result", "--broker", self.endpoint, "1")
         self.assertEqual(done.stdout, self.expected(3), done.stderr)
         self.assertEqual(self.begun(), 3)
+
+    def test_what_it_was_told_is_lost_with_its_connection(self):
+        """It hears it again when it is back: the broker said that all is well."""
+        self.hub = self.broker(listen="tcp://127.0.0.1:0")
+        self.endpoint = self.hub.endpoint
+        proxy = Proxy(self.endpoint)
+        self.addCleanup(proxy.close)
+        leaver = self.worker(proxy.endpoint, "--name", "leaves")
+        self.join("stays")
+        with proxy.lock:
+            self.assertEqual(self.retire("leaves").returncode, 0)
+            proxy.cut()
+        self.assertEqual(leaver.wait_exit(), 0, leaver.text)
+        leaver.wait_text("asked to leave: leaving")
 
     def test_the_broker_is_away_as_well(self):
         """All of a cluster is replaced: who is to leave while the broker is, leaves when it is back."""

@@ -161,7 +161,7 @@ class Soak(cluster.ClusterTest):
 
     def ask(self):
         self.watcher.say("CLUSTER_QUERY", tag=1)
-        return self.watcher.hear_kind("CLUSTER", timeout=60 * cluster.SLOW)[1]
+        return self.watcher.hear_kind("CLUSTER", timeout=60)[1]
 
     def leftovers(self, base):
         """What is more than it was, as texts."""

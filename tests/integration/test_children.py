@@ -73,7 +73,7 @@ class ChildrenTest(cluster.ClusterTest):
         self.assertEqual(kind, "ACCEPTED", accepted)
         results, uses = {}, []
         while True:
-            kind, message, payload = client.hear_kind("RESULT", "NOTES", "JOB_ENDED", timeout=timeout * cluster.SLOW)
+            kind, message, payload = client.hear_kind("RESULT", "NOTES", "JOB_ENDED", timeout=timeout)
             if kind == "JOB_ENDED":
                 client.say("BYE")  # or the job would wait for it to come back
                 client.close()
@@ -129,7 +129,7 @@ class Leaving(ChildrenTest):
         self.assertEqual(leaver.wait_exit(), 0, leaver.text)
         got = set()
         while True:
-            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=20 * cluster.SLOW)
+            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=20)
             if kind == "JOB_ENDED":
                 break
             if not payload:

@@ -78,7 +78,7 @@ class Jobs(cluster.ClusterTest):
     def collect(self, client, job, timeout=60):
         results = {}
         while True:
-            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=timeout * cluster.SLOW)
+            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=timeout)
             if message["job"] != job:
                 continue
             if kind == "JOB_ENDED":
@@ -226,7 +226,7 @@ class Jobs(cluster.ClusterTest):
                        input=[dict(layer=0, pattern="ONE_TO_ONE")])]
         _, accepted = client.submit(layers)
         # The others wait for as long as the first one runs.
-        kind, message, _ = client.hear_kind("RESULT", "JOB_ENDED", timeout=20 * cluster.SLOW)
+        kind, message, _ = client.hear_kind("RESULT", "JOB_ENDED", timeout=20)
         self.assertEqual(kind, "RESULT", message)
         client.say("CANCEL", job=accepted["job"])
         client.hear_kind("JOB_ENDED")

@@ -198,7 +198,7 @@ class StalledDisk(HubTest):
 
     def say_until_cut(self, client, say, most):
         """Until the broker ends the session; what it says then."""
-        client.sock.settimeout(20)
+        client.patience = 20
         with contextlib.suppress(OSError):
             for number in range(most):
                 say(number)

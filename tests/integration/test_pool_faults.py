@@ -51,7 +51,7 @@ class PoolFaults(cluster.ClusterTest):
         self.assertEqual(kind, "ACCEPTED", accepted)
         results = {}
         while True:
-            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=timeout * cluster.SLOW)
+            kind, message, payload = client.hear_kind("RESULT", "JOB_ENDED", timeout=timeout)
             if kind == "JOB_ENDED":
                 client.say("FREE", job=accepted["job"])
                 if peer is None:

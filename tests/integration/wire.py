@@ -145,10 +145,14 @@ class Closed(Exception):
     pass
 
 
+SLOW = 5 if os.environ.get("DRAY_SANITIZE") else 1  # sanitizers make everything slower: times here are multiplied by it
+
+
 class Zmtp:
     """A DEALER's end of one ZMTP connection."""
 
     def __init__(self, endpoint, timeout=5, socket_type=b"DEALER", identity=b""):
+        self.patience = timeout * SLOW
         self.sock = connect(endpoint, timeout)
         self.sock.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
         greeting = self._exactly(64)
@@ -182,11 +186,12 @@ class Zmtp:
                 out += bytes([more | 2]) + struct.pack(">Q", len(frame)) + frame
             else:
                 out += bytes([more, len(frame)]) + frame
+        self.sock.settimeout(self.patience)
         self.sock.sendall(out)
 
     def receive(self, timeout=5):
         """The frames of the next message."""
-        self.sock.settimeout(timeout)
+        self.sock.settimeout(timeout * SLOW)
         frames = []
         while True:
             flags, body = self._frame()
@@ -201,6 +206,7 @@ class Zmtp:
 
 
 def connect(endpoint, timeout=5):
+    timeout *= SLOW
     deadline = time.monotonic() + timeout
     while True:
         try:
@@ -360,9 +366,9 @@ class Peer(Zmtp):
 
     def hear_kind(self, *kinds, timeout=10):
         """The next message of these types; PROGRESS, NOTES and EXTENDED are passed over when not asked for."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * SLOW
         while True:
-            kind, message, payload = self.hear(max(0.01, deadline - time.monotonic()))
+            kind, message, payload = self.hear(max(0.01, deadline - time.monotonic()) / SLOW)
             if kind in kinds:
                 return kind, message, payload
             assert kind in ("PROGRESS", "NOTES", "EXTENDED"), (kind, message)

@@ -192,6 +192,7 @@ static void turn_over(struct side *side, uint32_t index, size_t byte)
     assert_non_null(partition);
     ((uint8_t *)(uintptr_t)partition->bytes->data)[byte] ^= 4;
     partition_unref(partition);
+    partition_unref(store_get(side->store, 1, 2, index)); // the store's lock orders it before what its threads read
 }
 
 // What is damaged where it is kept does not arrive, whole or in pieces, and is not kept any more.

@@ -440,26 +440,20 @@ static bool has_refused(const struct broker *broker)
     return false;
 }
 
-static bool has_cancelled(const struct turn *turn)
+// Who cancelled something hears so behind what the journal was told of it, by way of the gate; or now, when
+// that was nothing.
+static void answer_cancels(struct broker *broker, const struct turn *turn, bool gated)
 {
-    for (size_t i = 0; i < turn->events; i++) {
-        if (turn->event[i].type == EVENT_CANCEL) {
-            return true;
-        }
-    }
-    return false;
-}
+    for (const struct reply *cancel = turn->cancels; cancel != NULL; cancel = cancel->next) {
+        struct peer *peer = peers_by_number(&broker->peers, cancel->client);
+        Dray__Reply message = DRAY__REPLY__INIT;
+        uint64_t number;
+        struct turn *later = gated ? gate_turn(&broker->gate, &number) : NULL;
 
-// Who asks what became of a CANCEL is answered when that is safe.
-static void gate_cancelled(struct broker *broker, const struct turn *turn, uint64_t gated)
-{
-    for (size_t i = 0; i < turn->events; i++) {
-        struct peer *peer = turn->event[i].type == EVENT_CANCEL
-                                ? peers_by_number(&broker->peers, turn->event[i].u.job.client)
-                                : NULL;
-
-        if (peer != NULL) {
-            peer->gated = gated;
+        message.tag = cancel->tag;
+        if (peer != NULL &&
+            (later == NULL || turn_reply(later, cancel->client, cancel->tag, NULL, 0, 0) != 0)) {
+            sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
         }
     }
 }
@@ -467,7 +461,7 @@ static void gate_cancelled(struct broker *broker, const struct turn *turn, uint6
 void deliver_actions(struct broker *broker, struct turn *turn)
 {
     bool ended = false, refused = broker->journal != NULL && has_refused(broker);
-    bool cancelled = broker->journal != NULL && has_cancelled(turn);
+    bool cancelled = broker->journal != NULL && turn->cancels != NULL;
     uint64_t gated = 0;
 
     send_answers(broker, turn);
@@ -502,9 +496,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             break;
         }
     }
-    if (cancelled && gated != 0) {
-        gate_cancelled(broker, turn, gated);
-    }
+    answer_cancels(broker, turn, cancelled && gated != 0);
     send_addressed(broker, turn);
     for (size_t i = 0; ended && i < broker->actions.count; i++) {
         if (broker->actions.action[i].type == ACTION_JOB_ENDED) {

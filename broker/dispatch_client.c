@@ -223,8 +223,13 @@ int dispatch_cancel(struct broker *broker, struct peer *peer, const ProtobufCMes
 {
     const Dray__Cancel *cancel = (const Dray__Cancel *)message;
 
+    int rc = add_job_event(broker, peer, EVENT_CANCEL, cancel->job, cancel->run, cancel->n_run, err);
+
     (void)frames;
-    return add_job_event(broker, peer, EVENT_CANCEL, cancel->job, cancel->run, cancel->n_run, err);
+    if (rc == 0 && cancel->has_tag && turn_cancel(broker_turn(broker), peer->number, cancel->tag) != 0) {
+        rc = error_no_memory(err);
+    }
+    return rc;
 }
 
 int dispatch_free(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,

@@ -54,7 +54,7 @@ void turn_reset(struct turn *turn)
     turn->answers = NULL;
     turn->last_answer = &turn->answers;
     turn->extended = NULL;
-    turn->replies = NULL;
+    turn->replies = turn->cancels = NULL;
     turn->refusals = NULL;
     parcels_reset(&turn->parcels);
     arenas_fini(turn);
@@ -162,6 +162,18 @@ int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *nam
     }
     *reply = (struct reply){turn->replies, client, tag, job, copy, serial};
     turn->replies = reply;
+    return 0;
+}
+
+int turn_cancel(struct turn *turn, uint32_t client, uint32_t tag)
+{
+    struct reply *cancel = arena_alloc(&turn->arena, sizeof(*cancel));
+
+    if (cancel == NULL) {
+        return -ENOMEM;
+    }
+    *cancel = (struct reply){.next = turn->cancels, .client = client, .tag = tag};
+    turn->cancels = cancel;
     return 0;
 }
 

@@ -54,6 +54,7 @@ struct turn {
     struct answer *answers, **last_answer;
     struct extended *extended; // the latest first, each job once
     struct reply *replies;
+    struct reply *cancels; // to CANCEL, when what comes of this turn is safe
     struct refusal *refusals;
     uint64_t now_us; // of its events; 0: not asked for yet
 };
@@ -79,6 +80,7 @@ int turn_answer(struct turn *turn, uint32_t client, uint32_t job, Dray__Attached
 // The name is copied.  -ENOMEM.
 int turn_reply(struct turn *turn, uint32_t client, uint32_t tag, const char *name, uint32_t job,
                uint64_t serial);
+int turn_cancel(struct turn *turn, uint32_t client, uint32_t tag);
 // The text is copied.  -ENOMEM.
 int turn_refuse(struct turn *turn, const struct sched_action *action);
 // -ENOMEM.

@@ -55,7 +55,7 @@ static const struct argp ARGP = {
 static int cancel_job(struct session *session, const Dray__JobInfo *info, struct error *err)
 {
     const Dray__JobInfo *now = info;
-    int rc = client_cancel(session->dray, info->job, NULL, 0, err);
+    int rc = client_cancel_safely(session->dray, info->job, NULL, 0, err);
 
     for (int i = 0; rc == 0 && now->state <= DRAY__JOB_STATE__RUNNING; i++) {
         rc = client_job(session->dray, info->job, &session->arena, &now, err);
@@ -119,10 +119,9 @@ static int cancel_tasks(struct session *session, const Dray__JobInfo *info, char
         rc = job_view_select(&view, task[i], &session->arena, &ranges, err);
     }
     if (rc == 0) {
-        rc = client_cancel(session->dray, info->job, ranges.range, ranges.count, err);
+        rc = client_cancel_safely(session->dray, info->job, ranges.range, ranges.count, err);
     }
-    // An answer that comes after it: the broker has it.
-    return rc == 0 ? client_attach(session->dray, &how, &session->arena, &attached, err) : rc;
+    return rc;
 }
 
 int cancel_main(int argc, char **argv)

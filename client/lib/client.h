@@ -71,6 +71,10 @@ struct client_range {
 int client_cancel(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
                   struct error *err);
 
+// Waits until it is done, and safe where the broker has a journal.  For jobs of which this client has no results.
+int client_cancel_safely(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
+                         struct error *err);
+
 // The bytes of the partition that dray_next gave last, as a new reference; NULL: it gave none.
 struct buffer *client_event_buffer(dray_t *dray);
 

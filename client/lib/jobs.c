@@ -313,6 +313,28 @@ int client_keep(dray_t *dray, uint32_t job, const char *name, struct error *err)
     return rc;
 }
 
+int client_cancel_safely(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
+                         struct error *err)
+{
+    Dray__Cancel cancel = DRAY__CANCEL__INIT;
+    ProtobufCMessage *answer = NULL;
+    struct arena arena;
+    int rc;
+
+    arena_init(&arena, 0);
+    cancel.job = job;
+    cancel.run = results_runs(job, range, ranges, &arena, &cancel.n_run);
+    cancel.has_tag = true;
+    cancel.tag = ++dray->tag;
+    rc = cancel.run != NULL ? inquire(dray, FRAME_CANCEL, &cancel.base, FRAME_REPLY, &arena, &answer, err)
+                            : error_no_memory(err);
+    if (rc == 0) {
+        rc = refused(((const Dray__Reply *)answer)->why, err);
+    }
+    arena_fini(&arena);
+    return rc;
+}
+
 int client_unkeep(dray_t *dray, const char *name, struct error *err)
 {
     Dray__Unkeep unkeep = DRAY__UNKEEP__INIT;

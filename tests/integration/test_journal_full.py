@@ -245,6 +245,26 @@ class StalledDisk(HubTest):
         self.assertEqual(self.hear(again, "EXTENDED")[1]["layers"], len(attached["layer"]) + 1)
         self.stop(self.hub)
 
+    def test_cancel_waits_for_the_disk(self):
+        """It is said to be done when it is safe: of a whole job (at once), and of some of its tasks."""
+        client = self.peer()
+        jobs = [self.submit(client, [dict(tasks=4, op=shell("sleep 60"), name="s", wanted=True)], key, detached=True)[1]["job"]
+                for key in (1, 2)]
+        self.stalled.touch()
+        cancels = [subprocess.Popen([cluster.BIN / "dray", "cancel", "--broker", self.listen, str(job), *tasks])
+                   for job, tasks in zip(jobs, ([], ["s.3"]))]
+        self.wait(lambda: self.job(jobs[0], client)["state"] == STATE["CANCELLED"])
+        time.sleep(0.3)
+        self.assertEqual([cancel.poll() for cancel in cancels], [None, None])
+        self.stalled.unlink()
+        self.assertEqual([cancel.wait(20) for cancel in cancels], [0, 0])
+        self.hub.signal(signal.SIGKILL)
+        self.hub.wait_exit()
+        self.start_hub()
+        self.assertEqual(self.job(jobs[0])["state"], STATE["CANCELLED"])
+        self.assertEqual(self.job(jobs[1])["failed"], 1)
+        self.stop(self.hub)
+
     def test_libdray_waits_for_the_disk(self):
         """It says no more than the broker has to keep, and all comes back when the disk does."""
         program = subprocess.Popen([cluster.BUILD / "tests/bin/pool_client", self.listen, "map", "10000", "random", "200000"],

@@ -495,7 +495,7 @@ void broker_destroy(struct broker *broker, const char *why)
     gate_fini(&broker->gate);
     admit_fini(broker);
     absents_fini(&broker->absents);
-    map_fini(&broker->leavers);
+    leavers_fini(&broker->leavers);
     sched_actions_fini(&broker->actions);
     sched_destroy(broker->sched);
     turn_fini(&broker->turn[0]);

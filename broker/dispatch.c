@@ -147,6 +147,9 @@ void dispatch_left(struct broker *broker, struct peer *peer, enum session_end en
         // Its process was there a moment ago, so what it did has not killed it.
         event->u.left.on_purpose = end != SESSION_LOST;
         recorder_worker_left(broker, peer);
+        if (end == SESSION_BYE) { // its process ends; else it may come back
+            leavers_remove(&broker->leavers, peer->incarnation);
+        }
     }
 }
 

@@ -448,14 +448,9 @@ static char *name_workers(const struct broker *broker, struct arena *arena)
 // Its connection may be lost with what it is told.  (Without memory it has to be asked again.)
 static void note_leaver(struct broker *broker, const struct peer *peer)
 {
-    if (peer->leaving) {
-        return;
+    if (!peer->leaving) {
+        leavers_add(&broker->leavers, peer->incarnation);
     }
-    if (broker->leavers.count >= PEERS_MAX) { // of processes that never came back
-        map_fini(&broker->leavers);
-        broker->leavers = (struct map){0};
-    }
-    map_put(&broker->leavers, (struct map_key){0, peer->incarnation}, broker);
 }
 
 static void tell_to_leave(struct broker *broker, const char *name, const struct peer *client)

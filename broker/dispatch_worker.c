@@ -148,8 +148,7 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
     if (rc == 0 && advertise->files_full) {
         rc = take_files(broker, peer, advertise, err);
     }
-    if (rc == 0 && advertise->full &&
-        map_get(&broker->leavers, (struct map_key){0, peer->incarnation}) != NULL) {
+    if (rc == 0 && advertise->full && leavers_has(&broker->leavers, peer->incarnation)) {
         sessions_send(broker->sessions, peer, FRAME_RETIRE, &retire.base, NULL,
                       0); // what was lost with a connection
     }
@@ -474,7 +473,7 @@ int dispatch_leaving(struct broker *broker, struct peer *peer, const ProtobufCMe
     }
     event->u.left.worker = peer->number;
     peer->leaving = true;
-    map_remove(&broker->leavers, (struct map_key){0, peer->incarnation});
+    leavers_remove(&broker->leavers, peer->incarnation);
     return 0;
 }
 

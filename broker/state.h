@@ -12,6 +12,7 @@
 #include "broker/gate.h"
 #include "broker/journal.h"
 #include "broker/kept.h"
+#include "broker/leaver.h"
 #include "broker/notes.h"
 #include "broker/peer.h"
 #include "broker/session.h"
@@ -51,7 +52,7 @@ struct broker {
     struct kept kept;       // names under which jobs stay
     struct notes notes;     // of tasks
     struct absents absents; // workers that may come back after a restart
-    struct map leavers;     // by incarnation: workers that were asked to leave and have not said that they do
+    struct leavers leavers; // workers that are asked again
     uint64_t notes_us;      // when it was looked for those of jobs that are gone
     struct relays relays;   // bytes on their way to who cannot reach a worker
     uint64_t relayed_bytes;

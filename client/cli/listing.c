@@ -7,8 +7,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "client/print/utf8.h"
 #include "proto/arena.h"
+#include "proto/utf8.h"
 
 enum { ELIDED_MIN = 8, GAP = 2 };
 

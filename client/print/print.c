@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "client/print/printer.h"
-#include "client/print/utf8.h"
 #include "proto/number.h"
+#include "proto/utf8.h"
 
 enum { WIDTH_DEFAULT = 80 };
 

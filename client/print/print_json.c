@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "client/print/printer.h"
-#include "client/print/utf8.h"
+#include "proto/utf8.h"
 
 struct json_state {
     bool begun;

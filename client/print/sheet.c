@@ -3,7 +3,7 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "client/print/utf8.h"
+#include "proto/utf8.h"
 
 enum { WIDTH_MAX = 50 }; // pandas' display.max_colwidth
 

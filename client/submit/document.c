@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/print/utf8.h"
 #include "client/submit/document_tree.h"
+#include "proto/utf8.h"
 
 enum { MESSAGE_MAX = 512 };
 

@@ -4,8 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "client/print/utf8.h"
 #include "proto/op.h"
+#include "proto/utf8.h"
 
 enum { TEXT_MAX = 60, NUMBERS_SHOWN = 5 };
 

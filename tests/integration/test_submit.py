@@ -194,7 +194,8 @@ class Jobs(TestCase):
         self.assertIn(b"a.14 failed on worker ", done.stderr)
         self.fails(self.dray("result", job, "a.16"), 2, "no element 16")
         out = self.ok(self.dray("job", job))
-        self.assertRegex(out, r"a\.11 on worker \S+: command .*exit code 1; standard error ends with:\n    bad 11\n")
+        self.assertRegex(out, r"a\.11 on worker \S+: command 'echo 11; echo bad 11 >&2; exit \$\(\( 11 % 3 == 2 \)\)': ended with "
+                         r"exit code 1; standard error ends with:\n    bad 11\n")
         failures = self.info(job)["failures"]
         self.assertEqual([x["task"] for x in failures], ["a.11", "a.14"])
         self.assertTrue(all(x["worker"] and "bad" in x["error"] for x in failures))

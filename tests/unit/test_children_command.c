@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "worker/child/line.h"
 #include "worker/child/scratch.h"
 #include "worker/child/tail.h"
 
@@ -344,6 +345,88 @@ static void test_failures(void **state)
     fixture_close(&f);
 }
 
+// What ran for this task stands in its error, not what it was made from.
+static void test_failures_show_what_ran(void **state)
+{
+    const char *const values[] = {"one.csv", "two\twords\n\xff\xc3\xa4"};
+    struct command_op o;
+    Dray__Column column, *columns[] = {&column};
+    ProtobufCBinaryData value[2];
+    char many[5001], expected[300];
+    struct fixture f;
+
+    (void)state;
+    fixture_open(&f, 64 << 20, 0);
+    dray__column__init(&column);
+    column.name = (char *)(uintptr_t) "name";
+    column.each = 1;
+    column.n_value = 2;
+    column.value = value;
+    for (size_t i = 0; i < 2; i++) {
+        value[i] = binary(values[i]);
+    }
+    shell_init(&o, "awk '{{exit 3}' {name} # {index}");
+    o.command.n_column = 1;
+    o.command.column = columns;
+    run_op(&f, &o, 0, 2);
+    assert_error(&f.task[0], EREMOTEIO, "command 'awk '{exit 3}' one.csv # 0': ended with exit code");
+    assert_error(&f.task[1], EREMOTEIO,
+                 "command 'awk '{exit 3}' two\\twords\\n\\xff\xc3\xa4 # 1': ended with exit code");
+    assert_null(strstr(f.task[0].err.text, "{name}"));
+    command_init(&o, (const char *const[]){"sh", "-c", "exit \"$1\"", "", "{param}", NULL});
+    o.param[0] = binary("7");
+    o.command.n_param = 1;
+    run_op(&f, &o, 0, 1);
+    assert_string_equal(f.task[0].err.text,
+                        "command 'sh -c \"exit \\\"$1\\\"\" \"\" 7': ended with exit code 7");
+    // Not all of what is long, and what it said on standard error all the same.
+    memset(many, 'x', sizeof(many));
+    many[sizeof(many) - 1] = '\0';
+    o.param[0] = binary(many);
+    shell_init(&o, "seq 1000 >&2; exit 1 # {param}");
+    o.command.n_param = 1;
+    run_op(&f, &o, 0, 1);
+    snprintf(expected, sizeof(expected), "command 'seq 1000 >&2; exit 1 # %.*s...': ended with exit code 1;",
+             LINE_BYTES - (int)strlen("seq 1000 >&2; exit 1 # "), many);
+    assert_error(&f.task[0], EREMOTEIO, expected);
+    assert_non_null(strstr(f.task[0].err.text, "\n999\n1000"));
+    fixture_close(&f);
+}
+
+static void test_line(void **state)
+{
+    struct line line = {0};
+
+    (void)state;
+    assert_string_equal(line.text, "");
+    line_add_word(&line, "a", 1);
+    line_add_word(&line, "b c", 3);
+    line_add_word(&line, "\x01\x7f\xc2\x85\\", 5);
+    line_add_word(&line, "\0\"\\", 3);
+    assert_string_equal(line.text, "a \"b c\" \\x01\\x7f\\xc2\\x85\\ \"\\x00\\\"\\\\\"");
+    // All that fits, and never a part of a character or of an escape.
+    for (size_t before = LINE_BYTES - 5; before <= LINE_BYTES; before++) {
+        char text[LINE_BYTES + 1];
+
+        memset(text, 'x', sizeof(text));
+        line = (struct line){0};
+        line_add(&line, text, before);
+        assert_false(line.cut);
+        line_add(&line, "\xe2\x82\xac", 3);
+        assert_int_equal(line.cut, before + 3 > LINE_BYTES);
+        assert_string_equal(line.text + before, line.cut ? "..." : "\xe2\x82\xac");
+        line = (struct line){0};
+        line_add(&line, text, before);
+        line_add(&line, "\x02y", 2);
+        assert_int_equal(line.cut, before + 5 > LINE_BYTES);
+        assert_string_equal(line.text + before, before + 4 > LINE_BYTES   ? "..."
+                                                : before + 5 > LINE_BYTES ? "\\x02..."
+                                                                          : "\\x02y");
+        line_add(&line, text, line.cut ? 9 : 0);
+        assert_int_equal(line.used, strlen(line.text));
+    }
+}
+
 static void test_limits(void **state)
 {
     struct command_op o;
@@ -559,6 +642,8 @@ int main(void)
         cmocka_unit_test(test_files),
         cmocka_unit_test(test_directory),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_failures_show_what_ran),
+        cmocka_unit_test(test_line),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_huge_output),

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "client/print/print.h"
-#include "client/print/utf8.h"
+#include "proto/utf8.h"
 
 // What pandas prints is compared with pandas in tests/property/test_print.py; here is what it knows nothing
 // of.

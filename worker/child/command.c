@@ -10,11 +10,11 @@
 #include <unistd.h>
 
 #include "worker/child/command_state.h"
+#include "worker/child/line.h"
 #include "worker/child/scratch.h"
 
 enum {
     START_SECONDS = 60,
-    MESSAGE_ARGV = 100,
     QUIET_MS = 3,
 };
 #define NS_PER_MS UINT64_C(1000000)
@@ -529,21 +529,28 @@ static int run(struct job *job, uint32_t timeout_ms, size_t *files, struct error
     return take_result(job, err);
 }
 
-static void name_error(const struct job *job, struct error *err)
+// With what ran for this task: its index, parameters and columns are in it.
+static void name_error(struct job *job, struct error *err)
 {
-    const ProtobufCBinaryData *first = &job->command->argv[0];
-    const char *text = job->program;
-    size_t size = text != NULL ? strlen(text) : first->len;
+    const Dray__Command *command = job->command;
+    struct line line = {0};
 
-    if (text == NULL) {
-        text = (const char *)first->data;
+    for (size_t i = 0; i < command->n_argv && !line.cut; i++) {
+        const ProtobufCBinaryData *word = &command->argv[i];
+        char *text;
+        size_t size;
+
+        if (command_expand(job, NULL, word->data, word->len, &text, &size, NULL) != 0) {
+            text = (char *)word->data; // it is too large, which may be just what went wrong
+            size = word->len;
+        }
+        if (command->shell && i == 0) {
+            line_add(&line, text, size);
+        } else {
+            line_add_word(&line, text, size);
+        }
     }
-    if (job->command->shell) {
-        text = (const char *)first->data;
-        size = first->len;
-    }
-    error_prefix(err, "command '%.*s%s': ", (int)(size < MESSAGE_ARGV ? size : MESSAGE_ARGV), text,
-                 size > MESSAGE_ARGV ? "..." : "");
+    error_prefix(err, "command '%s': ", line.text);
 }
 
 // What fails while the disk of the scratch folders is full is taken to fail for that: not the task's fault.

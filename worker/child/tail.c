@@ -4,7 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { READS_MAX = 256 }; // at once
+enum {
+    READS_MAX = 256,    // at once
+    PREFIX_BYTES = 260, // of an error: which command, and that the disk was full
+    TEXT_LEAST = 40,
+};
 
 void tail_clear(struct tail *tail)
 {
@@ -91,10 +95,10 @@ void tail_append(const struct tail *tail, struct error *err)
     size_t used = strlen(err->text), room = sizeof(err->text) - used;
 
     // The last bytes are the caller's: prefixes go in front.
-    if (room < sizeof(LEAD) + 200 || tail->written == 0) {
+    if (room < sizeof(LEAD) + PREFIX_BYTES + TEXT_LEAST || tail->written == 0) {
         return;
     }
-    tail_text(tail, err->text + used + sizeof(LEAD) - 1, room - sizeof(LEAD) - 160);
+    tail_text(tail, err->text + used + sizeof(LEAD) - 1, room - sizeof(LEAD) - PREFIX_BYTES);
     if (err->text[used + sizeof(LEAD) - 1] != '\0') {
         memcpy(err->text + used, LEAD, sizeof(LEAD) - 1);
     }

@@ -1,4 +1,4 @@
-#include "client/print/utf8.h"
+#include "proto/utf8.h"
 
 size_t utf8_next(const char *text, size_t size, uint32_t *code)
 {

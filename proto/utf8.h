@@ -1,7 +1,7 @@
 // Text as characters: printing counts these, not bytes.  Bytes that are no UTF-8
 // are passed on as they are and count one each.
-#ifndef DRAY_CLIENT_PRINT_UTF8_H
-#define DRAY_CLIENT_PRINT_UTF8_H
+#ifndef DRAY_PROTO_UTF8_H
+#define DRAY_PROTO_UTF8_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -52,6 +52,7 @@ static void grow(struct hash *hash)
     }
     hash->bucket = bucket;
     hash->mask = size - 1;
+    hash->any = 0;
 }
 
 void hash_add(struct hash *hash, struct hash_node *node, uint64_t value)
@@ -59,11 +60,12 @@ void hash_add(struct hash *hash, struct hash_node *node, uint64_t value)
     if (hash->count > hash->mask) {
         grow(hash);
     }
-    struct hash_node **bucket = &hash->bucket[value & hash->mask];
+    size_t at = value & hash->mask;
 
     node->hash = value;
-    node->next = *bucket;
-    *bucket = node;
+    node->next = hash->bucket[at];
+    hash->bucket[at] = node;
+    hash->any = at < hash->any ? at : hash->any;
     hash->count++;
 }
 
@@ -99,14 +101,13 @@ struct hash_node *hash_next(const struct hash_node *node)
     return next;
 }
 
-struct hash_node *hash_any(const struct hash *hash)
+struct hash_node *hash_any(struct hash *hash)
 {
-    if (hash->count > 0) {
-        for (size_t i = 0; i <= hash->mask; i++) {
-            if (hash->bucket[i] != NULL) {
-                return hash->bucket[i];
-            }
-        }
+    if (hash->count == 0) {
+        return NULL;
     }
-    return NULL;
+    while (hash->bucket[hash->any] == NULL) {
+        hash->any++;
+    }
+    return hash->bucket[hash->any];
 }

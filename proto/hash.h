@@ -19,6 +19,7 @@ struct hash {
     struct hash_node **bucket;
     size_t mask;
     size_t count;
+    size_t any; // hash_any looks from here: no bucket before has a node
     struct hash_node *fixed[HASH_FIXED];
 };
 
@@ -33,8 +34,8 @@ void hash_remove(struct hash *hash, struct hash_node *node); // must be in it
 // All nodes with this hash value, newest first; the caller compares the rest.
 struct hash_node *hash_first(const struct hash *hash, uint64_t value);
 struct hash_node *hash_next(const struct hash_node *node);
-// Any node, or NULL when empty: for tearing down.
-struct hash_node *hash_any(const struct hash *hash);
+// Any node, or NULL when empty: for tearing down.  To take all out like that costs as much as there are.
+struct hash_node *hash_any(struct hash *hash);
 
 // Spreads the bits of an integer (the finaliser of SplitMix64).
 static inline uint64_t hash_mix(uint64_t x)

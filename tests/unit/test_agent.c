@@ -11,6 +11,7 @@
 
 #include "proto/hash.h"
 #include "tests/unit/agent_play.h"
+#include "tests/unit/cpu_time.h"
 
 static void test_runs_in_order_on_free_threads(void **state)
 {
@@ -680,6 +681,39 @@ static void test_hash(void **state)
     free(number);
 }
 
+// To tear a large one down costs no look at all its buckets for each node; what is added meanwhile is found.
+static void test_hash_is_torn_down(void **state)
+{
+    enum { COUNT = 300000, AGAIN = 1000, US = 3000000 };
+    struct number *number = calloc(COUNT + AGAIN, sizeof(*number));
+    size_t added = 0, taken = 0;
+    struct hash_node *node;
+    struct hash hash;
+    uint64_t begun_us;
+
+    (void)state;
+    assert_non_null(number);
+    hash_init(&hash);
+    assert_null(hash_any(&hash));
+    while (added < COUNT) {
+        hash_add(&hash, &number[added].node, hash_mix(added));
+        added++;
+    }
+    begun_us = cpu_us();
+    while ((node = hash_any(&hash)) != NULL) {
+        hash_remove(&hash, node);
+        taken++;
+        if (added < COUNT + AGAIN && taken % 7 == 0) {
+            hash_add(&hash, &number[added].node, hash_mix(added));
+            added++;
+        }
+    }
+    assert_int_equal(taken, COUNT + AGAIN);
+    assert_true(cpu_us() - begun_us < US);
+    hash_fini(&hash);
+    free(number);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -705,6 +739,7 @@ int main(void)
         cmocka_unit_test(test_forget_while_busy),
         cmocka_unit_test(test_impossible_requests),
         cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_hash_is_torn_down),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,6 +275,18 @@ static void check_delays(const struct sched *sched)
     MUST(found + suspects_waiting(sched) + moment_waiting(sched, 0) >= sched->in[TASK_DELAYED], NULL, 0);
 }
 
+static void check_trials(const struct sched *sched)
+{
+    size_t count = 0;
+
+    MUST(sched->trial_first <= sched->trial_end && sched->trial_sorted <= sched->trial_end, NULL, 0);
+    for (size_t k = 0; k < sched->trial_end; k++) {
+        MUST(k >= sched->trial_first || sched->trial[k].count == 0, NULL, 0);
+        count += sched->trial[k].count;
+    }
+    MUST(count == sched->trials, NULL, 0);
+}
+
 static void check_run_list(const struct sched *sched)
 {
     uint64_t runnable = 0;
@@ -409,6 +421,7 @@ void sched_check(const struct sched *sched)
     check_run_list(sched);
     check_lanes(sched);
     check_delays(sched);
+    check_trials(sched);
     free(tally.assigned);
     free(tally.recalled);
     free(tally.partitions);

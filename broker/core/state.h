@@ -444,11 +444,15 @@ struct sched {
     bool check_sources;
     struct delay *delay; // a heap, the soonest first; some may have lost their meaning
     size_t delays, delay_capacity;
-    struct task_range *trial; // tasks that wait for a worker of their own; as delays, some for nothing
-    size_t trials, trial_capacity;
-    size_t trial_at;      // where the next look at them begins
-    bool trials_unsorted; // else by job, layer and index
-    uint32_t closed;      // workers for those
+    // Tasks that wait for a worker of their own; as delays, some for nothing.  Those of no count are taken
+    // out.
+    struct task_range *trial;
+    size_t trials; // that are not
+    size_t trial_end, trial_capacity;
+    size_t trial_sorted; // those before are in order: by job, layer and index
+    size_t trial_first;  // all before are taken out
+    size_t trial_at;     // where the next look at them begins
+    uint32_t closed;     // workers for those
     struct casualty *casualty; // moment.h
     size_t casualties, casualty_capacity;
     uint64_t casualty_due_us; // none is over before

@@ -266,7 +266,7 @@ static bool put_on_trial(struct layer *layer, uint32_t i, struct blame *blame)
 {
     struct sched *sched = layer->job->sched;
 
-    if (sched->trials == sched->trial_capacity) {
+    if (sched->trial_end == sched->trial_capacity) {
         size_t capacity = sched->trial_capacity * 2 + 16;
         struct task_range *grown = realloc(sched->trial, capacity * sizeof(*grown));
 
@@ -276,8 +276,8 @@ static bool put_on_trial(struct layer *layer, uint32_t i, struct blame *blame)
         sched->trial = grown;
         sched->trial_capacity = capacity;
     }
-    sched->trial[sched->trials++] = (struct task_range){layer->job->number, layer->number, i, 1};
-    sched->trials_unsorted = true;
+    sched->trial[sched->trial_end++] = (struct task_range){layer->job->number, layer->number, i, 1};
+    sched->trials++;
     if (task_state(layer, i) != TASK_DELAYED) {
         task_move(layer, i, TASK_DELAYED);
     }
@@ -370,7 +370,7 @@ void suspect_pardon(const struct worker *worker, const struct layer *layer, uint
 
 static struct layer *trial_layer(const struct sched *sched, const struct task_range *trial)
 {
-    struct layer *layer = range_layer(sched, trial);
+    struct layer *layer = trial->count > 0 ? range_layer(sched, trial) : NULL;
     const struct blame *blame = layer != NULL && task_state(layer, trial->first) == TASK_DELAYED
                                     ? job_blame_find(layer->job, layer->number, trial->first)
                                     : NULL;
@@ -382,7 +382,7 @@ uint64_t suspects_waiting(const struct sched *sched)
 {
     uint64_t count = 0;
 
-    for (size_t k = 0; k < sched->trials; k++) {
+    for (size_t k = 0; k < sched->trial_end; k++) {
         count += trial_layer(sched, &sched->trial[k]) != NULL;
     }
     return count;
@@ -390,7 +390,7 @@ uint64_t suspects_waiting(const struct sched *sched)
 
 bool suspects_of(const struct sched *sched, uint32_t job)
 {
-    for (size_t k = 0; k < sched->trials; k++) {
+    for (size_t k = 0; k < sched->trial_end; k++) {
         if (sched->trial[k].job == job && trial_layer(sched, &sched->trial[k]) != NULL) {
             return true;
         }
@@ -398,10 +398,31 @@ bool suspects_of(const struct sched *sched, uint32_t job)
     return false;
 }
 
+static void trials_compact(struct sched *sched)
+{
+    size_t to = 0, sorted = 0, at = 0;
+
+    for (size_t k = 0; k < sched->trial_end; k++) {
+        if (sched->trial[k].count > 0) {
+            sorted += k < sched->trial_sorted ? 1 : 0;
+            at += k < sched->trial_at ? 1 : 0;
+            sched->trial[to++] = sched->trial[k];
+        }
+    }
+    sched->trial_end = to;
+    sched->trial_sorted = sorted;
+    sched->trial_at = at;
+    sched->trial_first = 0;
+}
+
+// It keeps its place, which costs nobody a move, until there are more like it than others.
 static void trial_remove(struct sched *sched, size_t at)
 {
-    memmove(sched->trial + at, sched->trial + at + 1, (--sched->trials - at) * sizeof(*sched->trial));
-    sched->trial_at -= sched->trial_at > at ? 1 : 0;
+    sched->trial[at].count = 0;
+    sched->trials--;
+    if (sched->trial_end - sched->trials > sched->trials) {
+        trials_compact(sched);
+    }
 }
 
 static int compare_trials(const void *a, const void *b)
@@ -417,14 +438,60 @@ static int compare_trials(const void *a, const void *b)
     return x->first < y->first ? -1 : x->first > y->first;
 }
 
+// Those that have come since among those in order, of which only the ones behind them are moved.
+static void trials_merge(struct sched *sched)
+{
+    struct task_range *trial = sched->trial, *came;
+    size_t old = sched->trial_sorted, left = sched->trial_end - old, to = sched->trial_end;
+
+    if (old == 0 || compare_trials(&trial[old - 1], &trial[old]) <= 0) {
+        return;
+    }
+    came = arena_array(&sched->arena, left, sizeof(*came));
+    if (came == NULL) { // it only takes longer
+        qsort(trial, sched->trial_end, sizeof(*trial), compare_trials);
+        sched->trial_first = 0;
+        return;
+    }
+    memcpy(came, trial + old, left * sizeof(*came));
+    while (left > 0) {
+        bool stays = old == 0 || compare_trials(&trial[old - 1], &came[left - 1]) <= 0;
+
+        trial[--to] = stays ? came[--left] : trial[--old];
+    }
+    sched->trial_first = sched->trial_first < to ? sched->trial_first : to;
+}
+
 // Those that make what others of the same job need come before them.
 static void trials_sort(struct sched *sched)
 {
-    if (sched->trials_unsorted) {
-        qsort(sched->trial, sched->trials, sizeof(*sched->trial), compare_trials);
-        sched->trials_unsorted = false;
+    size_t came = sched->trial_end - sched->trial_sorted;
+
+    if (came > 0) {
+        qsort(sched->trial + sched->trial_sorted, came, sizeof(*sched->trial), compare_trials);
+        trials_merge(sched);
+        sched->trial_sorted = sched->trial_end;
         sched->trial_at = 0;
     }
+}
+
+static size_t trial_skip(const struct sched *sched, size_t at)
+{
+    while (at < sched->trial_end && sched->trial[at].count == 0) {
+        at++;
+    }
+    return at;
+}
+
+// From where the last look ended, and from the first one again behind the last; there is one.
+static size_t trial_next(struct sched *sched)
+{
+    size_t at = sched->trial_at > sched->trial_first ? trial_skip(sched, sched->trial_at) : sched->trial_end;
+
+    if (at == sched->trial_end) {
+        at = sched->trial_first = trial_skip(sched, sched->trial_first);
+    }
+    return at;
 }
 
 static bool is_able(const struct worker *worker, const struct layer *layer, uint32_t i)
@@ -463,7 +530,7 @@ static struct worker *trial_find(struct sched *sched, struct worker *worker, siz
     trials_sort(sched);
     left = left > LOOKED_AT && sched->in[TASK_ASSIGNED] > 0 ? LOOKED_AT : left;
     for (; left > 0 && sched->trials > 0; left--) {
-        size_t k = sched->trial_at < sched->trials ? sched->trial_at : 0;
+        size_t k = trial_next(sched);
         const struct task_range *trial = &sched->trial[k];
         const struct layer *layer = trial_layer(sched, trial);
         struct worker *able = NULL;

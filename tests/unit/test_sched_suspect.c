@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/cpu_time.h"
 #include "tests/unit/sched_play.h"
 
 static void join_as(struct play *play, uint32_t worker, uint64_t incarnation)
@@ -367,6 +368,91 @@ static void test_those_that_nobody_can_have_do_not_either(void **state)
     play_end(&play);
 }
 
+enum {
+    CREW = 180,
+    CREW_THREADS = 4096,
+    VERY_MANY = 300000,     // of which each worker takes 8192 and is taken to have run half
+    VERY_MANY_US = 8000000, // of processor time; less than one is enough
+    APART_US = 60000000,
+};
+
+// Without a look at every task, as `step` does.
+static void step_quickly(struct play *play, struct sched_event *event, uint64_t us)
+{
+    event->now_us = play->now += us;
+    assert_int_equal(sched_step(play->sched, event, 1, &play->actions), 0);
+}
+
+static void join_crew(struct play *play, uint32_t worker)
+{
+    struct sched_event event = event_of(play, EVENT_WORKER_JOINED);
+
+    event.u.joined.worker = worker;
+    event.u.joined.threads = CREW_THREADS;
+    event.u.joined.shared_files = true;
+    event.u.joined.name = "crew";
+    step_quickly(play, &event, 0);
+}
+
+static void leave_crew(struct play *play, uint32_t worker)
+{
+    struct sched_event event = event_of(play, EVENT_WORKER_LEFT);
+
+    event.u.left.worker = worker;
+    event.u.left.why = "killed";
+    step_quickly(play, &event, APART_US);
+}
+
+static void done_quickly(struct play *play, uint32_t worker, struct task_range range)
+{
+    static const uint64_t bytes = 0;
+    struct sched_event event = event_of(play, EVENT_TASKS_DONE);
+
+    event.u.done.worker = worker;
+    event.u.done.ranges = 1;
+    event.u.done.range = &range;
+    event.u.done.bytes = &bytes;
+    step_quickly(play, &event, 1);
+}
+
+// Each has its trial, in order; those that come, and those that were given, do not cost the others anything.
+static void test_very_many(void **state)
+{
+    uint64_t begun_us = cpu_us(), suspects;
+    uint32_t next = 0;
+    struct play play;
+    struct build build;
+
+    (void)state;
+    play_begin(&play, 1);
+    flat(&build, VERY_MANY);
+    submit(&play, &build);
+    for (uint32_t worker = 1; worker <= CREW; worker++) {
+        join_crew(&play, worker);
+    }
+    for (uint32_t worker = 1; worker <= CREW; worker++) {
+        leave_crew(&play, worker);
+    }
+    sched_check(play.sched);
+    suspects = layer_info(&play, 0).in[TASK_DELAYED];
+    assert_true(suspects > VERY_MANY / 4 * 3);
+    join_crew(&play, CREW + 1);
+    for (uint64_t n = 0; n < suspects; n++) {
+        const struct sched_action *run = find(&play, ACTION_RUN, CREW + 1);
+
+        assert_non_null(run);
+        assert_int_equal(run->range.count, 1);
+        assert_true(run->range.first >= next);
+        next = run->range.first + 1;
+        done_quickly(&play, CREW + 1, run->range);
+    }
+    sched_check(play.sched);
+    assert_int_equal(layer_info(&play, 0).in[TASK_DELAYED], 0);
+    assert_true(cpu_us() - begun_us < VERY_MANY_US);
+    build_fini(&build);
+    play_end(&play);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +462,7 @@ int main(void)
         cmocka_unit_test(test_one_of_many_short_ones),
         cmocka_unit_test(test_those_in_need_do_not_bar_the_way),
         cmocka_unit_test(test_those_that_nobody_can_have_do_not_either),
+        cmocka_unit_test(test_very_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -643,6 +643,20 @@ bool job_frees_read(const struct job *job)
     return job->options.unfinished == NULL && !job->options.detached;
 }
 
+static bool has_unsaid(const struct job *job)
+{
+    return job->unsaid_from < job->unsaid_end;
+}
+
+// There is no room for it now: the flush that finds some finds it among what was freed.
+static void leave_unsaid(struct job *job, uint64_t from, uint64_t end)
+{
+    bool more = has_unsaid(job);
+
+    job->unsaid_from = more && job->unsaid_from < from ? job->unsaid_from : from;
+    job->unsaid_end = more && job->unsaid_end > end ? job->unsaid_end : end;
+}
+
 void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t count)
 {
     struct client_range *last = job->reads > 0 ? &job->read[job->reads - 1] : NULL;
@@ -655,13 +669,15 @@ void job_mark_read(struct job *job, uint32_t layer, uint32_t first, uint32_t cou
         last->count += count;
         return;
     }
-    if (job->reads == READS_MAX) {
+    if (job->reads == READS_MAX && !has_unsaid(job)) {
         results_flush(job->results, true);
     }
-    if (job->reads < READS_MAX) { // else: not sent now; freed with the whole job
+    if (job->reads < READS_MAX) {
         job->read[job->reads++] = (struct client_range){layer, first, count};
-        job_list(job, JOBS_UNFLUSHED);
+    } else {
+        leave_unsaid(job, task_place(layer, first), task_place(layer, first + count));
     }
+    job_list(job, JOBS_UNFLUSHED);
 }
 
 Dray__Run **results_runs(uint32_t job, const struct client_range *range, size_t ranges, struct arena *arena,
@@ -709,16 +725,15 @@ static bool flush_job(struct job *job, struct arena *arena)
 {
     Dray__Free message = DRAY__FREE__INIT;
 
-    if (job->reads == 0) {
-        return true;
+    if (job->reads > 0) {
+        message.job = job->id;
+        message.run = results_runs(job->id, job->read, job->reads, arena, &message.n_run);
+        if (message.run == NULL || uplink_send(job->results->uplink, FRAME_FREE, &message.base, NULL) != 0) {
+            return false;
+        }
+        job->reads = 0;
     }
-    message.job = job->id;
-    message.run = results_runs(job->id, job->read, job->reads, arena, &message.n_run);
-    if (message.run == NULL || uplink_send(job->results->uplink, FRAME_FREE, &message.base, NULL) != 0) {
-        return false;
-    }
-    job->reads = 0;
-    return true;
+    return job_free_unsaid(job, UINT64_MAX) == 0;
 }
 
 void results_flush(struct results *results, bool at_once)

@@ -17,6 +17,7 @@ struct telling {
     struct arena arena;
     struct client_range range[RANGES_MAX];
     size_t ranges;
+    uint64_t told; // task_place behind the last one that was sent
     int rc;
 };
 
@@ -38,16 +39,24 @@ static void tell_now(struct telling *telling)
     telling->rc = run == NULL ? -ENOMEM
                               : uplink_send(job->results->uplink, telling->type,
                                             telling->type == FRAME_FREE ? &freed.base : &cancel.base, NULL);
+    if (telling->rc == 0) {
+        const struct client_range *last = &telling->range[telling->ranges - 1];
+
+        telling->told = task_place(last->layer, last->first + last->count);
+    }
     telling->ranges = 0;
     arena_reset(&telling->arena);
 }
 
+// Nothing more once something could not be sent.
 static void tell(struct telling *telling, uint32_t layer, uint32_t first, uint32_t count)
 {
     if (telling->ranges == RANGES_MAX) {
         tell_now(telling);
     }
-    telling->range[telling->ranges++] = (struct client_range){layer, first, count};
+    if (telling->rc == 0) {
+        telling->range[telling->ranges++] = (struct client_range){layer, first, count};
+    }
 }
 
 static struct telling *telling_create(struct job *job, enum frame_type type)
@@ -58,55 +67,77 @@ static struct telling *telling_create(struct job *job, enum frame_type type)
         telling->job = job;
         telling->type = type;
         telling->ranges = 0;
+        telling->told = 0;
         telling->rc = 0;
         arena_init(&telling->arena, 0);
     }
     return telling;
 }
 
-static int telling_end(struct telling *telling)
+static int telling_end(struct telling *telling, uint64_t *told)
 {
     int rc;
 
     tell_now(telling);
     rc = telling->rc;
+    *told = telling->told;
     arena_fini(&telling->arena);
     free(telling);
     return rc;
 }
 
-// All that was freed of layers [from, end).
-static int free_again(struct job *job, uint32_t from, uint32_t end)
+static void free_again(struct telling *telling, uint32_t l, uint32_t from, uint32_t end)
 {
-    struct telling *telling = telling_create(job, FRAME_FREE);
+    const struct layer *layer = &telling->job->layer[l];
 
+    if (layer->gone) {
+        tell(telling, l, from, end - from);
+        return;
+    }
+    for (uint32_t at = from; layer->set != NULL && at < end && telling->rc == 0;) {
+        bool freed;
+        uint32_t n = layer_alike(layer, TASK_FREED, at, end, &freed);
+
+        if (freed) {
+            tell(telling, l, at, n);
+        }
+        at += n;
+    }
+}
+
+int job_free_unsaid(struct job *job, uint64_t end)
+{
+    uint64_t from = job->unsaid_from, told;
+    struct telling *telling;
+    int rc;
+
+    end = end < job->unsaid_end ? end : job->unsaid_end;
+    if (from >= end) {
+        return 0;
+    }
+    telling = telling_create(job, FRAME_FREE);
     if (telling == NULL) {
         return -ENOMEM;
     }
-    for (uint32_t l = from; l < end; l++) {
-        const struct layer *layer = &job->layer[l];
+    for (uint32_t l = (uint32_t)(from >> 32); l < job->layers && task_place(l, 0) < end && telling->rc == 0;
+         l++) {
+        uint32_t first = l == from >> 32 ? (uint32_t)from : 0;
+        uint32_t last = l == end >> 32 ? (uint32_t)end : job->layer[l].tasks;
 
-        if (layer->gone) {
-            tell(telling, l, 0, layer->tasks);
-            continue;
-        }
-        for (uint32_t at = 0; layer->set != NULL && at < layer->tasks;) {
-            bool freed;
-            uint32_t n = layer_alike(layer, TASK_FREED, at, layer->tasks, &freed);
-
-            if (freed) {
-                tell(telling, l, at, n);
-            }
-            at += n;
+        if (first < last) {
+            free_again(telling, l, first, last);
         }
     }
-    return telling_end(telling);
+    rc = telling_end(telling, &told);
+    job->unsaid_from = rc == 0 ? end : told > from ? told : from;
+    return rc;
 }
 
 static int cancel_again(struct job *job)
 {
     struct telling *telling;
     Dray__Cancel cancel = DRAY__CANCEL__INIT;
+    uint64_t told;
 
     if (job->cancelled_all) {
         cancel.job = job->id;
@@ -122,7 +153,7 @@ static int cancel_again(struct job *job)
     for (size_t i = 0; i < job->cancels; i++) {
         tell(telling, job->cancelled[i].layer, job->cancelled[i].first, job->cancelled[i].count);
     }
-    return telling_end(telling);
+    return telling_end(telling, &told);
 }
 
 void results_cancelled(struct results *results, uint32_t id, const struct client_range *range, size_t ranges)
@@ -235,7 +266,9 @@ void results_lost(struct results *results)
     for (struct job *job = results->jobs; job != NULL; job = job->next) {
         job->attach_tag = 0;
         job->asked = job->told = false;
-        job->reads = 0; // they are among what is freed again
+        job->reads = 0;
+        job->unsaid_from = 0; // all that was freed is freed again
+        job->unsaid_end = UINT64_MAX;
     }
     results->admitting = true; // nothing else begins meanwhile
     transfers_lost(results->transfers);
@@ -278,6 +311,7 @@ static int go_on(struct job *job)
     int rc = 0;
 
     if (results_job_ended(job, NULL)) {
+        job->unsaid_from = job->unsaid_end; // nor is anything kept of it
         return 0;
     }
     // Of one that was closed it may have missed just that.
@@ -285,7 +319,7 @@ static int go_on(struct job *job)
         rc = extends_add(extends, job->id, job->layers, 0, &none, 0, true, NULL);
         rc = rc == 0 ? extends_send(extends, job->results->uplink, true, NULL) : rc;
     }
-    rc = rc == 0 ? free_again(job, job->lowest, job->layers) : rc;
+    rc = rc == 0 ? job_free_unsaid(job, UINT64_MAX) : rc;
     return rc == 0 ? cancel_again(job) : rc;
 }
 
@@ -299,7 +333,7 @@ static int ask_for_jobs(struct results *results, uint32_t *tag)
             continue;
         }
         job->lowest = lowest(job);
-        rc = free_again(job, 0, job->lowest);
+        rc = job_free_unsaid(job, task_place(job->lowest, 0));
         rc = rc == 0 ? attach_again(job, tag) : rc;
     }
     results->unasked = rc == -EAGAIN;

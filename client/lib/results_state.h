@@ -151,6 +151,8 @@ struct job {
     size_t failures;
     struct client_range *read; // to tell the broker
     size_t reads;
+    // What was freed (TASK_FREED) from here to there it may not have heard of; task_place.
+    uint64_t unsaid_from, unsaid_end;
     // For a connection that takes the place of a lost one.
     bool closed;                    // it was open, and was told that no more layers come
     bool cancelled_all;             // ... to be cancelled,
@@ -259,6 +261,13 @@ uint16_t source_number(struct results *results, bool has_worker, uint32_t worker
 
 // ---- results_rejoin.c ---------------------------------------------------------------------------
 
+static inline uint64_t task_place(uint32_t layer, uint32_t index)
+{
+    return (uint64_t)layer << 32 | index;
+}
+// Tells what the broker may not have heard of, below `end`, in order and as far as there is room: the next
+// call goes on from there.
+int job_free_unsaid(struct job *job, uint64_t end);
 // It is known again.
 void farewell_forget(struct results *results, uint32_t job);
 

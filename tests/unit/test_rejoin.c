@@ -26,6 +26,8 @@
 #include "proto/socket.h"
 
 enum { LOG_MAX = 4096, TASKS = 6, MANY = 500, VERY_MANY = 20000, VERY_MANY_US = 15000000 };
+// A job with results of which every other one is freed: many more ranges than a message has.
+enum { WIDE = 77, WIDE_RANGES = 80 * 4096 };
 
 struct fake {
     char endpoint[108], directory[64];
@@ -39,7 +41,10 @@ struct fake {
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks
     atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit, dies;
-    atomic_bool stalls;                    // reads nothing
+    atomic_bool stalls, stalls_next; // reads nothing; from the next WELCOME on
+    int room;                        // messages that its socket takes meanwhile; 0: many
+    uint8_t freed[2 * WIDE_RANGES];  // of WIDE, it was told so; under the lock
+    uint32_t freed_tasks, freed_twice;
     atomic_uint hellos, submits, attaches; // heard
     atomic_uint extends;
     atomic_bool apart;  // results come without their bytes
@@ -131,6 +136,10 @@ static void play_hello(struct fake *fake)
     welcome.heartbeat_ms = 20;
     welcome.timeout_ms = 2000;
     say(fake, FRAME_WELCOME, &welcome.base, NULL);
+    if (fake->stalls_next) {
+        fake->stalls_next = false;
+        fake->stalls = true;
+    }
 }
 
 static void play_submit(struct fake *fake, const Dray__Submit *submit)
@@ -214,6 +223,22 @@ static void note_runs(struct fake *fake, const char *what, uint32_t job, Dray__R
     note(fake, " ");
 }
 
+static void count_freed(struct fake *fake, Dray__Run *const *run, size_t runs)
+{
+    pthread_mutex_lock(&fake->lock);
+    for (size_t i = 0; i < runs; i++) {
+        assert_int_equal(run[i]->layer, 0);
+        for (size_t k = 0; k < run[i]->n_first; k++) {
+            for (uint32_t index = run[i]->first[k], n = run[i]->count[k]; n > 0; index++, n--) {
+                fake->freed_tasks += fake->freed[index] == 0;
+                fake->freed_twice += fake->freed[index] != 0;
+                fake->freed[index] = 1;
+            }
+        }
+    }
+    pthread_mutex_unlock(&fake->lock);
+}
+
 static void play(struct fake *fake, const struct frame *frame)
 {
     Dray__Refuse refuse = DRAY__REFUSE__INIT;
@@ -243,7 +268,11 @@ static void play(struct fake *fake, const struct frame *frame)
     case FRAME_FREE: {
         const Dray__Free *freed = (const Dray__Free *)frame->message;
 
-        note_runs(fake, "FREE", freed->job, freed->run, freed->n_run);
+        if (freed->job == WIDE) {
+            count_freed(fake, freed->run, freed->n_run);
+        } else {
+            note_runs(fake, "FREE", freed->job, freed->run, freed->n_run);
+        }
         break;
     }
     case FRAME_FETCH: {
@@ -269,7 +298,8 @@ static void play(struct fake *fake, const struct frame *frame)
 
 static void bind_router(struct fake *fake)
 {
-    fake->router = socket_create(SOCKET_ROUTER, &(struct socket_options){0}, NULL);
+    fake->router =
+        socket_create(SOCKET_ROUTER, &(struct socket_options){.receive_messages_max = fake->room}, NULL);
     assert_int_equal(socket_bind(fake->router, fake->endpoint, NULL), 0);
 }
 
@@ -308,10 +338,11 @@ static void *fake_main(void *arg)
     return NULL;
 }
 
-static int set_up(void **state)
+static int set_up_with(void **state, int room)
 {
     struct fake *fake = calloc(1, sizeof(*fake));
 
+    fake->room = room;
     snprintf(fake->directory, sizeof(fake->directory), "/tmp/dray-test-XXXXXX");
     assert_non_null(mkdtemp(fake->directory));
     snprintf(fake->endpoint, sizeof(fake->endpoint), "ipc://%s/broker", fake->directory);
@@ -323,6 +354,16 @@ static int set_up(void **state)
     pthread_create(&fake->thread, NULL, fake_main, fake);
     *state = fake;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_with(state, 0);
+}
+
+static int set_up_narrow(void **state)
+{
+    return set_up_with(state, 8);
 }
 
 static int tear_down(void **state)
@@ -530,6 +571,98 @@ static void test_layers_that_have_no_room(void **state)
     }
     assert_int_equal(fake->extends, 1);
     assert_int_equal(fake->hellos, 1);
+    dray_close(dray);
+    uplink_limit(10000);
+}
+
+static void add_wide(dray_t *dray)
+{
+    const struct results_job_options options = {.detached = true};
+    Dray__Graph graph = DRAY__GRAPH__INIT;
+    Dray__Layer layer = DRAY__LAYER__INIT, *layers[] = {&layer};
+
+    layer.tasks = 2 * WIDE_RANGES;
+    graph.n_layer = 1;
+    graph.layer = layers;
+    assert_int_equal(results_add_job(dray->results, WIDE, &graph, &options, NULL), 0);
+}
+
+static void free_wide(dray_t *dray, uint32_t from, uint32_t end)
+{
+    for (uint32_t i = from; i < end; i++) {
+        results_release(dray->results, WIDE, 0, 2 * i, 1);
+    }
+}
+
+// It hears of each that was freed, and of no other; of so many at most twice.
+static void hears_of_wide(struct fake *fake, dray_t *dray, uint32_t twice)
+{
+    bool is = false;
+
+    for (int i = 0; i < 1000 && !is; i++) {
+        dray_process(dray, NULL);
+        pthread_mutex_lock(&fake->lock);
+        is = fake->freed_tasks >= WIDE_RANGES;
+        pthread_mutex_unlock(&fake->lock);
+        poll(NULL, 0, is ? 0 : 5);
+    }
+    pthread_mutex_lock(&fake->lock);
+    assert_int_equal(fake->freed_tasks, WIDE_RANGES);
+    assert_in_range(fake->freed_twice, 0, twice);
+    for (uint32_t i = 0; i < 2 * WIDE_RANGES; i++) {
+        assert_int_equal(fake->freed[i], i % 2 == 0);
+    }
+    fake->freed_tasks = fake->freed_twice = 0;
+    memset(fake->freed, 0, sizeof(fake->freed));
+    pthread_mutex_unlock(&fake->lock);
+}
+
+// More ranges than are kept for a broker that reads nothing for a while: it hears of all of them when it
+// does.
+static void test_what_is_freed_has_no_room(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray;
+
+    uplink_limit(8);
+    dray = connected(fake, 0);
+    add_wide(dray);
+    fake->stalls = true;
+    free_wide(dray, WIDE_RANGES / 2, WIDE_RANGES);
+    free_wide(dray, 0, WIDE_RANGES / 2 - 1);
+    assert_true(results_unflushed(dray->results));
+    fake->stalls = false;
+    free_wide(dray, WIDE_RANGES / 2 - 1, WIDE_RANGES / 2);
+    hears_of_wide(fake, dray, WIDE_RANGES); // what found room before lies among what did not
+    assert_int_equal(fake->hellos, 1);
+    dray_close(dray);
+    uplink_limit(10000);
+}
+
+// All is told again on another connection, which has no room for all of it at once either.
+static void test_what_is_freed_again_has_no_room(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray;
+
+    uplink_limit(8);
+    dray = connected(fake, 0);
+    add_wide(dray);
+    free_wide(dray, 0, WIDE_RANGES);
+    hears_of_wide(fake, dray, 0);
+    fake->stalls_next = fake->lost = true;
+    for (int i = 0; i < 1000 && !fake->stalls; i++) {
+        dray_process(dray, NULL);
+        poll(NULL, 0, 5);
+    }
+    assert_true(fake->stalls);
+    for (int i = 0; i < 40; i++) { // until nothing moves
+        dray_process(dray, NULL);
+        poll(NULL, 0, 5);
+    }
+    fake->stalls = false;
+    hears_of_wide(fake, dray, 0);
+    assert_int_equal(fake->hellos, 2);
     dray_close(dray);
     uplink_limit(10000);
 }
@@ -765,6 +898,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_have_no_room, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_freed_has_no_room, set_up_narrow, tear_down),
+        cmocka_unit_test_setup_teardown(test_what_is_freed_again_has_no_room, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(test_a_submission_without_an_answer, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_told_again_is_fetched_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_more_jobs_than_messages, set_up, tear_down),

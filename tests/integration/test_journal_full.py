@@ -12,6 +12,7 @@ import wire
 from hub import COUNT, STATE, HubTest, pack, shell
 
 ENOSPC = 28
+EBUSY = 16
 
 
 class FullDisk(HubTest):
@@ -216,7 +217,8 @@ class StalledDisk(HubTest):
             time.sleep(0.02)
 
     def test_a_client_that_goes_on_talking(self):
-        client, other, third = self.peer(), self.peer(), self.peer()
+        own = int.from_bytes(os.urandom(8), "little")
+        client, other, third = self.peer(incarnation=own), self.peer(), self.peer()
         running = self.submit(other, [dict(tasks=1000, op=shell("sleep 0.02"), wanted=True)], 1)[1]["job"]
         grown = self.submit(client, [], 2, open=True, detached=True)[1]["job"]
         self.wait(lambda: self.job(running)["done"] > 0)
@@ -225,6 +227,13 @@ class StalledDisk(HubTest):
         layer = pack([dict(tasks=1, op=shell("# " + "x" * 60000), wanted=True)])
         why = self.say_until_cut(client, lambda n: client.say("EXTEND", job=grown, first_layer=n, graph=layer), 10000)
         self.assertIn("more than the broker can keep while the disk of its journal is slow", why["text"])
+        # The same process is to come back later, and that is said each time; another one is taken in.
+        for _ in range(2):
+            back = self.peer(incarnation=own)
+            why = self.hear(back, "REFUSE")[1]["why"]
+            self.assertEqual((why["code"], why["text"]), (EBUSY, "the disk of this broker's journal is slow: try again later"))
+            back.close()
+        self.assertIsNotNone(self.job(grown))
         self.check_others(running)
         # Small ones too, that need not be written themselves: behind one that does.
         third.say("SUBMIT", key_hi=7, key_lo=3, graph=pack([dict(tasks=1, op=COUNT)]), detached=True)
@@ -238,7 +247,7 @@ class StalledDisk(HubTest):
         self.stalled.unlink()
         self.assertEqual(self.hear(third, "ACCEPTED")[1]["key_lo"], 3)
         # What was said to be safe, and what came with it, is one order of layers without a gap.
-        again = self.peer()
+        again = self.peer(incarnation=own)
         attached = self.attach(again, grown)
         self.assertGreater(len(attached["layer"]), 100)
         again.say("EXTEND", job=grown, first_layer=len(attached["layer"]), last=True, graph=layer)

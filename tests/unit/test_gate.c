@@ -206,6 +206,152 @@ static void test_bytes_are_somebodys(void **state)
     gate_fini(&gate);
 }
 
+enum { MB = 1 << 20, ONE_MAX = 128 * MB, ALL_MAX = 512 * MB };
+
+static void broker_begin(struct broker *broker)
+{
+    *broker = (struct broker){0};
+    gate_init(&broker->gate);
+    turn_init(&broker->turn[0]);
+    broker->into = &broker->turn[0];
+}
+
+static void broker_end(struct broker *broker)
+{
+    turn_fini(&broker->turn[0]);
+    gate_fini(&broker->gate);
+}
+
+// Something waits, and so much with it.
+static void fill(struct gate *gate, size_t *account, size_t bytes)
+{
+    say(gate, 1, 5);
+    gate_charge(gate, account, 0); // what a turn takes by itself
+    gate_charge(gate, account, bytes - gate->bytes);
+    gate_seal(gate);
+    assert_int_equal(gate->bytes, bytes);
+}
+
+static void expect_refusal(const struct broker *broker, enum frame_sender role, size_t bytes,
+                           const char *words)
+{
+    struct error err = {0};
+
+    assert_int_equal(dispatch_check_gated(broker, role, bytes, &err), -ENOBUFS);
+    assert_int_equal(err.code, ENOBUFS);
+    if (strstr(err.text, words) == NULL) {
+        fail_msg("\"%s\" instead of \"%s\"", err.text, words);
+    }
+}
+
+// How much of one may wait; less of a client when very much of all does.
+static void test_limits(void **state)
+{
+    struct broker broker;
+    size_t others = 0, more = 0;
+
+    (void)state;
+    broker_begin(&broker);
+    assert_int_equal(dispatch_check_gated(&broker, FROM_CLIENT, ONE_MAX, NULL), 0);
+    assert_int_equal(dispatch_check_gated(&broker, FROM_WORKER, ONE_MAX, NULL), 0);
+    fill(&broker.gate, &others, ALL_MAX);
+    assert_int_equal(dispatch_check_gated(&broker, FROM_CLIENT, ONE_MAX, NULL), 0);
+    expect_refusal(&broker, FROM_CLIENT, ONE_MAX + MB,
+                   "while the disk of its journal is slow: 129 MB of it, and 512 MB of all, wait");
+    expect_refusal(&broker, FROM_WORKER, ONE_MAX + 1, "128 MB of it, and 512 MB of all");
+    say(&broker.gate, 2, 6);
+    gate_charge(&broker.gate, &more, 1);
+    gate_seal(&broker.gate);
+    assert_int_equal(dispatch_check_gated(&broker, FROM_CLIENT, MB, NULL), 0);
+    expect_refusal(&broker, FROM_CLIENT, MB + 1, "1 MB of it, and 512 MB of all");
+    assert_int_equal(dispatch_check_gated(&broker, FROM_WORKER, ONE_MAX, NULL), 0);
+    // What is through does not count.
+    gate_settle(&broker.gate, 5, 0, "");
+    expect(&broker.gate, 0, 1, 1);
+    assert_int_equal(others, 0);
+    assert_int_equal(dispatch_check_gated(&broker, FROM_CLIENT, ONE_MAX, NULL), 0);
+    broker_end(&broker);
+}
+
+// Whether it is taken in; with an event then, and without one otherwise.
+static bool joins(struct broker *broker, struct peer *peer)
+{
+    size_t before = broker->turn[0].events;
+    struct error err = {0};
+    int rc = dispatch_joined(broker, peer, &err);
+
+    assert_int_equal(broker->turn[0].events, before + (rc == 0 && peer->gated == 0));
+    if (rc != 0) {
+        assert_int_equal(rc, -EBUSY);
+        assert_int_equal(err.code, EBUSY);
+        assert_string_equal(err.text, "the disk of this broker's journal is slow: try again later");
+    }
+    return rc == 0;
+}
+
+// New clients wait while very much of all waits, workers do not.
+static void test_who_joins_while_much_waits(void **state)
+{
+    struct peer client = {.role = FROM_CLIENT, .number = 2, .incarnation = 2};
+    struct peer worker = {.role = FROM_WORKER, .number = 3, .incarnation = 3};
+    struct broker broker;
+    size_t others = 0, more = 0;
+
+    (void)state;
+    broker_begin(&broker);
+    fill(&broker.gate, &others, ALL_MAX);
+    assert_true(joins(&broker, &client));
+    say(&broker.gate, 2, 6);
+    gate_charge(&broker.gate, &more, 1);
+    gate_seal(&broker.gate);
+    assert_false(joins(&broker, &client));
+    assert_true(joins(&broker, &worker));
+    gate_settle(&broker.gate, 5, 0, "");
+    expect(&broker.gate, 0, 1, 1);
+    assert_true(joins(&broker, &client));
+    broker_end(&broker);
+}
+
+// A process that was cut off for what waits of it comes back when less does, behind the rest; others do not
+// wait for that.
+static void test_who_comes_back_while_its_own_waits(void **state)
+{
+    struct broker broker;
+    struct gated *gated;
+    struct peer old = {.role = FROM_CLIENT, .number = 2, .incarnation = 7, .gone = true};
+    struct peer again = {.role = FROM_CLIENT, .number = 3, .incarnation = 7};
+    struct peer other = {.role = FROM_CLIENT, .number = 4, .incarnation = 8};
+
+    (void)state;
+    broker_begin(&broker);
+    broker.peers.gone = &old;
+    old.gated = say(&broker.gate, 1, 5);
+    gate_charge(&broker.gate, &old.gated_bytes, ONE_MAX);
+    gate_seal(&broker.gate);
+    say(&broker.gate, 2, 6);
+    gate_seal(&broker.gate);
+    assert_true(old.gated_bytes > ONE_MAX);
+    assert_false(joins(&broker, &again));
+    again.role = FROM_WORKER;
+    assert_false(joins(&broker, &again));
+    again.role = FROM_CLIENT;
+    assert_true(joins(&broker, &other));
+    // One that stays below: its end and its return are one order.
+    old.gated_bytes = ONE_MAX;
+    assert_int_equal(dispatch_joined(&broker, &again, NULL), 0);
+    assert_true(again.gated > old.gated);
+    gate_settle(&broker.gate, 6, 0, "");
+    old.gated_bytes = broker.gate.bytes; // as it was charged
+    expect(&broker.gate, 0, 1, 1);
+    assert_int_equal(old.gated_bytes, 0);
+    gated = gate_next(&broker.gate);
+    assert_non_null(gated);
+    assert_int_equal(gated->turn.events, 2);
+    assert_int_equal(gated->turn.event[1].u.client.client, again.number);
+    gate_done(&broker.gate, gated);
+    broker_end(&broker);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +360,9 @@ int main(void)
         cmocka_unit_test(test_what_is_said_of_a_peer_is_in_order),
         cmocka_unit_test(test_behind_what_waits),
         cmocka_unit_test(test_bytes_are_somebodys),
+        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_who_joins_while_much_waits),
+        cmocka_unit_test(test_who_comes_back_while_its_own_waits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -111,8 +111,10 @@ class ClusterTest(unittest.TestCase):
         """Started and listening; its endpoint is in .endpoint."""
         reading, writing = os.pipe()
         listen = listen or f"ipc://{self.folder}/b"
-        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *self.broker_options, *options,
-                             pass_fds=[writing])
+        options = *self.broker_options, *options
+        if SANITIZED and "--timeout" not in options:  # those by default, so much slower as the rest
+            options = "--timeout", 10 * SLOW, "--worker-timeout", 3 * SLOW, *options
+        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *options, pass_fds=[writing])
         os.close(writing)
         with os.fdopen(reading) as pipe:
             process.endpoint = pipe.readline().strip()

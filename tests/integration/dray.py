@@ -1,5 +1,6 @@
 """Real processes for the integration tests: a broker, workers, the client."""
 import faulthandler
+import json
 import os
 import pathlib
 import random
@@ -96,6 +97,8 @@ class Cluster:
         self.log = open(os.path.join(self.directory, "log"), "w+")
         self.threads, self.memory, self.worker_options = threads, memory, list(worker_options)
         self.workers = []
+        if SLOW > 1 and "--timeout" not in broker_options:  # those by default, so much slower as the rest
+            broker_options = "--timeout", str(10 * SLOW), "--worker-timeout", str(3 * SLOW), *broker_options
         read, write = os.pipe()
         self.broker = subprocess.Popen(
             [os.path.join(BIN, "dray-broker"), "--listen", self.endpoint, "--ready-fd", str(write),
@@ -122,6 +125,12 @@ class Cluster:
             return re.search(rf"^{count} worker", out, re.M)
         wait_for(there, 10, f"{count} workers")
 
+    def await_jobs(self, count):
+        wait_for(lambda: len(json.loads(self.ask("jobs"))) >= count, 20, f"{count} jobs")
+
+    def ask(self, what):
+        return run(what, "-f", "json", "--broker", self.endpoint).stdout
+
     def run(self, *args, **options):
         return run("run", "--broker", self.endpoint, *args, **options)
 
@@ -135,7 +144,9 @@ class Cluster:
 
     def close(self):
         for process in [*self.workers, self.broker]:
-            if process.poll() is None:
+            if self.broker.poll() is not None:
+                process.kill()  # a worker would wait for another broker, to hand over what it has
+            elif process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.terminate()
         for process in [*self.workers, self.broker]:

@@ -37,6 +37,10 @@ class Blame(TestCase):
                 self.cluster.add_worker()
             time.sleep(0.02)
 
+    def check_deaths(self, count):
+        wait_for(lambda: self.deaths >= count, 10, lambda: f"{count} deaths, but {self.deaths}")
+        self.assertEqual(self.deaths, count)
+
     def dray(self, *args, **options):
         return run(*args, env=self.env, **options)
 
@@ -67,7 +71,7 @@ class Blame(TestCase):
         self.assertEqual([x["task"] for x in info["failures"]], ["killer"])
         self.check_words(info["failures"][0]["error"], "task killer[0]", 3)
         self.assertRegex(info["failures"][0]["error"], r"it reads .*load")
-        self.assertEqual(self.deaths, 3)
+        self.check_deaths(3)
 
     def test_killer_call(self):
         """A plugin's function, one of many short ones; the job fails when all others are done."""
@@ -79,7 +83,7 @@ class Blame(TestCase):
         self.assertEqual(info["state"], "failed")
         self.check_words(info["why"], "task bad[0]", 2)
         self.assertEqual(info["done"], 200)
-        self.assertEqual(self.deaths, 2)
+        self.check_deaths(2)
 
     def test_crashing_call(self):
         """Its process dies, not the worker: each attempt is told, and no worker is lost."""

@@ -10,6 +10,7 @@ import time
 import unittest
 
 import cluster
+import dray
 import wire
 
 PLUGIN = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent)) / "tests" / "hostile_plugin.so"
@@ -27,6 +28,7 @@ def call(function, *argument, plugin="hostile"):
     return wire.op(dict(call=dict(plugin=plugin, function=function, argument=list(argument))))
 
 
+SLEEP = f"sleep 77.{os.getpid()}"  # no other test's
 BUSY = wire.op(dict(busy=dict(nanoseconds=60000000000)))  # of the worker's own thread
 
 
@@ -229,9 +231,9 @@ class Children(ChildrenTest):
         for op, name in ((argv("sleep", "60"), "sleep"), (call("loop"), None), (BUSY, None)):
             client = wire.Peer(self.endpoint)
             _, accepted = client.submit([dict(tasks=2, op=op, wanted=True)])
-            time.sleep(0.5 * cluster.SLOW)
-            if name:
-                self.assertIn(name, below(worker.pid))
+            dray.wait_for(lambda: name is None or below(worker.pid).count(name) == 2, 10, lambda: below(worker.pid))
+            if name is None:
+                time.sleep(0.5 * cluster.SLOW)
             client.say("CANCEL", job=accepted["job"])
             client.hear_kind("JOB_ENDED")
             if name:
@@ -246,7 +248,7 @@ class Children(ChildrenTest):
         for number, code in ((signal.SIGTERM, 0), (signal.SIGKILL, -9)):
             worker = self.start_worker("--threads", "2")
             client = wire.Peer(self.endpoint)
-            text = f"sleep 77 & sleep 77; echo {self.folder}"
+            text = f"{SLEEP} & {SLEEP}; echo {self.folder}"
             client.submit([dict(tasks=1, op=shell(text), wanted=True)])
             client.submit([dict(tasks=1, op=call("loop"), wanted=True)])
             end = time.monotonic() + 5 * cluster.SLOW
@@ -260,15 +262,15 @@ class Children(ChildrenTest):
             self.assertEqual(worker.wait_exit(), code, worker.text)
             end = time.monotonic() + 5 * cluster.SLOW
             while any(p in parents() and parents()[p][2] != "Z" for p in started) or \
-                    any(n == "sleep" and self.is_sleep_77(p) for p, (n, _, _) in parents().items()) or \
+                    any(n == "sleep" and self.is_own_sleep(p) for p, (n, _, _) in parents().items()) or \
                     list(self.scratch.iterdir()):
                 self.assertLess(time.monotonic(), end, (started, list(self.scratch.iterdir())))
                 time.sleep(0.05)
 
     @staticmethod
-    def is_sleep_77(pid):
+    def is_own_sleep(pid):
         try:
-            return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\0" b"77\0"
+            return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode() == SLEEP + " "
         except OSError:
             return False
 

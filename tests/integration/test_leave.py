@@ -17,6 +17,7 @@ class Crew(cluster.ClusterTest):
         super().setUp()
         self.log = self.folder / "log"
         self.log.touch()
+        self.go = self.folder / "go"
 
     def begin(self, *options):
         self.hub = self.broker(*options)
@@ -25,12 +26,13 @@ class Crew(cluster.ClusterTest):
     def join(self, name, *options):
         return self.worker(self.endpoint, "--name", name, *options)
 
-    def job(self, tasks, seconds, *options):
-        """About 20 KB of each task stay until the end."""
+    def job(self, tasks, seconds, *options, held=None):
+        """About 20 KB of each task stay until the end; those from `held` on wait for self.go."""
+        wait = f"while [ {{index}} -ge {held} -a ! -e {self.go} ]; do sleep 0.02; done; " if held is not None else ""
         path = self.folder / "job.yaml"
         path.write_text(f"""
 tasks:
-  make: {{array: 0..{tasks - 1}, shell: "echo {{index}} >> {self.log}; sleep {seconds}; seq {{index}} 4000"}}
+  make: {{array: 0..{tasks - 1}, shell: "echo {{index}} >> {self.log}; {wait}sleep {seconds}; seq {{index}} 4000"}}
   count: {{array: 0..{tasks - 1}, inputs: {{task: make, stdin: true}}, shell: "wc -l"}}
   all:
     shell: "cat a/* | wc -l; cat b/* | wc -l"
@@ -87,15 +89,20 @@ class Leaving(Crew):
     def test_asked_by_name_down_to_one(self):
         self.begin()
         workers = {name: self.join(name) for name in "abcd"}
-        job = self.job(24, 0.1)
-        self.wait_begun(12)
+        job = self.job(24, 0.1, held=12)
+        self.wait_begun(16)  # each has one that waits
         done = self.retire("a", "nobody")
         self.assertEqual(done.returncode, 2)
         self.assertIn(b'no worker is called "nobody": there are a, b, c, d', done.stderr)
-        done = self.retire("--wait", "a", "b", "c")
-        self.assertEqual((done.returncode, done.stderr), (0, b""))
+        retire = dray.start("workers", "retire", "--broker", self.endpoint, "--wait", "a", "b", "c")
+        self.addCleanup(retire.kill)
         for name in "abc":
-            self.assertEqual(workers[name].wait_exit(1), 0, workers[name].text)
+            self.hub.wait_text(f"worker {name} is to leave")
+        self.go.touch()
+        err = retire.communicate(timeout=60 * cluster.SLOW)[1]
+        self.assertEqual((retire.returncode, err), (0, b""))
+        for name in "abc":
+            self.assertEqual(workers[name].wait_exit(), 0, workers[name].text)
         self.assertEqual([w["name"] for w in self.cluster()["worker"]], ["d"])
         self.assertRegex(dray.run("workers", "--broker", self.endpoint).stdout.decode(),
                          r"\n1 worker, .*, [1-9]\d* partitions? handed over by workers that left")
@@ -115,7 +122,7 @@ class Leaving(Crew):
 
     def test_lifetime(self):
         self.begin()
-        short = self.join("short", "--lifetime", "0.8s", "--lifetime-stagger", "0.2s")
+        short = self.join("short", "--lifetime", f"{1.2 * cluster.SLOW}s", "--lifetime-stagger", "0.2s")
         job = self.job(12, 0.1)
         self.wait_begun(3)
         self.join("long", "--lifetime", "1d")
@@ -247,9 +254,9 @@ class Away(Crew):
         worker = self.join("only")
         self.assertEqual(self.job(8, 0.5, "--detach").wait(20 * cluster.SLOW), 0)
         self.wait_begun(1)
+        before = self.begun()
         self.hub.signal(signal.SIGSTOP)
         worker.wait_text("lost the broker")
-        before = self.begun()
         self.wait_begun(before + 1)
         self.hub.signal(signal.SIGCONT)
         worker.wait_text("connected to the broker", count=2)

@@ -56,8 +56,8 @@ class Leaving(cluster.ClusterTest):
         """A partition with a note (here: of invalid UTF-8) is held over an interruption."""
         path = self.folder / "a.csv"
         path.write_bytes(b"a,b\n\xff\xfe,1\n")
-        broker = self.broker("--heartbeat", "0.1", "--timeout", "1")
-        worker = self.worker(broker.endpoint)
+        broker = self.broker("--heartbeat", "0.1", "--timeout", 2 * cluster.SLOW)
+        worker = self.worker(broker.endpoint, "--name", "hand")
         client = wire.Peer(broker.endpoint)
         scan = dict(scan_csv=dict(dialect=DIALECT, block_size=1000,
                                   column=[dict(name="a", type="STRING"), dict(name="b", type="INT64")],
@@ -69,7 +69,7 @@ class Leaving(cluster.ClusterTest):
         self.assertEqual(client.hear_kind("JOB_ENDED", timeout=10 * cluster.SLOW)[1]["state"], 3)
         worker.signal(signal.SIGSTOP)
         deadline = time.monotonic() + 20 * cluster.SLOW
-        while "not heard of" not in broker.text:
+        while "worker hand: not heard of" not in broker.text:
             client.say("HEARTBEAT", time_us=1)
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.1)

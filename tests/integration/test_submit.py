@@ -289,7 +289,7 @@ class Jobs(TestCase):
 
     def test_slow_reader(self):
         # A pager that nobody scrolls is no lost client.
-        with Cluster(workers=1, broker_options=["--timeout", "2"]) as cluster:
+        with Cluster(workers=1, broker_options=["--timeout", "3"]) as cluster:
             shell = f"{BIN}/dray submit --broker {cluster.endpoint} - | (sleep 5; md5sum)"
             job = b"tasks: {a: {array: 0..79, shell: 'head -c 200000 /dev/zero; echo {index}'}}"
             done = subprocess.run(shell, shell=True, input=job, capture_output=True, env=environment(), timeout=60 * SLOW)

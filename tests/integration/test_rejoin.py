@@ -98,14 +98,14 @@ class Lies(cluster.ClusterTest):
                                    ("WORKER", "DROPPED", dict(run=[again])),
                                    ("WORKER", "ADVERTISE", dict(gone=[again]))):
             liar = wire.Peer(broker.endpoint, role=role)
-            begin = time.monotonic()
+            begin = broker.processor_seconds()
             liar.say(kind, **fields)
             while True:
-                heard, message, _ = liar.hear(5 * cluster.SLOW)
+                heard, message, _ = liar.hear(20)
                 if heard == "BYE":
                     break
             self.assertIn("named twice", message["why"]["text"])
-            self.assertLess(time.monotonic() - begin, 1 * cluster.SLOW)
+            self.assertLess(broker.processor_seconds() - begin, 1 * cluster.SLOW)
 
 
 if __name__ == "__main__":

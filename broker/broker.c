@@ -246,6 +246,26 @@ static void look_for_freed(struct broker *broker)
     broker->jobs_seen = counts.jobs;
 }
 
+// Clients whose layers were left out while too much waited for the journal come again with them.
+static void hear_again(struct broker *broker)
+{
+    struct peer *next;
+
+    if (!broker->has_unheard || journal_waiting(broker->journal) > JOURNAL_WAITING_MAX / 2) {
+        return;
+    }
+    broker->has_unheard = false;
+    for (struct peer *peer = broker->peers.first; peer != NULL; peer = next) {
+        next = peer->next;
+        if (peer->unheard) {
+            sessions_end(
+                broker->sessions, peer, ERESTART,
+                "the journal of this broker can be written again: what was added to jobs meanwhile is "
+                "to be said again");
+        }
+    }
+}
+
 // Workers that are waited for, and have died meanwhile.
 static void look_for_absent(struct broker *broker, uint64_t now)
 {
@@ -269,6 +289,7 @@ static void on_tick(void *arg)
 
     sessions_tick(broker->sessions);
     look_for_freed(broker);
+    hear_again(broker);
     look_for_absent(broker, now);
     turn_add(current(broker), EVENT_TICK);
     if (now - broker->notes_us > NOTES_SWEEP_US) {

@@ -63,7 +63,7 @@ int dispatch_check_gated(const struct broker *broker, enum frame_sender role, si
         return 0;
     }
     return error_set(
-        err, ENOBUFS,
+        err, EBUSY,
         "it says more than the broker can keep while the disk of its journal is slow: %zu MB of it, "
         "and %zu MB of all, wait to be written",
         bytes >> 20, broker->gate.bytes >> 20);

@@ -12,9 +12,6 @@ enum {
     NAMES_SHOWN_MAX = 8, // of workers, in the words of an error
 };
 
-// Not yet written: beyond it nothing new is taken.
-#define JOURNAL_WAITING_MAX ((size_t)512 << 20)
-
 static void fill_failure(Dray__Failure *failure, const struct error *why)
 {
     dray__failure__init(failure);
@@ -121,24 +118,18 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     return 0;
 }
 
-// It fails, as its client cannot go on without these layers.
-static int refuse_extend(struct broker *broker, struct peer *peer, uint32_t job, const struct error *why)
+// What it adds to its jobs is not taken until the journal has room for it; then it connects anew, and says
+// again what it has not been told to be safe.
+static bool is_unheard(struct broker *broker, struct peer *peer)
 {
-    struct sched_event *event = turn_add(broker_turn(broker), EVENT_CANCEL);
-    Dray__Rejected rejected = DRAY__REJECTED__INIT;
-    Dray__Failure failure;
-
-    if (event == NULL) {
-        return -ENOMEM;
+    if (!peer->unheard && broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
+        log_write(broker->options.log, LEVEL_WARNING,
+                  "client %s: what it adds to its jobs waits until the journal has been written: %zu MB are "
+                  "too many to keep more",
+                  peer->name, journal_waiting(broker->journal) >> 20);
+        peer->unheard = broker->has_unheard = true;
     }
-    event->u.job.client = peer->number;
-    event->u.job.job = job;
-    fill_failure(&failure, why);
-    rejected.has_job = true;
-    rejected.job = job;
-    rejected.why = &failure;
-    sessions_send(broker->sessions, peer, FRAME_REJECTED, &rejected.base, NULL, 0);
-    return 0;
+    return peer->unheard;
 }
 
 static bool is_repetition(const struct sched_event *extend, uint32_t layers)
@@ -155,17 +146,12 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     const Dray__Extend *extend = (const Dray__Extend *)message;
     struct turn *turn = broker_turn(broker);
     struct sched_event *event = NULL;
-    struct error why = {0};
     enum job_state state;
     uint32_t layers = 0;
     int rc;
 
-    if (broker->stopping) {
+    if (broker->stopping || is_unheard(broker, peer)) {
         return 0; // as SUBMIT: what was not said to be safe is sent again
-    }
-    if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
-        check_room(broker, &why);
-        return refuse_extend(broker, peer, extend->job, &why) == 0 ? 0 : error_no_memory(err);
     }
     rc = intake_extend(turn, extend, &event, err);
     if (rc != 0) {

@@ -18,6 +18,9 @@
 #include "broker/session.h"
 #include "broker/turn.h"
 
+// Not yet written: beyond it nothing new is taken.
+#define JOURNAL_WAITING_MAX ((size_t)512 << 20)
+
 struct broker {
     struct broker_options options;
     struct loop *loop;
@@ -39,6 +42,7 @@ struct broker {
     uint64_t next_extend;            // ... and the ids of EXTENDs, which begin anywhere
     uint32_t workers_to, clients_to; // numbers of peers that the journal has given away
     bool is_full;                    // something that was to be written could not be
+    bool has_unheard;                // clients whose EXTENDs are left out meanwhile
     bool stopping;                   // takes no more jobs (they come again); stops when all is written
     uint64_t stop_by_us;
     struct unsafe *unsafe;                    // jobs that go on with layers that are not written yet

@@ -315,11 +315,15 @@ static int handle_bye(struct uplink *uplink, const Dray__Bye *bye)
 {
     error_set(&uplink->end, ENOTCONN, "the broker at %s ended the session%s%s", uplink->endpoint,
               bye->why != NULL ? ": " : "", bye->why != NULL ? bye->why->text : "");
-    // It is about to be back, or took us for lost.  Else it is gone, or it would say the same again.
-    return bye->why != NULL &&
-                   (bye->why->code == ERESTART || bye->why->code == ETIMEDOUT || bye->why->code == ENOMEM)
-               ? lose(uplink)
-               : -uplink->end.code;
+    switch (bye->why != NULL ? bye->why->code : 0) {
+    case ERESTART:  // it is about to be back,
+    case ETIMEDOUT: // took us for lost,
+    case EBUSY:     // or can keep no more of what we say at present
+    case ENOMEM:
+        return lose(uplink);
+    default: // it is gone, or would say the same again
+        return -uplink->end.code;
+    }
 }
 
 // Messages of the session itself.  1: it is not one of them.

@@ -25,6 +25,10 @@ faulthandler.dump_traceback_later(480, exit=True)
 os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=1")
 
 
+def memory_available():
+    return int(re.search(r"MemAvailable:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text())[1]) << 10
+
+
 class Process:
     """A child whose standard error is read as it comes."""
 

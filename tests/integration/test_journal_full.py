@@ -11,8 +11,10 @@ import cluster
 import wire
 from hub import COUNT, STATE, HubTest, pack, shell
 
+EAGAIN = 11
 ENOSPC = 28
 EBUSY = 16
+ERESTART = 85
 
 
 class FullDisk(HubTest):
@@ -137,6 +139,42 @@ class FullDisk(HubTest):
         self.assertNotIn("safe", self.attach(client, job))
         self.restart_hub()
         self.wait_state(job, "DONE")
+        self.stop(self.hub)
+
+    @unittest.skipIf(cluster.SANITIZED or cluster.memory_available() < 4 << 30, "needs 4 GB of memory and no sanitizer")
+    def test_more_waits_than_can_be_kept(self):
+        """New jobs are refused; a job that goes on growing waits until there is room, and misses nothing."""
+        filler = self.small_state("8m")
+        self.start_hub()
+        self.worker(self.listen)
+        own = int.from_bytes(os.urandom(8), "little")
+        client, other, third = self.peer(incarnation=own), self.peer(), self.peer()
+        small = dict(tasks=1, op=COUNT, wanted=True)
+        job = self.submit(client, [small], 1, open=True)[1]["job"]
+        grown = self.submit(other, [], 2, open=True)[1]["job"]
+        self.fill(filler)
+        large = pack([dict(tasks=1, op=wire.op(dict(command=dict(argv=[b"/bin/true", *[b"x" * 100000] * 600]))))])
+        for layer in range(9):
+            other.say("EXTEND", job=grown, first_layer=layer, graph=large)
+        refused, key = {}, 3
+        while refused.get("why", {}).get("code") != EAGAIN:  # what fits may be taken before all that has come
+            refused, key = self.submit(third, [small], key)[1], key + 1
+            self.assertLess(key, 10000)
+        self.assertIn("wait to be written to the broker's journal", refused["why"]["text"])
+        for first in 1, 2:
+            client.say("EXTEND", job=job, first_layer=first, graph=pack([small]), last=first == 2)
+        self.hub.wait_text("client test: what it adds to its jobs waits")
+        info = self.job(job)
+        self.assertEqual((info["state"], info["tasks"]), (STATE["RUNNING"], 1))
+        filler.unlink()
+        other.say("FREE", job=grown)  # all of it would not fit here either
+        self.assertEqual(self.hear(client, "BYE")[1]["why"]["code"], ERESTART)
+        client = self.peer(incarnation=own)
+        attached = self.attach(client, job, again=True)
+        self.assertEqual(len(attached["layer"]), 1)
+        client.say("EXTEND", job=job, first_layer=1, last=True, graph=pack([small, small]))
+        results, ended = self.results(client)
+        self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
         self.stop(self.hub)
 
     def test_names_that_are_said_twice_on_a_full_disk(self):

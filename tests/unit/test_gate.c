@@ -237,8 +237,8 @@ static void expect_refusal(const struct broker *broker, enum frame_sender role, 
 {
     struct error err = {0};
 
-    assert_int_equal(dispatch_check_gated(broker, role, bytes, &err), -ENOBUFS);
-    assert_int_equal(err.code, ENOBUFS);
+    assert_int_equal(dispatch_check_gated(broker, role, bytes, &err), -EBUSY);
+    assert_int_equal(err.code, EBUSY);
     if (strstr(err.text, words) == NULL) {
         fail_msg("\"%s\" instead of \"%s\"", err.text, words);
     }

@@ -41,6 +41,7 @@ struct fake {
     char log[LOG_MAX]; // under the lock
     uint32_t layers;   // that the job has, each of TASKS tasks
     atomic_bool stop, lost, mute, forgets_job, confirms, ignores_submit, dies;
+    atomic_int ends;                 // with this code, when it hears something; 0: it does not
     atomic_bool stalls, stalls_next; // reads nothing; from the next WELCOME on
     int room;                        // messages that its socket takes meanwhile; 0: many
     uint8_t freed[2 * WIDE_RANGES];  // of WIDE, it was told so; under the lock
@@ -242,6 +243,7 @@ static void count_freed(struct fake *fake, Dray__Run *const *run, size_t runs)
 static void play(struct fake *fake, const struct frame *frame)
 {
     Dray__Refuse refuse = DRAY__REFUSE__INIT;
+    Dray__Bye bye = DRAY__BYE__INIT;
     Dray__Failure why = DRAY__FAILURE__INIT;
 
     if (frame->info->type == FRAME_HELLO) {
@@ -253,6 +255,14 @@ static void play(struct fake *fake, const struct frame *frame)
         why.text = (char *)(uintptr_t) "no such session";
         refuse.why = &why;
         say(fake, FRAME_REFUSE, &refuse.base, NULL);
+        return;
+    }
+    why.code = atomic_exchange(&fake->ends, 0);
+    if (why.code != 0) {
+        why.text = (char *)(uintptr_t) "that is enough";
+        bye.why = &why;
+        say(fake, FRAME_BYE, &bye.base, NULL);
+        fake->lost = true;
         return;
     }
     switch (frame->info->type) {
@@ -860,6 +870,32 @@ static void test_patience_ends(void **state)
     dray_close(dray);
 }
 
+// What passes is waited for: a restart, silence, a journal that is slow, no memory.  What does not ends all.
+static void test_a_broker_that_ends_the_session(void **state)
+{
+    static const int passing[] = {ERESTART, ETIMEDOUT, EBUSY, ENOMEM};
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    struct dray_error err = {0};
+    unsigned notes;
+    int rc = 0;
+
+    submit(dray, true);
+    take_all(dray, &notes);
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++) {
+        fake->ends = passing[i];
+        hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again ");
+    }
+    fake->ends = ENOBUFS;
+    for (int i = 0; i < 1000 && rc >= 0; i++) {
+        rc = dray_wait(dray, 5, &err);
+    }
+    assert_int_equal(rc, -ENOTCONN);
+    assert_non_null(strstr(err.text, "that is enough"));
+    dray_close(dray);
+}
+
 // The first HELLO of all is lost with a broker that dies of it.
 static void test_the_first_hello_is_said_again(void **state)
 {
@@ -907,6 +943,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_broker_that_knows_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_job_that_is_gone, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_patience_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_a_broker_that_ends_the_session, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_the_first_hello_is_said_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_words_of_the_environment, set_up, tear_down),
     };

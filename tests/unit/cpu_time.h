@@ -6,6 +6,13 @@
 #include <stdint.h>
 #include <time.h>
 
+// Sanitizers make everything slower; bounds are multiplied by this.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CPU_SLOW = 5 };
+#else
+enum { CPU_SLOW = 1 };
+#endif
+
 // Processor time of this thread.
 static inline uint64_t cpu_us(void)
 {

@@ -27,7 +27,7 @@ static void test_a_client_of_many_jobs(void **state)
     }
     begun_us = cpu_us();
     readers_forget_client(broker, 7);
-    assert_true(cpu_us() - begun_us < MANY_US);
+    assert_true(cpu_us() - begun_us < CPU_SLOW * MANY_US);
     for (uint32_t job = 1; job <= JOBS; job++) {
         const uint32_t *client = readers_of(broker, job, &count);
 

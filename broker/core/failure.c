@@ -303,12 +303,12 @@ static void delays_tidy(struct sched *sched)
     }
 }
 
-// Behind the first line: what a program wrote may follow.
+// Behind what is said of the failure: what a program wrote may follow.
 static const char *count_attempts(struct sched *sched, const char *text, uint32_t attempts)
 {
-    int first = text != NULL ? (int)strcspn(text, "\n") : 0;
-    const char *out = text != NULL ? arena_printf(&sched->arena, "%.*s, in the last of %u attempts%s", first,
-                                                  text, attempts, text + first)
+    size_t first = text != NULL ? attempt_headline(text) : 0;
+    const char *out = text != NULL ? arena_printf(&sched->arena, "%.*s, in the last of %u attempts%s",
+                                                  (int)first, text, attempts, text + first)
                                    : NULL;
 
     return out != NULL ? out : text;

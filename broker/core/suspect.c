@@ -81,13 +81,26 @@ void attempt_excuse(struct blame *blame, uint64_t incarnation)
     }
 }
 
+size_t attempt_headline(const char *text)
+{
+    size_t line = strcspn(text, "\n"), at = line;
+
+    if (text[line] == '\0' || line == 0 || text[line - 1] != ':') {
+        return line;
+    }
+    while (at > 0 && text[at] != ';') {
+        at--;
+    }
+    return at > 0 ? at : line;
+}
+
 void attempt_note(struct layer *layer, uint32_t i, const char *text)
 {
     struct blame *blame = text != NULL ? job_blame_find(layer->job, layer->number, i) : NULL;
     char line[TEXT_MAX];
 
     if (blame != NULL) {
-        snprintf(line, sizeof(line), "%.*s", (int)strcspn(text, "\n"), text);
+        snprintf(line, sizeof(line), "%.*s", (int)attempt_headline(text), text);
         add_attempt(layer, blame, 0, false, line);
     }
 }

@@ -29,6 +29,9 @@ void suspects_place(struct sched *sched);
 uint64_t suspects_waiting(const struct sched *sched);
 bool suspects_of(const struct sched *sched, uint32_t job); // of this job
 
+// How much of a failure's text says what happened: of the first line, without the clause that leads over to
+// what a program wrote ("...; standard error ends with:").
+size_t attempt_headline(const char *text);
 // An attempt failed without a death: noted, for the words of the end.
 void attempt_note(struct layer *layer, uint32_t i, const char *text);
 // All that is known of a task's attempts, and what it needs: lines to stand behind a failure's text, in the

@@ -27,18 +27,18 @@ static void tell_failure(struct state *state, uint32_t layer, uint32_t index, co
     const struct job_view *view = state->follow->view;
     const char *reason = job_view_reason(view, layer, index, text);
     char label[JOB_LABEL_MAX];
+    struct arena arena;
 
     state->follow->failed++;
     if (state->shown++ >= FAILURES_SHOWN) {
         return;
     }
+    arena_init(&arena, 0);
     progress_clear(state->follow->progress);
     job_view_label(view, layer, index, label);
-    if (reason != NULL) {
-        complain_text("%s failed %s", label, reason);
-    } else {
-        complain_text("%s failed: %s", label, text);
-    }
+    complain_text(reason != NULL ? "%s failed %s" : "%s failed: %s", label,
+                  job_view_text(view, reason != NULL ? reason : text, &arena));
+    arena_fini(&arena);
 }
 
 static void tell_progress(struct state *state, const struct dray_event *event)

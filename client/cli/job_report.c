@@ -183,7 +183,8 @@ static void put_reasons(const Dray__JobInfo *job, FILE *out)
     }
 }
 
-static void put_failures(const Dray__JobInfo *job, const struct job_view *view, FILE *out)
+static void put_failures(const Dray__JobInfo *job, const struct job_view *view, struct arena *arena,
+                         FILE *out)
 {
     for (size_t i = 0; i < job->n_failure; i++) {
         const Dray__TaskFailure *failure = job->failure[i];
@@ -196,7 +197,7 @@ static void put_failures(const Dray__JobInfo *job, const struct job_view *view, 
             label[0] = '\0'; // its layers are gone; the text names the task
         }
         fprintf(out, "%s%s", label, reason != NULL ? " " : label[0] != '\0' ? ": " : "");
-        put_indented(reason != NULL ? reason : failure->why->text, out);
+        put_indented(job_view_text(view, reason != NULL ? reason : failure->why->text, arena), out);
     }
     if (job->n_failure > 0 && job->failed > job->n_failure) {
         fprintf(out, "... and %" PRIu64 " more\n", job->failed - job->n_failure);
@@ -277,10 +278,10 @@ int job_report_one(const Dray__JobInfo *job, const struct job_view *view, enum l
         put_head(job, why, out);
         rc = put_layers(job, width, out, err);
     }
-    arena_fini(&arena);
     if (rc == 0 && format != LISTING_JSON) {
         put_reasons(job, out);
-        put_failures(job, view, out);
+        put_failures(job, view, &arena, out);
     }
+    arena_fini(&arena);
     return rc;
 }

@@ -259,15 +259,19 @@ static bool find_task(const struct job_view *view, const char *text, const char 
 const char *job_view_text(const struct job_view *view, const char *text, struct arena *arena)
 {
     char label[JOB_LABEL_MAX];
-    const char *begin, *end, *out;
+    const char *begin, *end, *rest = text, *out = "";
     uint32_t layer, index;
 
-    if (!find_task(view, text, &begin, &end, &layer, &index)) {
-        return text;
+    // The attempts before name it again, and there are few of them.
+    while (out != NULL && find_task(view, rest, &begin, &end, &layer, &index)) {
+        job_view_label(view, layer, index, label);
+        out = arena_printf(arena, "%s%.*s%s", out, (int)(begin - rest), rest, label);
+        rest = end;
     }
-    job_view_label(view, layer, index, label);
-    out = arena_printf(arena, "%.*s%s%s", (int)(begin - text), text, label, end);
-    return out != NULL ? out : text;
+    if (out != NULL && rest != text) {
+        out = arena_printf(arena, "%s%s", out, rest);
+    }
+    return out != NULL && rest != text ? out : text;
 }
 
 static int find_layer(const struct job_view *view, const char *name, uint32_t *out)

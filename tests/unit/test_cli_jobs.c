@@ -319,6 +319,12 @@ static void test_view(void **state)
     assert_null(job_view_reason(&own, 1, 3, "many, task 2 on worker w: x"));
     assert_null(job_view_reason(&own, 9, 2, "many, task 2 on worker w: x"));
     assert_null(job_view_reason(&own, 1, 2, "cancelled"));
+    // By the name that its file has for it, also where the attempts before are told.
+    assert_string_equal(
+        job_view_text(&own, "many, task 2 on worker w: x\n    attempt 1: many, task 2 on worker v: y",
+                      &arena),
+        "many.14 on worker w: x\n    attempt 1: many.14 on worker v: y");
+    assert_string_equal(job_view_text(&own, "on worker w: x", &arena), "on worker w: x");
     arena_fini(&arena);
 }
 

@@ -188,6 +188,32 @@ static void test_attempts_and_delay(void **state)
     play_end(&play);
 }
 
+// What its program wrote stands last, below the clause that leads over to it; of the attempts before it is
+// left out.
+static void test_attempts_that_wrote(void **state)
+{
+    struct play play;
+    struct build build;
+    struct sched_event event;
+
+    (void)state;
+    begin(&play, &build);
+    build_wanted(&build, build_layer(&build, 1));
+    build.layer[0]->has_retries = 1;
+    build.layer[0]->retries = 1;
+    submit(&play, &build);
+    event = event_of(&play, EVENT_TASK_FAILED);
+    event.u.failed.worker = event.u.failed.job = 1;
+    event.u.failed.text = "exit code 3; standard error ends with:\nbecause: of\nthis";
+    for (int attempt = 0; attempt < 2; attempt++) {
+        assert_int_equal(step(&play, &event), 0);
+    }
+    assert_true(
+        said(&play, "c1000: j1 is failed: exit code 3, in the last of 2 attempts; standard error ends with:\n"
+                    "because: of\nthis\n    attempt 1: exit code 3 (t0.0 at one)"));
+    end(&play, &build);
+}
+
 // They go when their tasks have no more use for them, however long they are.
 static void test_delays_of_what_was_cancelled(void **state)
 {
@@ -474,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_more_than_may_fail),
         cmocka_unit_test(test_whole_layers_fail),
         cmocka_unit_test(test_attempts_and_delay),
+        cmocka_unit_test(test_attempts_that_wrote),
         cmocka_unit_test(test_delays_of_what_was_cancelled),
         cmocka_unit_test(test_long_words),
         cmocka_unit_test(test_attempts_with_inputs),

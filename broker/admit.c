@@ -94,22 +94,50 @@ static void drop_keep(struct turn *turn, const struct reply *reply)
     }
 }
 
-static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failure *why)
+static void say_refused(const struct gated *gated, char text[ERROR_TEXT_MAX])
 {
-    struct reply **link = &turn->replies;
+    snprintf(text, ERROR_TEXT_MAX, "the broker takes no new jobs and names at present: %.900s; %s",
+             gated->text,
+             gated->code == ENOSPC || gated->code == EDQUOT
+                 ? "make room there and try again (what was taken before goes on)"
+                 : "see its log (what was taken before goes on)");
+}
+
+// False: it goes out as it is, when the turn is through.
+static bool refuse_reply(struct broker *broker, struct gated *gated, const struct reply *reply,
+                         Dray__Failure *why)
+{
+    if (reply->job == 0) { // it is cancelled, and will be written in time: until then it is told as it is
+        snprintf(why->text, ERROR_TEXT_MAX,
+                 "it is cancelled, but that cannot be written down yet: %.800s; should the broker end before "
+                 "it can "
+                 "be, it goes on again",
+                 gated->text);
+        return true;
+    }
+    if (reply->name == NULL || reply->serial == 0) { // UNKEEP will be written in time
+        return false;
+    }
+    if (kept_serial(&broker->kept, reply->name) == reply->serial) { // or it was taken back meanwhile
+        kept_remove(&broker->kept, reply->name);
+        drop_keep(&gated->turn, reply);
+    }
+    say_refused(gated, why->text);
+    return true;
+}
+
+static void refuse_replies(struct broker *broker, struct gated *gated, Dray__Failure *why)
+{
+    struct reply **link = &gated->turn.replies;
 
     while (*link != NULL) {
         const struct reply *reply = *link;
         struct peer *peer = peers_by_number(&broker->peers, reply->client);
         Dray__Reply message = DRAY__REPLY__INIT;
 
-        if (reply->name == NULL || reply->serial == 0) { // UNKEEP will be written in time
+        if (!refuse_reply(broker, gated, reply, why)) {
             link = &(*link)->next;
             continue;
-        }
-        if (kept_serial(&broker->kept, reply->name) == reply->serial) { // or it was taken back meanwhile
-            kept_remove(&broker->kept, reply->name);
-            drop_keep(turn, reply);
         }
         message.tag = reply->tag;
         message.why = why;
@@ -118,15 +146,6 @@ static void refuse_replies(struct broker *broker, struct turn *turn, Dray__Failu
         }
         *link = reply->next;
     }
-}
-
-static void say_refused(const struct gated *gated, char text[ERROR_TEXT_MAX])
-{
-    snprintf(text, ERROR_TEXT_MAX, "the broker takes no new jobs and names at present: %.900s; %s",
-             gated->text,
-             gated->code == ENOSPC || gated->code == EDQUOT
-                 ? "make room there and try again (what was taken before goes on)"
-                 : "see its log (what was taken before goes on)");
 }
 
 // What could not be written: new jobs and names are refused, all else goes on and is written when that can
@@ -151,7 +170,7 @@ static void refuse(struct broker *broker, struct gated *gated)
         }
     }
     turn->events = kept;
-    refuse_replies(broker, turn, &why);
+    refuse_replies(broker, gated, &why);
     for (const struct extended *extended = turn->extended; extended != NULL; extended = extended->next) {
         admit_later(broker, extended); // without memory: with the next layers of the job
     }

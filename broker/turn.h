@@ -22,10 +22,11 @@ struct extended {
     uint32_t client, job;
 };
 
-// To KEEP and UNKEEP, when it is safe.
+// To KEEP, UNKEEP and CANCEL, when it is safe.
 struct reply {
     struct reply *next;
-    uint32_t client, tag, job;
+    uint32_t client, tag;
+    uint32_t job;     // that is kept, or was; 0: CANCEL
     const char *name; // under which the job is kept from now on, or NULL
     uint64_t serial;  // of that; 0: it was kept by another KEEP, which may be refused yet
 };

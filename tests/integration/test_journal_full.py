@@ -177,6 +177,30 @@ class FullDisk(HubTest):
         self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
         self.stop(self.hub)
 
+    def test_cancel_on_a_full_disk(self):
+        """It happens, but is not said to be safe before it is."""
+        filler = self.small_state("2m")
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=4, op=shell("sleep 60"), name="s", wanted=True)], 1, open=True)[1]["job"]
+        self.fill(filler)
+        # What is held back is the job's own, so what comes of it waits as well.
+        client.say("EXTEND", job=job, first_layer=1, graph=pack([dict(tasks=1, op=shell("true " + "n" * 200000))]))
+        self.hub.wait_text("nothing new is taken")
+        for tasks in (["s.3"], []):
+            done = subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.listen, str(job), *tasks],
+                                  capture_output=True, text=True)
+            self.assertEqual((done.returncode, done.stdout), (3, ""), done.stderr)
+            self.assertRegex(done.stderr, rf"\Adray: it is cancelled, but that cannot be written down yet: the disk of the state "
+                             rf"folder {self.state} is full [^\n]*; should the broker end before it can be, it goes on again\n\Z")
+        self.wait_state(job, "CANCELLED")
+        filler.unlink()
+        self.hub.wait_text("can be written again")
+        self.restart_hub()
+        self.assertEqual(self.job(job)["state"], STATE["CANCELLED"])
+        self.stop(self.hub)
+
     def test_names_that_are_said_twice_on_a_full_disk(self):
         filler = self.small_state("2m")
         self.start_hub()

@@ -420,8 +420,11 @@ void ledger_close(struct ledger *ledger)
     if (ledger == NULL) {
         return;
     }
-    ledger_disconnect(ledger);
-    ledger_mark_closed(ledger);
+    ledger_mark_closing(ledger);
+    if (ledger->db != NULL) {
+        ledger_disconnect(ledger);
+        ledger_mark_closed(ledger);
+    }
     for (int i = 0; i < 3; i++) {
         int fd = i == 0 ? ledger->graphs : i == 1 ? ledger->lock : ledger->folder;
 

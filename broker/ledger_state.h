@@ -102,7 +102,11 @@ void ledger_look_at_wal(struct ledger *ledger);
 // A mark in the folder that the database is in use: who finds it knows that nobody closed it, and what was safe in
 // its log.  From then on it follows each commit of a connection that is watched.
 void ledger_mark_open(struct ledger *ledger);
-void ledger_mark_closed(struct ledger *ledger);
+// Before the database is closed, and its log goes: a broker that is killed in between has lost nothing.
+void ledger_mark_closing(struct ledger *ledger);
+// Behind that: one that could not use the folder has no mark, and leaves none of its forerunner whose log it
+// has brought into the database.
+void ledger_mark_closed(const struct ledger *ledger);
 void ledger_mark_none(const struct ledger *ledger); // before the log is replaced, or emptied
 void ledger_watch_commits(struct ledger *ledger);
 

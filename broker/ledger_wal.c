@@ -197,14 +197,25 @@ void ledger_mark_none(const struct ledger *ledger)
     unlinkat(ledger->folder, MARK, 0);
 }
 
-void ledger_mark_closed(struct ledger *ledger)
+void ledger_mark_closing(struct ledger *ledger)
 {
     if (ledger->mark >= 0) {
         ledger_mark_none(ledger);
         close(ledger->mark);
+        ledger->mark = -1;
     }
     if (ledger->wal >= 0) {
         close(ledger->wal);
+        ledger->wal = -1;
+    }
+}
+
+void ledger_mark_closed(const struct ledger *ledger)
+{
+    // What is lost is left to the next broker to say: this one has taken no new numbers.
+    if (!ledger->repaired && ledger->folder >= 0 &&
+        faccessat(ledger->folder, LEDGER_WAL_NAME, F_OK, 0) != 0) {
+        ledger_mark_none(ledger);
     }
 }
 
@@ -225,7 +236,11 @@ static int committed(void *arg, sqlite3 *db, const char *database, int frames)
             (void)!pwrite(ledger->mark, line, MARK_LINE, 0);
         }
     }
-    return frames >= CHECKPOINT ? sqlite3_wal_checkpoint(db, database) : SQLITE_OK;
+    if (frames >= CHECKPOINT) {
+        // Where there is no room for it, it is tried again: what was committed is safe in the log.
+        (void)sqlite3_wal_checkpoint(db, database);
+    }
+    return SQLITE_OK; // else the commit would be taken for one that failed
 }
 
 void ledger_watch_commits(struct ledger *ledger)

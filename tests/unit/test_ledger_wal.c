@@ -5,6 +5,8 @@
 #include "tests/unit/state_folder.h"
 
 #include <inttypes.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "tests/unit/generate.h"
 
@@ -202,10 +204,102 @@ static void test_histories(void **state)
     assert_true(begun_anew > HISTORIES / 2);
 }
 
+// ---- what is no loss -----------------------------------------------------------------------------
+
+enum { LARGE = 200000, BEFORE = 40, MEANWHILE = 25 };
+
+static void commit_large(struct ledger *ledger, uint32_t job)
+{
+    static uint8_t bytes[LARGE];
+    struct entry *entry = entry_create(ENTRY_JOB, job, job, bytes, LARGE);
+    struct error err = {0};
+
+    assert_non_null(entry);
+    if (ledger_write(ledger, entry, NULL, true, &err) != 0) {
+        fail_msg("job %u: %s", job, err.text);
+    }
+    free(entry);
+}
+
+static off_t database_size(const struct state_folder *folder)
+{
+    char path[100];
+    struct stat info;
+
+    snprintf(path, sizeof(path), "%s/journal.db", folder->path);
+    assert_int_equal(stat(path, &info), 0);
+    return info.st_size;
+}
+
+// A log that cannot be brought into the database, for which there is no room, has room itself: what is
+// written is safe, and nobody hears that it is not.
+static void test_no_room_for_a_checkpoint(void **state)
+{
+    struct rlimit before, limit;
+    struct state_folder folder, killed;
+    struct ledger *ledger;
+    size_t damaged;
+    uint32_t jobs = 0;
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    while (jobs < BEFORE) {
+        commit_large(ledger, ++jobs);
+    }
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = (rlim_t)database_size(&folder);
+    assert_true(limit.rlim_cur > (rlim_t)LARGE * MEANWHILE * 5 / 4); // the log stays below
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    while (jobs < BEFORE + MEANWHILE) {
+        commit_large(ledger, ++jobs);
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    cut(&folder, &killed, SIZE_MAX);
+    assert_int_equal(look(&killed, &damaged), jobs);
+    assert_int_equal(damaged, 0);
+    folder_end(&killed);
+    ledger_close(ledger);
+    folder_end(&folder);
+}
+
+// A broker that cannot use the folder takes the log into the database all the same: its next one misses
+// nothing.
+static void test_one_that_could_not_open_it(void **state)
+{
+    struct state_folder folder, killed;
+    struct ledger *ledger, *none = NULL;
+    char path[100];
+    size_t damaged;
+
+    (void)state;
+    folder_begin(&folder);
+    ledger = open_folder(&folder);
+    commit_large(ledger, 1);
+    cut(&folder, &killed, SIZE_MAX);
+    ledger_close(ledger);
+    folder_end(&folder);
+    snprintf(path, sizeof(path), "%s/graphs", killed.path);
+    assert_int_equal(rmdir(path), 0);
+    folder_put(&killed, "graphs", "", 0);
+    assert_true(ledger_open(killed.path, &LOG, &none, NULL) < 0);
+    assert_int_equal(unlink(path), 0);
+    ledger = open_folder(&killed);
+    assert_int_equal(ledger_damaged(ledger), 0);
+    assert_int_equal(ledger_numbers(ledger).job, 2);
+    ledger_close(ledger);
+    assert_int_equal(look(&killed, &damaged), 1);
+    folder_end(&killed);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_histories),
+        cmocka_unit_test(test_no_room_for_a_checkpoint),
+        cmocka_unit_test(test_one_that_could_not_open_it),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -440,19 +440,22 @@ static bool has_refused(const struct broker *broker)
     return false;
 }
 
-// Who cancelled something hears so behind what the journal was told of it, by way of the gate; or now, when
-// that was nothing.
+// Who cancelled something hears so behind what the journal was told of it, by way of the gate, and all of its
+// later events come behind that.  When it was told nothing now: somebody else may have cancelled the same a
+// moment ago, which need not be on the disk yet.
 static void answer_cancels(struct broker *broker, const struct turn *turn, bool gated)
 {
+    bool waits = broker->journal != NULL && turn->cancels != NULL && (gated || recorder_flush(broker));
+
     for (const struct reply *cancel = turn->cancels; cancel != NULL; cancel = cancel->next) {
         struct peer *peer = peers_by_number(&broker->peers, cancel->client);
         Dray__Reply message = DRAY__REPLY__INIT;
-        uint64_t number;
-        struct turn *later = gated ? gate_turn(&broker->gate, &number) : NULL;
+        struct turn *later = peer != NULL && waits ? gate_turn(&broker->gate, &peer->gated) : NULL;
 
         message.tag = cancel->tag;
-        if (peer != NULL &&
-            (later == NULL || turn_reply(later, cancel->client, cancel->tag, NULL, 0, 0) != 0)) {
+        if (later != NULL && turn_reply(later, cancel->client, cancel->tag, NULL, 0, 0) == 0) {
+            gate_charge(&broker->gate, &peer->gated_bytes, sizeof(*cancel));
+        } else if (peer != NULL) {
             sessions_send(broker->sessions, peer, FRAME_REPLY, &message.base, NULL, 0);
         }
     }
@@ -496,7 +499,7 @@ void deliver_actions(struct broker *broker, struct turn *turn)
             break;
         }
     }
-    answer_cancels(broker, turn, cancelled && gated != 0);
+    answer_cancels(broker, turn, gated != 0);
     send_addressed(broker, turn);
     for (size_t i = 0; ended && i < broker->actions.count; i++) {
         if (broker->actions.action[i].type == ACTION_JOB_ENDED) {

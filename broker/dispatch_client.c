@@ -208,14 +208,21 @@ int dispatch_cancel(struct broker *broker, struct peer *peer, const ProtobufCMes
                     struct message *frames, struct error *err)
 {
     const Dray__Cancel *cancel = (const Dray__Cancel *)message;
-
+    struct turn *turn = broker_turn(broker);
+    size_t events = turn->events;
+    Dray__Reply reply = DRAY__REPLY__INIT;
     int rc = add_job_event(broker, peer, EVENT_CANCEL, cancel->job, cancel->run, cancel->n_run, err);
 
     (void)frames;
-    if (rc == 0 && cancel->has_tag && turn_cancel(broker_turn(broker), peer->number, cancel->tag) != 0) {
-        rc = error_no_memory(err);
+    if (rc != 0 || !cancel->has_tag) {
+        return rc;
     }
-    return rc;
+    if (turn->events == events) { // nothing was named, and there is no step to wait for
+        reply.tag = cancel->tag;
+        sessions_send(broker->sessions, peer, FRAME_REPLY, &reply.base, NULL, 0);
+        return 0;
+    }
+    return turn_cancel(turn, peer->number, cancel->tag) == 0 ? 0 : error_no_memory(err);
 }
 
 int dispatch_free(struct broker *broker, struct peer *peer, const ProtobufCMessage *message,

@@ -107,6 +107,25 @@ void recorder_wait(struct broker *broker, struct entry *entry)
     gate_wait(&broker->gate, journal_append(broker->journal, entry));
 }
 
+static struct entry *numbers_entry(const struct broker *broker)
+{
+    return entry_create(ENTRY_NUMBERS, 0, (uint64_t)broker->workers_to << 32 | broker->clients_to, NULL, 0);
+}
+
+bool recorder_flush(struct broker *broker)
+{
+    // There is no sync without something that is written: what is there already will do.
+    struct entry *entry = numbers_entry(broker);
+    uint64_t number;
+
+    if (entry == NULL || gate_turn(&broker->gate, &number) == NULL) {
+        free(entry);
+        return false;
+    }
+    recorder_wait(broker, entry);
+    return true;
+}
+
 // Before they are used up.
 static void reserve_numbers(struct broker *broker)
 {
@@ -118,8 +137,7 @@ static void reserve_numbers(struct broker *broker)
     }
     broker->workers_to = peers->next_worker + NUMBERS_BLOCK;
     broker->clients_to = peers->next_client + NUMBERS_BLOCK;
-    append(broker,
-           entry_create(ENTRY_NUMBERS, 0, (uint64_t)broker->workers_to << 32 | broker->clients_to, NULL, 0));
+    append(broker, numbers_entry(broker));
 }
 
 void recorder_numbers(struct broker *broker, struct ledger *ledger)

@@ -145,6 +145,8 @@ void recorder_worker_left(struct broker *broker, const struct peer *peer);
 void recorder_numbers(struct broker *broker, struct ledger *ledger);
 // This turn of the gate waits for it.  Takes the entry over.
 void recorder_wait(struct broker *broker, struct entry *entry);
+// This turn of the gate waits until all that the journal was told is on the disk.  False: no memory.
+bool recorder_flush(struct broker *broker);
 // For journal or ledger: a record that the scheduler has made.  NULL: no memory (OVER is none: journal_over).
 struct entry *recorder_entry(const struct sched_action *action);
 struct entry *recorder_pack(enum entry_type type, uint32_t job, uint64_t at, const ProtobufCMessage *message);

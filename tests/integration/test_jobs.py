@@ -213,6 +213,19 @@ class Jobs(cluster.ClusterTest):
         self.assertEqual(ended["worker"], "w-seven")
         self.assertIsNone(worker.child.poll())
 
+    def test_every_cancel_with_a_tag_is_answered(self):
+        """Also one that cancels nothing: of a job that is not there or over, of no tasks, or again."""
+        broker = self.broker()
+        owner, client = wire.Peer(broker.endpoint), wire.Peer(broker.endpoint)
+        _, accepted = owner.submit([dict(tasks=4, op=wire.op(dict(busy=dict(nanoseconds=1))), wanted=True)], detached=True)
+        job = accepted["job"]
+        some, none = (dict(job=job, layer=0, first=first, count=[1] * len(first)) for first in ([3], []))
+        tried = (dict(job=job + 99), dict(job=job, run=[none]), dict(job=job, run=[some]), dict(job=job, run=[some, none]),
+                 dict(job=job), dict(job=job), dict(job=job, run=[some]))
+        for tag, cancel in enumerate(tried, 1):
+            client.say("CANCEL", tag=tag, **cancel)
+            self.assertEqual(client.hear_kind("REPLY")[1], dict(tag=tag))
+
     def test_inputs_wait_for_memory(self):
         """A worker has room for one or two inputs of those that its queue needs: they come when others have gone."""
         broker = self.broker()

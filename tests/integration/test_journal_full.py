@@ -336,6 +336,58 @@ class StalledDisk(HubTest):
         self.assertEqual(self.job(jobs[1])["failed"], 1)
         self.stop(self.hub)
 
+    def replies(self, client):
+        """Tags of what it has heard up to now."""
+        tags = []
+        client.say("JOB_QUERY", tag=0, brief=True)
+        while (heard := self.hear(client, "REPLY", "JOBS"))[0] == "REPLY":
+            tags.append(heard[1]["tag"])
+        return tags
+
+    def test_a_cancel_that_was_one_already_waits_for_the_disk(self):
+        """Who cancels what somebody has just cancelled, itself as well, hears so when that is safe."""
+        client, other = self.peer(), self.peer()
+        job = self.submit(client, [dict(tasks=4, op=shell("sleep 60"), wanted=True)], 1, detached=True)[1]["job"]
+        some = [dict(job=job, layer=0, first=[3], count=[1])]
+        self.stalled.touch()
+        client.say("CANCEL", job=job, run=some, tag=1)
+        client.say("CANCEL", job=job, run=some, tag=2)
+        self.wait(lambda: self.job(job)["failed"] == 1)
+        other.say("CANCEL", job=job, run=some, tag=3)
+        time.sleep(0.2)
+        self.assertEqual(self.replies(client) + self.replies(other), [])
+        self.stalled.unlink()
+        self.assertEqual([self.hear(client, "REPLY")[1]["tag"] for _ in range(2)], [1, 2])
+        self.assertEqual(self.hear(other, "REPLY")[1]["tag"], 3)
+        # What is said without a tag is written soon, and not to the disk at once.
+        client.say("CANCEL", job=job)
+        self.wait(lambda: self.job(job)["state"] == STATE["CANCELLED"])
+        time.sleep(0.2)
+        self.stalled.touch()
+        other.say("CANCEL", job=job, tag=4)
+        time.sleep(0.2)
+        self.assertEqual(self.replies(other), [])
+        self.stalled.unlink()
+        self.assertEqual(self.hear(other, "REPLY")[1]["tag"], 4)
+        self.restart_hub()
+        self.assertEqual(self.job(job)["state"], STATE["CANCELLED"])
+        self.stop(self.hub)
+
+    def test_cancels_without_end(self):
+        """What of one client waits for the disk takes little, and is its own."""
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=4000, op=shell("sleep 60"))], 1, detached=True)[1]["job"]
+        self.stalled.touch()
+        before = self.hub.rss()
+        for tag in range(3000):
+            client.say("CANCEL", job=job, run=[dict(job=job, layer=0, first=[1000 + tag], count=[1])], tag=tag)
+            client.say("JOB_QUERY", tag=tag, job=job, brief=True)
+            self.hear(client, "JOBS")
+        self.assertLess(self.hub.rss() - before, 8 << 20)
+        self.stalled.unlink()
+        self.assertEqual(sorted(self.hear(client, "REPLY")[1]["tag"] for _ in range(3000)), list(range(3000)))
+        self.stop(self.hub)
+
     def test_libdray_waits_for_the_disk(self):
         """It says no more than the broker has to keep, and all comes back when the disk does."""
         program = subprocess.Popen([cluster.BUILD / "tests/bin/pool_client", self.listen, "map", "10000", "random", "200000"],

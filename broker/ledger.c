@@ -657,6 +657,16 @@ static int remove_name(struct ledger *ledger, const struct entry *entry)
     return rc;
 }
 
+// They only grow: what waited for room comes behind what did not have to.
+static int put_peers(struct ledger *ledger, uint32_t worker, uint32_t client)
+{
+    struct ledger_numbers *numbers = &ledger->numbers;
+
+    numbers->worker = worker > numbers->worker ? worker : numbers->worker;
+    numbers->client = client > numbers->client ? client : numbers->client;
+    return put_meta(ledger, "peers", (uint64_t)numbers->worker << 32 | numbers->client);
+}
+
 static int put_entry(struct ledger *ledger, const struct entry *entry, struct error *err)
 {
     switch (entry->type) {
@@ -675,7 +685,7 @@ static int put_entry(struct ledger *ledger, const struct entry *entry, struct er
     case ENTRY_NOT_LAYERS:
         return take_back(ledger, entry);
     case ENTRY_NUMBERS:
-        return put_meta(ledger, "peers", entry->at);
+        return put_peers(ledger, (uint32_t)(entry->at >> 32), (uint32_t)entry->at);
     default:
         return put_record(ledger, entry, err);
     }

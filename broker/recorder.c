@@ -122,6 +122,8 @@ bool recorder_flush(struct broker *broker)
         free(entry);
         return false;
     }
+    entry->reads_others = true; // not before what waits for room
+    entry->refusable = true;
     recorder_wait(broker, entry);
     return true;
 }

@@ -144,6 +144,7 @@ static void test_what_is_written_is_read(void **state)
     put(ledger, ENTRY_WORKER, 0, 5, "w2");
     put(ledger, ENTRY_WORKER_GONE, 0, 5, "");
     put(ledger, ENTRY_NUMBERS, 0, (uint64_t)4097 << 32 | 0x80000007, "");
+    put(ledger, ENTRY_NUMBERS, 0, (uint64_t)4096 << 32 | 0x80000006, ""); // it waited for room
     check_reads(ledger, ALL);
     folder_crash(&folder, &copy);
     ledger_close(ledger);

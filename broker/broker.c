@@ -322,6 +322,7 @@ static void on_turn(void *arg)
         gate_seal(&broker->gate);
         journal_send(broker->journal);
         admit_all(broker, step_admitted);
+        gate_seal(&broker->gate); // before the journal speaks of it
         journal_send(broker->journal);
         if (broker->stopping) {
             stop_when_written(broker);

@@ -201,6 +201,25 @@ class FullDisk(HubTest):
         self.assertEqual(self.job(job)["state"], STATE["CANCELLED"])
         self.stop(self.hub)
 
+    def test_cancels_one_after_another_on_a_full_disk(self):
+        """None is said to be safe: nor those that wait behind others, and what comes of which is written down later."""
+        filler = self.small_state("2m")
+        self.start_hub()
+        self.worker(self.listen)
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=100, op=shell("sleep 60"), name="s", wanted=True)], 1, open=True)[1]["job"]
+        self.fill(filler)
+        client.say("EXTEND", job=job, first_layer=1, graph=pack([dict(tasks=1, op=shell("true " + "n" * 200000))]))
+        self.hub.wait_text("nothing new is taken")
+        for tag in range(100):
+            client.say("CANCEL", job=job, run=[dict(job=job, layer=0, first=[tag // 2], count=[1])], tag=tag)
+        replies = [self.hear(client, "REPLY")[1] for _ in range(100)]
+        self.assertEqual([reply["tag"] for reply in replies], list(range(100)))
+        self.assertEqual([reply["tag"] for reply in replies if "why" not in reply], [])
+        filler.unlink()
+        self.hub.wait_text("can be written again")
+        self.stop(self.hub)
+
     def test_names_that_are_said_twice_on_a_full_disk(self):
         filler = self.small_state("2m")
         self.start_hub()

@@ -10,7 +10,10 @@
 #include "proto/graph.h"
 #include "proto/schema.h"
 
-enum { SUBMIT_MS = 30000 }; // a broker that takes a large graph apart may need a while
+enum {
+    SUBMIT_MS = 30000,  // a broker that takes a large graph apart may need a while
+    WRITTEN_MS = 30000, // and so may its disk
+};
 
 static int choose_key(const uint64_t given[2], struct awaited *awaited, struct error *err)
 {
@@ -192,13 +195,16 @@ static int inquire(dray_t *dray, enum frame_type question, const ProtobufCMessag
                    enum frame_type answer, struct arena *arena, ProtobufCMessage **out, struct error *err)
 {
     struct awaited *awaited = &dray->awaited;
+    bool written = question == FRAME_KEEP || question == FRAME_UNKEEP || question == FRAME_ATTACH ||
+                   question == FRAME_CANCEL;
     int rc;
 
     awaited->kind = AWAIT_TAG;
     awaited->type = answer;
     awaited->tag = dray->tag;
     awaited->arena = arena;
-    rc = connection_ask(dray, question, message, CLIENT_ANSWER_MS, "a question", err);
+    rc = connection_ask(dray, question, message, written ? WRITTEN_MS : CLIENT_ANSWER_MS,
+                        written ? "what its disk is to have first" : "a question", err);
     if (rc == 0) {
         *out = awaited->answer;
     }

@@ -90,10 +90,10 @@ static int release_job(struct session *session, const Dray__JobInfo *info, struc
     for (int i = 0; i < CHECKS_MAX; i++) {
         int rc = client_job(session->dray, info->job, &session->arena, &still, err);
 
-        if (rc != 0) {
-            return rc == -ENOENT ? 0 : rc;
+        if (rc == -ENOENT) { // it may have been cancelled, or over, for a moment only: that is to be safe
+            return client_cancel_safely(session->dray, info->job, NULL, 0, err);
         }
-        rc = client_wait(session->dray, CHECK_MS, err);
+        rc = rc == 0 ? client_wait(session->dray, CHECK_MS, err) : rc;
         if (rc < 0) {
             return rc;
         }

@@ -392,6 +392,26 @@ class StalledDisk(HubTest):
         self.assertEqual(self.job(job)["state"], STATE["CANCELLED"])
         self.stop(self.hub)
 
+    def test_a_job_that_is_let_go_of_waits_for_the_disk(self):
+        """Who cancels a job once more lets go of it, and hears so when both are safe."""
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=4, op=shell("sleep 60"), wanted=True)], 1, detached=True)[1]["job"]
+        client.say("BYE")
+        client.close()
+        self.stalled.touch()
+        command = [cluster.BIN / "dray", "cancel", "--broker", self.listen, str(job)]
+        first = subprocess.Popen(command)
+        self.wait(lambda: self.job(job)["state"] == STATE["CANCELLED"])
+        again = subprocess.Popen(command)
+        self.wait(lambda: self.job(job) is None)
+        time.sleep(0.2)
+        self.assertEqual([first.poll(), again.poll()], [None, None])
+        self.stalled.unlink()
+        self.assertEqual([first.wait(20), again.wait(20)], [0, 0])
+        self.restart_hub()
+        self.assertIsNone(self.job(job))
+        self.stop(self.hub)
+
     def test_cancels_without_end(self):
         """What of one client waits for the disk takes little, and is its own."""
         client = self.peer()

@@ -101,6 +101,11 @@ static int release_job(struct session *session, const Dray__JobInfo *info, struc
     return error_set(err, ETIMEDOUT, "job %u is still there", info->job);
 }
 
+static int say_over(uint32_t job, Dray__JobState state, struct error *err)
+{
+    return error_set(err, EINVAL, "job %u is over (%s)", job, job_state_name(state));
+}
+
 static int cancel_tasks(struct session *session, const Dray__JobInfo *info, char **task, int tasks,
                         struct error *err)
 {
@@ -111,9 +116,12 @@ static int cancel_tasks(struct session *session, const Dray__JobInfo *info, char
     int rc;
 
     if (info->state > DRAY__JOB_STATE__RUNNING) {
-        return error_set(err, EINVAL, "job %u is over (%s)", info->job, job_state_name(info->state));
+        return say_over(info->job, info->state, err);
     }
     rc = client_attach(session->dray, &how, &session->arena, &attached, err);
+    if (rc == 0 && attached->state > DRAY__JOB_STATE__RUNNING) { // meanwhile: there may be nothing left of it
+        return say_over(info->job, attached->state, err);
+    }
     rc = rc == 0 ? job_view_from_attached(attached, &session->arena, &view, err) : rc;
     for (int i = 0; rc == 0 && i < tasks; i++) {
         rc = job_view_select(&view, task[i], &session->arena, &ranges, err);

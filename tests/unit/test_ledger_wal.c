@@ -251,7 +251,7 @@ static void test_no_room_for_a_checkpoint(void **state)
     limit = before;
     limit.rlim_cur = (rlim_t)database_size(&folder);
     assert_true(limit.rlim_cur > (rlim_t)LARGE * MEANWHILE * 5 / 4); // the log stays below
-    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(sigaction(SIGXFSZ, &(struct sigaction){.sa_handler = SIG_IGN}, NULL), 0);
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     while (jobs < BEFORE + MEANWHILE) {
         commit_large(ledger, ++jobs);

@@ -42,7 +42,7 @@ void log_write(const struct log *log, enum log_level level, const char *format, 
         unsigned char c = (unsigned char)line[i];
 
         if (c < 0x20 || c == 0x7f) {
-            line[i] = '?';
+            line[i] = c == '\n' ? ' ' : '?'; // failures of programs have lines
         }
     }
     line[end++] = '\n';

@@ -7,6 +7,7 @@
 
 #include "client/cli/command.h"
 #include "client/include/dray.h"
+#include "client/lang/spell.h"
 
 static int version_main(int argc, char **argv);
 static int help_main(int argc, char **argv);
@@ -45,6 +46,24 @@ static const struct command *find_command(const char *name)
         }
     }
     return NULL;
+}
+
+static void complain_unknown(const char *name)
+{
+    struct spell spell = {.word = name};
+
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (commands[i].summary != NULL) {
+            spell_try(&spell, commands[i].name);
+        }
+    }
+    if (strcmp(name, "retire") == 0) {
+        complain_text("there is no command \"retire\": say dray workers retire NAME...");
+    } else if (spell_is_near(&spell)) {
+        complain_text("there is no command \"%s\": did you mean \"%s\"? See dray help", name, spell.best);
+    } else {
+        complain_text("there is no command \"%s\"; see dray help", name);
+    }
 }
 
 static void print_usage(FILE *out)
@@ -90,7 +109,7 @@ static int help_main(int argc, char **argv)
     const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
 
     if (argc > 1 && command == NULL) {
-        complain_text("there is no command \"%s\"; see dray help", argv[1]);
+        complain_unknown(argv[1]);
         return STATUS_USAGE;
     }
     if (command != NULL && command->main != help_main && command->main != version_main) {
@@ -137,7 +156,7 @@ int main(int argc, char **argv)
     }
     command = find_command(argv[1]);
     if (command == NULL) {
-        complain_text("there is no command \"%s\"; see dray help", argv[1]);
+        complain_unknown(argv[1]);
         return STATUS_USAGE;
     }
     return run_command(command, argc - 1, argv + 1);

@@ -140,9 +140,15 @@ static error_t parse_result(int key, char *value, struct argp_state *state)
 
     switch (key) {
     case 'o':
+        if (value[0] == '\0') {
+            argp_error(state, "--output is the name of a file, or - for standard output");
+        }
         results->output = value;
         return 0;
     case 'd':
+        if (value[0] == '\0') {
+            argp_error(state, "--directory is the name of a folder");
+        }
         results->directory = value;
         return 0;
     case 'f':

@@ -64,8 +64,13 @@ void result_sink_while_waiting(struct result_sink *sink, int (*idle_function)(vo
 
 static int make_directory(const char *path, struct error *err)
 {
+    struct stat status;
+
     if (mkdir(path, 0777) != 0 && errno != EEXIST) {
         return error_set(err, errno, "cannot make the folder %s: %s", path, strerror(errno));
+    }
+    if (stat(path, &status) == 0 && !S_ISDIR(status.st_mode)) {
+        return error_set(err, ENOTDIR, "cannot write into %s: %s", path, strerror(ENOTDIR));
     }
     if (access(path, W_OK | X_OK) != 0) {
         return error_set(err, errno, "cannot write into %s: %s", path, strerror(errno));

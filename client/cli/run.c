@@ -94,6 +94,9 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         arguments->printed = true;
         return 0;
     case 'o':
+        if (value[0] == '\0') {
+            argp_error(state, "--output is the name of a file, or - for standard output");
+        }
         arguments->output = value;
         arguments->printed = true;
         return 0;

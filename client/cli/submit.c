@@ -102,7 +102,8 @@ static void parse_priority(struct arguments *arguments, struct argp_state *state
     long number = strtol(value, &end, 10);
 
     if (end == value || *end != '\0' || number < INT32_MIN || number > INT32_MAX) {
-        argp_error(state, "--priority: \"%s\" is not a whole number", value);
+        argp_error(state, "--priority: \"%s\" is not a whole number from %d to %d", value, INT32_MIN,
+                   INT32_MAX);
     }
     arguments->has_priority = true;
     arguments->priority = (int32_t)number;

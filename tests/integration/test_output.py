@@ -43,6 +43,16 @@ class Output(TestCase):
         self.fails(run("run", "-o", self.path("no/folder/x"), "1", env=env), 5, "no/folder/x", "No such file")
         self.fails(run("run", "-o", self.dir, "1", env=env), 5, "Is a directory")
 
+    def test_names_that_are_none(self):
+        env = environment(PATH="/nonexistent")
+        self.fails(run("run", "-o", "", "1", env=env), 2, "--output is the name of a file")
+        tasks = self.path("job.yaml")
+        with open(tasks, "w") as f:
+            f.write("tasks: {a: {data: x}}")
+        self.fails(run("submit", "-o", "", tasks, env=env), 2, "--output is the name of a file")
+        self.fails(run("submit", "-d", "", tasks, env=env), 2, "--directory is the name of a folder")
+        self.fails(run("submit", "-d", tasks, tasks), 5, "job.yaml: Not a directory")
+
     def test_full_disk(self):
         out = self.path("small/out.csv")
         os.mkdir(self.path("small"))

@@ -121,6 +121,13 @@ class Errors(TestCase):
         self.fails(run("run", "1", env=environment(DRAY_BROKER="nonsense")), 2, "DRAY_BROKER")
         self.fails(run("run", self.dir), 2, f"{self.dir} is a folder")
 
+    def test_unknown_commands(self):
+        for word, said in (("resul", 'did you mean "result"?'), ("retire", "dray workers retire NAME..."),
+                           ("frobnicate", 'no command "frobnicate"; see dray help')):
+            self.fails(run(word), 2, said)
+            self.fails(run("help", word), 2, said)
+        self.fails(run("submit", "-p", "99999999999", "x.yaml"), 2, "a whole number from -2147483648 to 2147483647")
+
     def test_local_cluster_beside_a_broker(self):
         """Its options say so, which is remarked."""
         env = environment(DRAY_BROKER="tcp://127.0.0.1:1")

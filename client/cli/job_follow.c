@@ -287,7 +287,10 @@ static int gather(struct state *state, const struct dray_future *future, size_t 
         }
         return rc;
     }
-    tell_failure(state, future->layer, future->index, reason_of(future, error.text));
+    tell_failure(state, future->layer, future->index,
+                 rc == -ENOENT || rc == -ENODATA
+                     ? "its result is no longer there: it was read and freed by the client that had the job"
+                     : reason_of(future, error.text));
     rc = result_sink_missing(follow->sink, future->layer, future->index, err);
     state->outcome = rc != 0 ? JOB_OUTPUT : state->outcome;
     return rc;

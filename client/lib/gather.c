@@ -262,6 +262,26 @@ void gather_job_ended(struct gather *gather, const struct job *job)
     }
 }
 
+// What was not told of before that was read and freed by another client, which had the job.
+void gather_job_done(struct gather *gather, const struct job *job)
+{
+    for (size_t i = 0; i < gather->stretches && gather->failed.code == 0; i++) {
+        const struct stretch *s = &gather->stretch[i];
+        bool here = true;
+        uint32_t n = s->job == job
+                         ? layer_alike(&job->layer[s->layer], TASK_HERE, s->first, s->first + s->count, &here)
+                         : s->count;
+
+        if (!here || n < s->count) {
+            error_set(
+                &gather->failed, ENODATA,
+                "the result of task %u of layer %u of job %u is no longer there: the client that had the job "
+                "has read it",
+                here ? s->first + n : s->first, s->layer, job->id);
+        }
+    }
+}
+
 // ---- taking ---------------------------------------------------------------------------------------
 
 static int keep_buffer(struct gathered *memory, struct buffer *buffer)

@@ -605,6 +605,48 @@ static void release_range(struct job *job, uint32_t layer_number, uint32_t first
     job_mark_read(job, layer_number, first, count);
 }
 
+static void layer_let_go(struct job *job, struct layer *layer)
+{
+    layer_fini(layer);
+    layer->gone = true;
+    job->layers_gone++;
+    job_list(job, JOBS_UNFLUSHED);
+}
+
+static void miss_range(struct job *job, struct layer *layer, uint32_t first, uint32_t count)
+{
+    static const enum task_set SETS[] = {TASK_HERE, TASK_TAKEN, TASK_GONE, TASK_FREED};
+
+    for (size_t i = 0; i < sizeof(SETS) / sizeof(SETS[0]); i++) {
+        layer_add(layer, SETS[i], first, count);
+    }
+    layer->held -= count;
+    if (job->options.unfinished != NULL && count <= job->unfinished) {
+        job->unfinished -= count;
+        *job->options.unfinished -= count;
+    }
+}
+
+void job_miss_results(struct job *job)
+{
+    for (uint32_t l = 0; l < job->layers; l++) {
+        struct layer *layer = &job->layer[l];
+
+        for (uint32_t at = 0; layer->wanted && !layer->gone && at < layer->tasks;) {
+            bool here;
+            uint32_t n = layer_alike(layer, TASK_HERE, at, layer->tasks, &here);
+
+            if (!here && layer_prepare(layer) == 0) { // without memory they are waited for
+                miss_range(job, layer, at, n);
+            }
+            at += n;
+        }
+        if (layer->wanted && !layer->gone && layer->held == 0) {
+            layer_let_go(job, layer);
+        }
+    }
+}
+
 void results_release(struct results *results, uint32_t id, uint32_t layer_number, uint32_t first,
                      uint32_t count)
 {
@@ -629,10 +671,7 @@ void results_release(struct results *results, uint32_t id, uint32_t layer_number
         at += n;
     }
     if (layer->held == 0) {
-        layer_fini(layer);
-        layer->gone = true;
-        job->layers_gone++;
-        job_list(job, JOBS_UNFLUSHED);
+        layer_let_go(job, layer);
     }
 }
 

@@ -548,6 +548,11 @@ static int handle_ended(struct job *job, const Dray__JobEnded *from, struct erro
     job->ended = true;
     job_list(job, JOBS_STIRRED);
     if (event->type == DRAY_DONE) {
+        // Its end comes behind all of its results.
+        if (job->results->gather != NULL) {
+            gather_job_done(job->results->gather, job);
+        }
+        job_miss_results(job);
         // Of a pool's job that was full there is nothing to say.
         job->end_delivered = job->options.unfinished != NULL;
         job_list(job, JOBS_UNFLUSHED);

@@ -206,6 +206,9 @@ struct results {
 void results_fail_job(struct job *job, int code, const char *text);
 // Its remaining tasks count as finished.
 void job_finish(struct job *job);
+// It is done, and all of its results have been told of: those that were not are of a client that had the job
+// before, has read them and let go of them.  Released here, too.
+void job_miss_results(struct job *job);
 // Into the list, if it is not in it; out of it, if it is.
 void job_list(struct job *job, enum jobs_list list);
 void job_unlist(struct job *job, enum jobs_list list);
@@ -283,5 +286,6 @@ void gather_fail(struct gather *gather, const struct job *job, int code, const c
 // A task of it that had a result has failed after all.
 void gather_fail_task(struct gather *gather, const struct job *job, uint32_t layer, uint32_t index);
 void gather_job_ended(struct gather *gather, const struct job *job);
+void gather_job_done(struct gather *gather, const struct job *job);
 
 #endif

@@ -144,6 +144,33 @@ class Detach(cluster.ClusterTest):
         self.hand.signal(signal.SIGCONT)
         self.assertIn("no job", self.dray("wait", job, code=2).stderr)
 
+    def test_what_a_lost_client_has_read(self):
+        """Is said to be gone, of a job that runs and of one that is done; what it had not read is there."""
+        tasks, go = self.folder / "tasks.yaml", self.folder / "go"
+        tasks.write_text("tasks: {s: {array: 1..8, shell: 'test {index} -le 2 || until test -e " + str(go) +
+                         "; do sleep 0.02; done; echo {index}'}}")
+        child = subprocess.Popen([DRAY, "submit", "--broker", self.hub.endpoint, tasks], stdout=subprocess.DEVNULL,
+                                 env=dray.environment())
+        job = dray.wait_for(lambda: [str(job["job"]) for job in json.loads(self.dray("jobs", "-f", "json"))], 10, "a job")[0]
+
+        def info():
+            return json.loads(self.dray("job", "-f", "json", job))
+        dray.wait_for(lambda: info()["layers"][0]["released"] == 2, 10, info)
+        child.kill()
+        child.wait()
+        gone = "dray: s.2 failed: its result is no longer there: it was read and freed by the client that had the job\n"
+        waiting = subprocess.Popen([DRAY, "result", "--broker", self.hub.endpoint, job, "s.2..4"], stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True, env=dray.environment())
+        dray.wait_for(lambda: info()["client"] is not None, 10, info)
+        go.touch()
+        self.assertEqual((*waiting.communicate(timeout=20 * cluster.SLOW), waiting.returncode), ("3\n4\n", gone, 1))
+        for _ in range(2):
+            done = self.dray("result", job, code=1)
+            self.assertEqual(done.stdout, "3\n4\n5\n6\n7\n8\n")
+            self.assertEqual(done.stderr, "dray: 2 of the results are no longer there: they were read and freed, or given up\n")
+            self.assertEqual(self.dray("result", job, "s.2", code=1).stderr, gone)
+            self.assertEqual(self.dray("result", job, "s.8"), "8\n")
+
     def test_words(self):
         job = self.dray("run", "--detach", self.scripts[1]).strip()
         self.assertIn("one value", self.dray("result", job, "0", code=2).stderr)

@@ -193,6 +193,12 @@ enum job_outcome job_follow_run(struct job_follow *follow, struct error *err)
 
     result_sink_while_waiting(follow->sink, stay, follow);
     while (rc == 0) {
+        // Before the broker is told that they were read.
+        if (result_sink_flush(follow->sink, err) != 0) {
+            rc = -EIO;
+            state.outcome = signals_caught() != 0 ? JOB_BROKER : JOB_OUTPUT;
+            break;
+        }
         rc = client_wait(follow->dray, -1, err);
         if (rc < 0) {
             state.outcome = JOB_BROKER;

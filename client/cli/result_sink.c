@@ -394,6 +394,14 @@ uint64_t result_sink_left(const struct result_sink *sink)
     return sink->left;
 }
 
+int result_sink_flush(struct result_sink *sink, struct error *err)
+{
+    errno = 0;
+    return sink->patient != NULL && (fflush(sink->patient) != 0 || ferror(sink->patient))
+               ? stream_error(sink, err)
+               : 0;
+}
+
 int result_sink_finish(struct result_sink *sink, struct error *err)
 {
     int rc = sink->stream != NULL ? advance(sink, true, err) : 0;
@@ -401,9 +409,5 @@ int result_sink_finish(struct result_sink *sink, struct error *err)
     if (rc == 0 && sink->output != NULL) {
         rc = output_commit(sink->output, err);
     }
-    errno = 0;
-    if (rc == 0 && sink->patient != NULL && (fflush(sink->patient) != 0 || ferror(sink->patient))) {
-        rc = stream_error(sink, err);
-    }
-    return rc;
+    return rc == 0 ? result_sink_flush(sink, err) : rc;
 }

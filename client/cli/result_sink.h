@@ -30,6 +30,8 @@ int result_sink_missing(struct result_sink *sink, uint32_t layer, uint32_t index
 bool result_sink_selected(const struct result_sink *sink, uint32_t layer, uint32_t index);
 // Selected tasks that neither came nor are missing.
 uint64_t result_sink_left(const struct result_sink *sink);
+// What was put so far is with who reads standard output.  Files appear whole.
+int result_sink_flush(struct result_sink *sink, struct error *err);
 // What is there is written, also when something is missing.
 int result_sink_finish(struct result_sink *sink, struct error *err);
 

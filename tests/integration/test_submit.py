@@ -287,6 +287,22 @@ class Jobs(TestCase):
         self.ok(self.dray("result", job, "-o", self.path("out")))
         self.assertEqual(os.path.getsize(self.path("out")), 20000 * 8 + 3000000)
 
+    def test_results_are_printed_as_they_come(self):
+        """Into a pipe as well: who reads them there need not wait for the end, nor loses them with the client."""
+        go = self.path("go")
+        job = f"tasks: {{a: {{array: 0..9, shell: 'test {{index}} -lt 2 || until test -e {go}; do sleep 0.02; done; echo {{index}}'}}}}"
+        child = start("submit", "-", env=self.env, stdin=-1)
+        child.stdin.write(job.encode())
+        child.stdin.close()
+        for line in b"0\n", b"1\n":
+            self.assertEqual(child.stdout.readline(), line)
+        with open(go, "w"):
+            pass
+        self.assertEqual(child.wait(20 * SLOW), 0)
+        self.assertEqual((child.stdout.read(), child.stderr.read()), (b"".join(b"%d\n" % i for i in range(2, 10)), b""))
+        child.stdout.close()
+        child.stderr.close()
+
     def test_slow_reader(self):
         # A pager that nobody scrolls is no lost client.
         with Cluster(workers=1, broker_options=["--timeout", "3"]) as cluster:

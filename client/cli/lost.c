@@ -20,7 +20,9 @@ static void tell(void *arg, const struct client_lost *now)
         complain_text("%s; waiting for it, for up to %g s", now->why->text, now->patience_ms / 1000.0);
     } else {
         complain_text("the broker is back after %.1f s%s", now->away_ms / 1000.0,
-                      now->goes_on ? "; the job goes on" : "");
+                      now->anew      ? ", started anew without what it knew"
+                      : now->goes_on ? "; the job goes on"
+                                     : "");
     }
 }
 

@@ -24,6 +24,7 @@ struct client_lost {
     unsigned patience_ms; // it is looked for so long
     unsigned away_ms;     // it was lost so long
     bool goes_on;         // a job that something is still to come of
+    bool anew;            // it is another broker, which knows nothing of what was
 };
 typedef void client_lost_function(void *arg, const struct client_lost *now);
 void client_on_lost(dray_t *dray, client_lost_function *function, void *arg);

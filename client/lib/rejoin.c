@@ -52,7 +52,8 @@ static void tell(const dray_t *dray)
     const struct client_lost now = {.why = rejoin->lost ? &rejoin->why : NULL,
                                     .patience_ms = (unsigned)(rejoin->patience_us / 1000),
                                     .away_ms = (unsigned)((monotonic_us() - rejoin->first_us) / 1000),
-                                    .goes_on = results_stake(dray->results)};
+                                    .goes_on = results_stake(dray->results) && !rejoin->anew,
+                                    .anew = rejoin->anew};
 
     if (rejoin->told != NULL) {
         rejoin->told(rejoin->told_arg, &now);
@@ -90,6 +91,7 @@ static void note_lost(dray_t *dray, const struct error *err, uint64_t now)
         rejoin->attempts = 0;
         if (!rejoin->lost) {
             rejoin->lost = true;
+            rejoin->anew = false;
             rejoin->first_us = now;
             tell(dray);
         }
@@ -162,7 +164,12 @@ static int return_to(dray_t *dray, struct error *err)
     const char *endpoint = uplink_endpoint(dray->uplink);
     int rc;
 
+    rejoin->anew = rejoin->anew || (rejoin->broker != 0 && uplink_broker(dray->uplink) != rejoin->broker);
     if (uplink_broker(dray->uplink) != rejoin->broker && results_stake(dray->results)) {
+        if (rejoin->lost) { // it is not away any more
+            rejoin->lost = false;
+            tell(dray);
+        }
         error_set(err, ENOTCONN, "the broker at %s was started anew without what it knew", endpoint);
         results_fail_all(dray->results, ENOTCONN, err->text);
         return -ENOTCONN; // numbers of its jobs are other jobs now

@@ -13,6 +13,7 @@ struct rejoin {
     uint64_t broker;      // which one it was
     bool away;
     bool lost;           // told so, and not yet that it is back
+    bool anew;           // it came back as another one
     uint64_t lost_us;    // since when
     uint64_t first_us;   // ... when it was lost again before it was back: since the first time
     uint64_t attempt_us; // the last HELLO

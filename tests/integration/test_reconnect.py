@@ -238,6 +238,24 @@ class Reconnect(cluster.ClusterTest):
         self.assertEqual((child.returncode, out), (3, ""), err)
         self.assertRegex(err, "job [0-9]+ was lost: the broker at .* was started anew without what it knew")
 
+    def test_a_broker_that_comes_back_without_state_is_not_away(self):
+        """Nothing is said of what it will do with the job when it is back; who only asks hears why the job is not there."""
+        tasks = pathlib.Path(self.folder) / "tasks.yaml"
+        tasks.write_text("tasks: {s: {shell: sleep 60}}")
+        job = subprocess.run([DRAY, "submit", "--detach", "-b", self.hub.endpoint, tasks], check=True, capture_output=True, text=True).stdout.strip()
+        children = [self.client(DRAY, "submit", "-b", self.hub.endpoint, tasks), self.client(DRAY, "wait", "-b", self.hub.endpoint, job)]
+        self.hub.wait_text("client .* is number", count=3)
+        time.sleep(0.2 * cluster.SLOW)  # both have their job
+        self.hub.signal(signal.SIGKILL)
+        self.hub.wait_exit()
+        self.broker("--heartbeat", "0.1", "--timeout", "4", listen=self.hub.endpoint)
+        back = r"dray: the broker at \S+ is gone: [^\n]*\ndray: the broker is back after \S+ s, started anew without what it knew\n"
+        for child, status, said in zip(children, (3, 2), ("job [0-9]+ was lost: the broker at [^\n]* was started anew without what it knew",
+                                                          f"there is no job {job} [^\n]*")):
+            out, err = child.communicate(timeout=20 * cluster.SLOW)
+            self.assertEqual((child.returncode, out), (status, ""), err)
+            self.assertRegex(err, rf"{back}dray: {said}\n\Z")
+
 
 if __name__ == "__main__":
     unittest.main()

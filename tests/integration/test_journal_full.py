@@ -2,6 +2,7 @@
 """A state folder whose disk is full, or nearly so: what is new is refused in words, what runs goes on, and what was said to be safe is."""
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -24,6 +25,7 @@ class FullDisk(HubTest):
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", self.state], capture_output=True)
         if mounted.returncode != 0:
             self.skipTest(f"no tmpfs of its own: {mounted.stderr.decode().strip()}")
+        self.addCleanup(shutil.rmtree, self.folder)  # behind that:
         self.addCleanup(subprocess.run, ["umount", "-l", self.state])
         return self.state / "filler"
 

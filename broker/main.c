@@ -240,12 +240,12 @@ static error_t parse_option(int key, char *value, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         set_timeouts(arguments);
-        if (arguments->worker_timeout_ms <= arguments->heartbeat_ms) {
-            argp_error(state, "--worker-timeout must be longer than --heartbeat (%.2f s)",
-                       arguments->heartbeat_ms / 1000.0);
-        }
         if (arguments->timeout_ms <= arguments->heartbeat_ms) {
             argp_error(state, "--timeout must be longer than --heartbeat (%.2f s)",
+                       arguments->heartbeat_ms / 1000.0);
+        }
+        if (arguments->worker_timeout_ms <= arguments->heartbeat_ms) {
+            argp_error(state, "--worker-timeout must be longer than --heartbeat (%.2f s)",
                        arguments->heartbeat_ms / 1000.0);
         }
         return 0;

@@ -228,6 +228,9 @@ class Options(cluster.ClusterTest):
             code, text = self.run_one(*argv)
             self.assertEqual(code, 2, (argv, text))
             self.assertTrue(text)
+        # In the name of what was given.
+        self.assertIn("--timeout must be longer", self.run_one(broker, "--heartbeat", "5", "--timeout", "2")[1])
+        self.assertIn("--worker-timeout must be longer", self.run_one(broker, "--heartbeat", "5", "--worker-timeout", "2")[1])
 
     def test_address_in_use(self):
         broker = self.broker(listen="tcp://127.0.0.1:0")

@@ -34,16 +34,23 @@ static void reject(struct broker *broker, struct peer *peer, const Dray__Submit 
     sessions_send(broker->sessions, peer, FRAME_REJECTED, &rejected.base, NULL, 0);
 }
 
-static int check_room(struct broker *broker, struct error *err)
+// MB that wait for the journal, when these are too many for anything new; else 0.
+static size_t crowd_mb(const struct broker *broker)
 {
-    if (broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
-        return error_set(
-            err, EAGAIN,
-            "%zu MB wait to be written to the broker's journal: its disk is full or slow; submit "
-            "again later",
-            journal_waiting(broker->journal) >> 20);
-    }
-    return 0;
+    size_t waiting = broker->journal != NULL ? journal_waiting(broker->journal) : 0;
+
+    return waiting > JOURNAL_WAITING_MAX ? waiting >> 20 : 0;
+}
+
+static int check_room(const struct broker *broker, struct error *err)
+{
+    size_t crowd = crowd_mb(broker);
+
+    return crowd == 0 ? 0
+                      : error_set(err, EAGAIN,
+                                  "%zu MB wait to be written to the broker's journal: its disk is full or "
+                                  "slow; submit again later",
+                                  crowd);
 }
 
 static bool reads_others(const Dray__Graph *graph)
@@ -122,11 +129,13 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
 // again what it has not been told to be safe.
 static bool is_unheard(struct broker *broker, struct peer *peer)
 {
-    if (!peer->unheard && broker->journal != NULL && journal_waiting(broker->journal) > JOURNAL_WAITING_MAX) {
+    size_t crowd = peer->unheard ? 0 : crowd_mb(broker);
+
+    if (crowd > 0) {
         log_write(broker->options.log, LEVEL_WARNING,
                   "client %s: what it adds to its jobs waits until the journal has been written: %zu MB are "
                   "too many to keep more",
-                  peer->name, journal_waiting(broker->journal) >> 20);
+                  peer->name, crowd);
         peer->unheard = broker->has_unheard = true;
     }
     return peer->unheard;

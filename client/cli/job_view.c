@@ -258,20 +258,26 @@ static bool find_task(const struct job_view *view, const char *text, const char 
 
 const char *job_view_text(const struct job_view *view, const char *text, struct arena *arena)
 {
-    char label[JOB_LABEL_MAX];
-    const char *begin, *end, *rest = text, *out = "";
+    char label[JOB_LABEL_MAX], *data = NULL;
+    const char *begin, *end, *rest = text, *out;
+    size_t size;
+    FILE *stream = open_memstream(&data, &size);
     uint32_t layer, index;
 
-    // The attempts before name it again, and there are few of them.
-    while (out != NULL && find_task(view, rest, &begin, &end, &layer, &index)) {
+    if (stream == NULL) {
+        return text;
+    }
+    // The attempts before name it again.
+    while (find_task(view, rest, &begin, &end, &layer, &index)) {
         job_view_label(view, layer, index, label);
-        out = arena_printf(arena, "%s%.*s%s", out, (int)(begin - rest), rest, label);
+        fwrite(rest, 1, (size_t)(begin - rest), stream);
+        fputs(label, stream);
         rest = end;
     }
-    if (out != NULL && rest != text) {
-        out = arena_printf(arena, "%s%s", out, rest);
-    }
-    return out != NULL && rest != text ? out : text;
+    fputs(rest, stream);
+    out = fclose(stream) == 0 ? arena_strdup(arena, data) : NULL;
+    free(data);
+    return out != NULL ? out : text;
 }
 
 static int find_layer(const struct job_view *view, const char *name, uint32_t *out)

@@ -267,11 +267,13 @@ void gather_job_done(struct gather *gather, const struct job *job)
 {
     for (size_t i = 0; i < gather->stretches && gather->failed.code == 0; i++) {
         const struct stretch *s = &gather->stretch[i];
-        bool here = true;
-        uint32_t n = s->job == job
-                         ? layer_alike(&job->layer[s->layer], TASK_HERE, s->first, s->first + s->count, &here)
-                         : s->count;
+        bool here;
+        uint32_t n;
 
+        if (s->job != job) {
+            continue;
+        }
+        n = layer_alike(&job->layer[s->layer], TASK_HERE, s->first, s->first + s->count, &here);
         if (!here || n < s->count) {
             error_set(
                 &gather->failed, ENODATA,

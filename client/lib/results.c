@@ -84,6 +84,14 @@ void job_finish(struct job *job)
     job->unfinished = 0;
 }
 
+void job_count_finished(struct job *job, size_t tasks)
+{
+    if (job->options.unfinished != NULL && tasks <= job->unfinished) {
+        job->unfinished -= tasks;
+        *job->options.unfinished -= tasks;
+    }
+}
+
 static void layer_fini(struct layer *layer)
 {
     free(layer->set);
@@ -595,10 +603,7 @@ static void release_range(struct job *job, uint32_t layer_number, uint32_t first
         fresh += here ? 0 : n;
         at += n;
     }
-    if (job->options.unfinished != NULL && fresh <= job->unfinished) {
-        job->unfinished -= fresh;
-        *job->options.unfinished -= fresh;
-    }
+    job_count_finished(job, fresh);
     layer_add(layer, TASK_HERE, first, count);
     layer_add(layer, TASK_GONE, first, count);
     layer->held -= count;
@@ -621,10 +626,7 @@ static void miss_range(struct job *job, struct layer *layer, uint32_t first, uin
         layer_add(layer, SETS[i], first, count);
     }
     layer->held -= count;
-    if (job->options.unfinished != NULL && count <= job->unfinished) {
-        job->unfinished -= count;
-        *job->options.unfinished -= count;
-    }
+    job_count_finished(job, count);
 }
 
 void job_miss_results(struct job *job)

@@ -185,10 +185,7 @@ static void finish_batch(const struct intake *in, struct batch *batch)
 {
     struct results *results = in->job->results;
 
-    if (in->job->options.unfinished != NULL && batch->left <= in->job->unfinished) {
-        in->job->unfinished -= batch->left;
-        *in->job->options.unfinished -= batch->left;
-    }
+    job_count_finished(in->job, batch->left);
     results->bytes_held += batch->held;
     if (results->gather != NULL) {
         batch->left -= gather_offer(results->gather, batch);

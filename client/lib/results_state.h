@@ -206,6 +206,8 @@ struct results {
 void results_fail_job(struct job *job, int code, const char *text);
 // Its remaining tasks count as finished.
 void job_finish(struct job *job);
+// So many of them do.
+void job_count_finished(struct job *job, size_t tasks);
 // It is done, and all of its results have been told of: those that were not are of a client that had the job
 // before, has read them and let go of them.  Released here, too.
 void job_miss_results(struct job *job);

@@ -70,11 +70,7 @@ class FaultTest(cluster.ClusterTest):
     def recomputed(self, endpoint, host=None):
         """So many tasks did the broker have run again, because what they had made was lost."""
         peer = host.connect_from(lambda: wire.Peer(endpoint)) if host else wire.Peer(endpoint)
-        peer.say("CLUSTER_QUERY", tag=1)
-        answer = peer.hear_kind("CLUSTER", timeout=20 * SLOW)[1]
-        peer.say("BYE")
-        peer.close()
-        return answer["recomputed"]
+        return wire.ask_cluster(peer, timeout=20 * SLOW)["recomputed"]
 
     def file(self, name, text):
         path = self.folder / name

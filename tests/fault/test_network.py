@@ -30,7 +30,7 @@ class Hosts(base.FaultTest):
 
     def bound(self):
         """Within which a lost host must be noticed; what sanitizers and tests on the same two cores take comes on top."""
-        return 2 * self.heartbeat + 1 + 1 * SLOW
+        return 2 * self.heartbeat + 1 + 0.3 * SLOW
 
     def keep(self, text):
         """A job that has ended and whose results stay with the workers."""

@@ -1,5 +1,4 @@
 """Brokers and workers as processes, for the tests of this folder."""
-import faulthandler
 import os
 import pathlib
 import re
@@ -12,14 +11,13 @@ import threading
 import time
 import unittest
 
+import dray
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("DRAY_BIN", ROOT / "build/release/bin"))
 BUILD = pathlib.Path(os.environ.get("DRAY_BUILD", BIN.parent))
 SANITIZED = bool(os.environ.get("DRAY_SANITIZE"))
 SLOW = 5 if SANITIZED else 1  # sanitizers make everything slower
-
-# A test that hangs says where, before it is ended from outside.
-faulthandler.dump_traceback_later(480, exit=True)
 
 # What AddressSanitizer keeps aside after a free would look like a leak.
 os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=1")
@@ -121,9 +119,8 @@ class ClusterTest(unittest.TestCase):
         reading, writing = os.pipe()
         listen = listen or f"ipc://{self.folder}/b"
         options = *self.broker_options, *options
-        if SANITIZED and "--timeout" not in options:  # those by default, so much slower as the rest
-            options = "--timeout", 10 * SLOW, "--worker-timeout", 3 * SLOW, *options
-        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing, *options, pass_fds=[writing])
+        process = self.start(BIN / "dray-broker", "--listen", listen, "--ready-fd", writing,
+                             *dray.broker_timeouts(options, SLOW), *options, pass_fds=[writing])
         os.close(writing)
         with os.fdopen(reading) as pipe:
             process.endpoint = pipe.readline().strip()

@@ -88,6 +88,13 @@ def command_line(pid):
         return f"{pid} {e}"
 
 
+def broker_timeouts(options, slow):
+    """Those of a broker by default, so much longer as the rest is slower, unless a test has its own."""
+    if slow > 1 and "--timeout" not in options:
+        return "--timeout", str(10 * slow), "--worker-timeout", str(3 * slow)
+    return ()
+
+
 class Cluster:
     """A broker and workers that a test starts, hurts and stops."""
 
@@ -97,12 +104,10 @@ class Cluster:
         self.log = open(os.path.join(self.directory, "log"), "w+")
         self.threads, self.memory, self.worker_options = threads, memory, list(worker_options)
         self.workers = []
-        if SLOW > 1 and "--timeout" not in broker_options:  # those by default, so much slower as the rest
-            broker_options = "--timeout", str(10 * SLOW), "--worker-timeout", str(3 * SLOW), *broker_options
         read, write = os.pipe()
         self.broker = subprocess.Popen(
             [os.path.join(BIN, "dray-broker"), "--listen", self.endpoint, "--ready-fd", str(write),
-             *broker_options],
+             *broker_timeouts(broker_options, SLOW), *broker_options],
             pass_fds=[write], stderr=self.log, stdin=subprocess.DEVNULL)
         os.close(write)
         os.read(read, 1000)

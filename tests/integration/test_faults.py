@@ -148,7 +148,7 @@ class LocalCluster(TestCase):
                     stopped.add(pid)
         return len(stopped) == count
 
-    def gone(self, pids, seconds=5):
+    def gone(self, pids, seconds=2.5):
         def left():
             files = [os.path.join(where, name) for where, folders, names in os.walk(self.run_dir)
                      for name in folders + names if not name.startswith(RUNTIME)]
@@ -164,7 +164,7 @@ class LocalCluster(TestCase):
         client.send_signal(number)
         out, _ = client.communicate(timeout=10 * SLOW)
         self.assertEqual((client.returncode, out), (status, b""))
-        self.assertLess(time.monotonic() - begun, 5 * SLOW)
+        self.assertLess(time.monotonic() - begun, 3 * SLOW)
         self.gone(pids)
 
     def test_interrupt(self):

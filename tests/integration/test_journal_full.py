@@ -29,6 +29,23 @@ class FullDisk(HubTest):
         self.addCleanup(subprocess.run, ["umount", "-l", self.state])
         return self.state / "filler"
 
+    def begin(self, size):
+        """A broker on such a disk, and its worker; what fills the disk."""
+        filler = self.small_state(size)
+        self.start_hub()
+        self.hand = self.worker(self.listen)
+        return filler
+
+    def begin_held_back(self, tasks):
+        """A job of which something waits for room, and so does all that comes of it; its client, what fills the disk."""
+        filler = self.begin("2m")
+        client = self.peer()
+        job = self.submit(client, [dict(tasks=tasks, op=shell("sleep 60"), name="s", wanted=True)], 1, open=True)[1]["job"]
+        self.fill(filler)
+        client.say("EXTEND", job=job, first_layer=1, graph=pack([dict(tasks=1, op=shell("true " + "n" * 200000))]))
+        self.hub.wait_text("nothing new is taken")
+        return client, job, filler
+
     def fill(self, filler, leave=0):
         with open(filler, "wb", buffering=0) as file:
             with contextlib.suppress(OSError):
@@ -53,9 +70,7 @@ class FullDisk(HubTest):
 
     def test_full_disk(self):
         """Nothing new is taken, in words; what runs goes on; and when there is room again, all is as before."""
-        filler = self.small_state("2m")
-        self.start_hub()
-        self.worker(self.listen)
+        filler = self.begin("2m")
         client = self.peer()
         job = self.submit(client, [], 1, open=True)[1]["job"]
         self.fill(filler)
@@ -84,9 +99,7 @@ class FullDisk(HubTest):
 
     def test_a_broker_starts_on_a_full_disk(self):
         """What it took goes on, again and again; what is new is refused until there is room."""
-        filler = self.small_state("2m")
-        self.start_hub()
-        worker = self.worker(self.listen)
+        filler = self.begin("2m")
         client = self.peer()
         job = self.submit(client, [dict(tasks=20, op=shell("sleep 0.3; echo $0"), wanted=True)], 1, detached=True)[1]["job"]
         for leave in 0, 4096, 0:
@@ -102,14 +115,12 @@ class FullDisk(HubTest):
         self.hub.wait_text("can be written again")
         kind, accepted = self.submit(client, [dict(tasks=1, op=COUNT)], 3, detached=True)
         self.assertEqual(kind, "ACCEPTED", accepted)
-        self.assertIsNone(worker.child.poll(), worker.text)
+        self.assertIsNone(self.hand.child.poll(), self.hand.text)
         self.stop(self.hub)
 
     def test_layers_that_do_not_fit(self):
         """Others' small jobs are taken meanwhile; who attaches is told which layers are safe; of these a crash takes none."""
-        filler = self.small_state("8m")
-        self.start_hub()
-        self.worker(self.listen)
+        filler = self.begin("8m")
         client, other = self.peer(), self.peer()
         job = self.submit(client, [], 1, open=True, detached=True)[1]["job"]
         small = dict(tasks=1, op=COUNT, wanted=True)
@@ -123,7 +134,7 @@ class FullDisk(HubTest):
             begin = time.monotonic()
             kind, answer = self.submit(other, [small], key, detached=True)
             self.assertEqual(kind, "ACCEPTED", answer)
-            self.assertLess(time.monotonic() - begin, 5 * cluster.SLOW)
+            self.assertLess(time.monotonic() - begin, 2 * cluster.SLOW)
         attached = self.attach(client, job)
         self.assertEqual((len(attached["layer"]), attached.get("safe")), (2, 1))
         # It is as good as its word.
@@ -146,9 +157,7 @@ class FullDisk(HubTest):
     @unittest.skipIf(cluster.SANITIZED or cluster.memory_available() < 4 << 30, "needs 4 GB of memory and no sanitizer")
     def test_more_waits_than_can_be_kept(self):
         """New jobs are refused; a job that goes on growing waits until there is room, and misses nothing."""
-        filler = self.small_state("8m")
-        self.start_hub()
-        self.worker(self.listen)
+        filler = self.begin("8m")
         own = int.from_bytes(os.urandom(8), "little")
         client, other, third = self.peer(incarnation=own), self.peer(), self.peer()
         small = dict(tasks=1, op=COUNT, wanted=True)
@@ -181,15 +190,7 @@ class FullDisk(HubTest):
 
     def test_cancel_on_a_full_disk(self):
         """It happens, but is not said to be safe before it is."""
-        filler = self.small_state("2m")
-        self.start_hub()
-        self.worker(self.listen)
-        client = self.peer()
-        job = self.submit(client, [dict(tasks=4, op=shell("sleep 60"), name="s", wanted=True)], 1, open=True)[1]["job"]
-        self.fill(filler)
-        # What is held back is the job's own, so what comes of it waits as well.
-        client.say("EXTEND", job=job, first_layer=1, graph=pack([dict(tasks=1, op=shell("true " + "n" * 200000))]))
-        self.hub.wait_text("nothing new is taken")
+        client, job, filler = self.begin_held_back(4)
         for tasks in (["s.3"], []):
             done = subprocess.run([cluster.BIN / "dray", "cancel", "--broker", self.listen, str(job), *tasks],
                                   capture_output=True, text=True)
@@ -205,14 +206,7 @@ class FullDisk(HubTest):
 
     def test_cancels_one_after_another_on_a_full_disk(self):
         """None is said to be safe: nor those that wait behind others, and what comes of which is written down later."""
-        filler = self.small_state("2m")
-        self.start_hub()
-        self.worker(self.listen)
-        client = self.peer()
-        job = self.submit(client, [dict(tasks=100, op=shell("sleep 60"), name="s", wanted=True)], 1, open=True)[1]["job"]
-        self.fill(filler)
-        client.say("EXTEND", job=job, first_layer=1, graph=pack([dict(tasks=1, op=shell("true " + "n" * 200000))]))
-        self.hub.wait_text("nothing new is taken")
+        client, job, filler = self.begin_held_back(100)
         for tag in range(100):
             client.say("CANCEL", job=job, run=[dict(job=job, layer=0, first=[tag // 2], count=[1])], tag=tag)
         replies = [self.hear(client, "REPLY")[1] for _ in range(100)]
@@ -223,9 +217,7 @@ class FullDisk(HubTest):
         self.stop(self.hub)
 
     def test_names_that_are_said_twice_on_a_full_disk(self):
-        filler = self.small_state("2m")
-        self.start_hub()
-        self.worker(self.listen)
+        filler = self.begin("2m")
         client = self.peer()
         job = self.submit(client, [dict(tasks=1, op=COUNT, wanted=True)], 1)[1]["job"]
         client.say("KEEP", tag=2, job=job, name="first")

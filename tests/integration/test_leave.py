@@ -61,12 +61,7 @@ tasks:
         self.assertEqual(self.cluster().get("recomputed", 0), again)
 
     def cluster(self):
-        client = wire.Peer(self.endpoint)
-        client.say("CLUSTER_QUERY", tag=1)
-        message = client.hear_kind("CLUSTER")[1]
-        client.say("BYE")
-        client.close()
-        return message
+        return wire.ask_cluster(wire.Peer(self.endpoint))
 
     def retire(self, *arguments):
         return dray.run("workers", "retire", "--broker", self.endpoint, *arguments)

@@ -156,7 +156,7 @@ class Pressure(cluster.ClusterTest):
         else the machine does)."""
         started = broker.processor_seconds()
         peer.say("CLUSTER_QUERY", tag=1)
-        jobs = peer.hear_kind("CLUSTER", timeout=60)[1]["jobs"]
+        jobs = peer.hear_kind("CLUSTER", timeout=20)[1]["jobs"]
         self.assertLess(broker.processor_seconds() - started, 2 * cluster.SLOW)
         return jobs
 

@@ -381,5 +381,14 @@ class Peer(Zmtp):
         return kind, message
 
 
+def ask_cluster(peer, timeout=10):
+    """What there is at the broker, asked by a client of its own, which goes again."""
+    peer.say("CLUSTER_QUERY", tag=1)
+    message = peer.hear_kind("CLUSTER", timeout=timeout)[1]
+    peer.say("BYE")
+    peer.close()
+    return message
+
+
 def op(*steps):
     return SCHEMA.encode("Op", {"step": list(steps)})

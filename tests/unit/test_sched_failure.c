@@ -148,18 +148,24 @@ static void test_whole_layers_fail(void **state)
     end(&play, &build);
 }
 
+// A job of one task that is tried again so often.
+static void begin_retried(struct play *play, struct build *build, uint32_t retries, uint32_t delay_ms)
+{
+    begin(play, build);
+    build_wanted(build, build_layer(build, 1));
+    build->layer[0]->has_retries = build->layer[0]->has_retry_delay_ms = 1;
+    build->layer[0]->retries = retries;
+    build->layer[0]->retry_delay_ms = delay_ms;
+    submit(play, build);
+}
+
 static void test_attempts_and_delay(void **state)
 {
     struct play play;
     struct build build;
 
     (void)state;
-    begin(&play, &build);
-    build_wanted(&build, build_layer(&build, 1));
-    build.layer[0]->has_retries = build.layer[0]->has_retry_delay_ms = 1;
-    build.layer[0]->retries = 2;
-    build.layer[0]->retry_delay_ms = 50;
-    submit(&play, &build);
+    begin_retried(&play, &build, 2, 50);
     for (int attempt = 0; attempt < 2; attempt++) {
         task_fails(&play, 1, 0, 0);
         assert_int_equal(play.actions.count, 0);
@@ -197,11 +203,7 @@ static void test_attempts_that_wrote(void **state)
     struct sched_event event;
 
     (void)state;
-    begin(&play, &build);
-    build_wanted(&build, build_layer(&build, 1));
-    build.layer[0]->has_retries = 1;
-    build.layer[0]->retries = 1;
-    submit(&play, &build);
+    begin_retried(&play, &build, 1, 0);
     event = event_of(&play, EVENT_TASK_FAILED);
     event.u.failed.worker = event.u.failed.job = 1;
     event.u.failed.text = "exit code 3; standard error ends with:\nbecause: of\nthis";

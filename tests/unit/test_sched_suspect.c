@@ -12,14 +12,21 @@
 #include "tests/unit/cpu_time.h"
 #include "tests/unit/sched_play.h"
 
-static void join_as(struct play *play, uint32_t worker, uint64_t incarnation)
+static struct sched_event joined(struct play *play, uint32_t worker, uint32_t threads, const char *name)
 {
     struct sched_event event = event_of(play, EVENT_WORKER_JOINED);
 
     event.u.joined.worker = worker;
-    event.u.joined.threads = 2;
+    event.u.joined.threads = threads;
     event.u.joined.shared_files = true;
-    event.u.joined.name = "pair";
+    event.u.joined.name = name;
+    return event;
+}
+
+static void join_as(struct play *play, uint32_t worker, uint64_t incarnation)
+{
+    struct sched_event event = joined(play, worker, 2, "pair");
+
     event.u.joined.incarnation = incarnation;
     assert_int_equal(step(play, &event), 0);
 }
@@ -277,12 +284,8 @@ enum { MANY = 100 }; // more than one placement looks at, and as many threads
 
 static void join_wide(struct play *play, uint32_t worker)
 {
-    struct sched_event event = event_of(play, EVENT_WORKER_JOINED);
+    struct sched_event event = joined(play, worker, MANY, "wide");
 
-    event.u.joined.worker = worker;
-    event.u.joined.threads = MANY;
-    event.u.joined.shared_files = true;
-    event.u.joined.name = "wide";
     assert_int_equal(step(play, &event), 0);
 }
 
@@ -385,12 +388,8 @@ static void step_quickly(struct play *play, struct sched_event *event, uint64_t 
 
 static void join_crew(struct play *play, uint32_t worker)
 {
-    struct sched_event event = event_of(play, EVENT_WORKER_JOINED);
+    struct sched_event event = joined(play, worker, CREW_THREADS, "crew");
 
-    event.u.joined.worker = worker;
-    event.u.joined.threads = CREW_THREADS;
-    event.u.joined.shared_files = true;
-    event.u.joined.name = "crew";
     step_quickly(play, &event, 0);
 }
 

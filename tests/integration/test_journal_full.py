@@ -9,6 +9,7 @@ import time
 import unittest
 
 import cluster
+import dray
 import wire
 from hub import COUNT, STATE, HubTest, pack, shell
 
@@ -167,10 +168,11 @@ class FullDisk(HubTest):
         large = pack([dict(tasks=1, op=wire.op(dict(command=dict(argv=[b"/bin/true", *[b"x" * 100000] * 600]))))])
         for layer in range(9):
             other.say("EXTEND", job=grown, first_layer=layer, graph=large)
-        refused, key = {}, 3
-        while refused.get("why", {}).get("code") != EAGAIN:  # what fits may be taken before all that has come
-            refused, key = self.submit(third, [small], key)[1], key + 1
-            self.assertLess(key, 10000)
+            # It was tried: more than two that were not would be too many of one client.
+            dray.wait_for(lambda layers=layer + 1: len(self.job(grown, third)["layer"]) == layers, 10,
+                          lambda: self.hub.text)
+        refused = self.submit(third, [small], 3)[1]
+        self.assertEqual(refused["why"]["code"], EAGAIN)
         self.assertIn("wait to be written to the broker's journal", refused["why"]["text"])
         for first in 1, 2:
             client.say("EXTEND", job=job, first_layer=first, graph=pack([small]), last=first == 2)

@@ -8,8 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "proto/host.h"
 
 // As "1.2.3.4" or "[::1]".
 static int print_address(const struct sockaddr_storage *address, char *out, size_t size, struct error *err)
@@ -56,27 +57,12 @@ static int local_address(const struct addrinfo *to, char *out, size_t size, stru
 
 static int choose_tcp(const char *broker, char out[ADDRESS_MAX], struct error *err)
 {
-    const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *found = NULL;
-    const char *host = broker + strlen("tcp://");
-    const char *port = strrchr(host, ':');
-    char name[ADDRESS_MAX], address[ADDRESS_MAX / 2];
-    size_t size = port == NULL ? 0 : (size_t)(port - host);
-    int rc;
+    char address[ADDRESS_MAX / 2];
+    int rc = host_look_up(broker, &found, err);
 
-    if (size == 0 || size >= sizeof(name)) {
-        return error_set(err, EINVAL, "\"%s\" is no address of a broker: expected tcp://HOST:PORT", broker);
-    }
-    memcpy(name, host, size);
-    name[size] = '\0';
-    if (name[0] == '[' && name[size - 1] == ']') {
-        name[size - 1] = '\0';
-        memmove(name, name + 1, size - 1);
-    }
-    rc = getaddrinfo(name, port + 1, &hints, &found);
     if (rc != 0) {
-        return error_set(err, EHOSTUNREACH, "the broker's host \"%s\" is not known: %s", name,
-                         gai_strerror(rc));
+        return rc;
     }
     rc = local_address(found, address, sizeof(address), err);
     freeaddrinfo(found);

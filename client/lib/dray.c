@@ -1,6 +1,7 @@
 #include "client/lib/connection.h"
 
 #include <errno.h>
+#include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "client/lib/pool.h"
+#include "proto/host.h"
 
 enum {
     CONNECT_MS = 5000,
@@ -271,6 +273,24 @@ uint64_t connection_deadline(int timeout_ms)
 
 // ---- connection ----------------------------------------------------------------------------
 
+static int say_nobody_answered(const dray_t *dray, unsigned connect_ms, struct error *err)
+{
+    const char *endpoint = uplink_endpoint(dray->uplink);
+    double seconds = (double)connect_ms / 1000;
+    struct addrinfo *found = NULL;
+    struct error why;
+
+    if (strncmp(endpoint, "tcp://", 6) == 0 && host_look_up(endpoint, &found, &why) != 0) {
+        return error_set(err, ETIMEDOUT, "no broker answered at %s within %g s: %s", endpoint, seconds,
+                         why.text);
+    }
+    if (found != NULL) {
+        freeaddrinfo(found);
+    }
+    return error_set(err, ETIMEDOUT, "no broker answered at %s within %g s: is dray-broker running there?",
+                     endpoint, seconds);
+}
+
 static int await_welcome(dray_t *dray, unsigned connect_ms, struct error *err)
 {
     uint64_t until = connection_deadline((int)connect_ms);
@@ -289,9 +309,7 @@ static int await_welcome(dray_t *dray, unsigned connect_ms, struct error *err)
             return rc;
         }
         if (rc == 0 && monotonic_us() >= until) {
-            return error_set(err, ETIMEDOUT,
-                             "no broker answered at %s within %g s: is dray-broker running there?",
-                             uplink_endpoint(dray->uplink), (double)connect_ms / 1000);
+            return say_nobody_answered(dray, connect_ms, err);
         }
     }
 }

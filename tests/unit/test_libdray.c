@@ -31,6 +31,10 @@ static void test_nobody_answers(void **state)
     assert_string_equal(
         err.text, "no broker answered at tcp://127.0.0.1:9 within 0.15 s: is dray-broker running there?");
     assert_true(monotonic_us() - start < 1000000);
+    // No name server needs to be asked: that is no name.
+    assert_int_equal(dray_connect("tcp://a..b:9", &options, &dray, &err), -ETIMEDOUT);
+    assert_non_null(strstr(err.text, "no broker answered at tcp://a..b:9 within 0.15 s: the broker's "
+                                     "host \"a..b\" is not known: "));
     unsetenv("DRAY_BROKER");
     assert_int_equal(dray_connect(NULL, NULL, &dray, &err), -EINVAL);
     assert_true(dray_connect("nonsense", NULL, &dray, &err) < 0);

@@ -9,7 +9,7 @@
 enum {
     ATTEMPT_US = 2000000,    // for the handshake; then a new connection is tried
     CONNECTED_US = 10000000, // ... when the other host has answered, so far away that it takes so long
-    SAY_AFTER_US = 1000000,  // without an answer
+    SAY_AFTER_US = 3000000,  // without an answer
     QUEUE_MESSAGES = 10000,
     CUT_SLACK_US = 1000000,
     LINGER_MS = 100,

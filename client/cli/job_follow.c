@@ -9,12 +9,20 @@
 #include "client/cli/command.h"
 #include "client/cli/signals.h"
 #include "proto/partition.h"
+#include "proto/socket.h"
 
-enum { FAILURES_SHOWN = 10, GATHER_MAX = 32, FIRST_MS = 5, LONGEST_MS = 250 };
+enum {
+    FAILURES_SHOWN = 10,
+    GATHER_MAX = 32,
+    FIRST_MS = 5,
+    LONGEST_MS = 250,
+    WORTH_A_WORD_US = 2000000, // a worker that is about to come is not
+};
 
 struct state {
     struct job_follow *follow;
-    uint64_t shown; // failures
+    uint64_t shown;      // failures
+    uint64_t waiting_us; // since when the job waits for something; 0: it does not
     bool told_waiting;
     bool ended;
     enum job_outcome outcome;
@@ -55,9 +63,14 @@ static void tell_progress(struct state *state, const struct dray_event *event)
     follow->tasks = event->tasks;
     follow->done = event->done;
     progress_show(follow->progress, &now);
+    if (event->waiting == NULL || event->waiting[0] == '\0') {
+        state->waiting_us = 0;
+        return;
+    }
+    state->waiting_us = state->waiting_us != 0 ? state->waiting_us : monotonic_us();
     // Somebody who sees no progress shall know why nothing happens.
-    if (event->waiting != NULL && event->waiting[0] != '\0' && !state->told_waiting && !follow->quiet &&
-        !progress_is_on(follow->progress)) {
+    if (!state->told_waiting && !follow->quiet && !progress_is_on(follow->progress) &&
+        monotonic_us() - state->waiting_us > WORTH_A_WORD_US) {
         complain_text("waiting: %s", event->waiting);
         state->told_waiting = true;
     }

@@ -179,7 +179,7 @@ class Errors(TestCase):
 
     def test_no_workers(self):
         with Cluster(workers=0) as cluster:
-            done = cluster.run("--wait", "1.5", f'read_csv("{self.path("x.csv")}")')
+            done = cluster.run("--wait", "3", f'read_csv("{self.path("x.csv")}")')
             text = self.fails(done, 4, "no workers")
             self.assertIn("waiting", text)
             self.assertNotIn("expression:1", text)

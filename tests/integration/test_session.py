@@ -156,8 +156,9 @@ class Liveness(cluster.ClusterTest):
         second.wait_text("worker .* is number 1")
 
     def test_no_broker_at_all(self):
-        worker = self.worker(f"ipc://{self.folder}/none", "--reconnect", "1.5", connected=False)
-        worker.wait_text("no answer from a broker")
+        worker = self.worker(f"ipc://{self.folder}/none", "--reconnect", "3.5", connected=False)
+        worker.wait_text(r"no answer from a broker at \S+ yet: trying for 4 s")
+        worker.wait_text(r"no answer from a broker at \S+ for [0-9.]+ s: giving up")
         self.assertEqual(worker.wait_exit(), 3)
 
 

@@ -260,8 +260,8 @@ static void hear_again(struct broker *broker)
         if (peer->unheard) {
             sessions_end(
                 broker->sessions, peer, ERESTART,
-                "the journal of this broker can be written again: what was added to jobs meanwhile is "
-                "to be said again");
+                "there is room again for what waits for the journal of this broker: what was added to "
+                "jobs meanwhile is to be said again");
         }
     }
 }

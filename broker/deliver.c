@@ -401,9 +401,10 @@ void deliver_extended(struct broker *broker, uint32_t client, uint32_t job)
     enum job_state state;
 
     message.job = job;
-    // One that has failed is told of as such.
-    if (peer != NULL && sched_job_layers(broker->sched, job, &message.layers, &state) == 0 &&
-        state <= JOB_DONE) {
+    // One that has failed is told of as such.  Who was not heard hears of the others when it is: libdray
+    // takes it that no more layers come for heard with the layers before.
+    if (peer != NULL && !peer->unheard &&
+        sched_job_layers(broker->sched, job, &message.layers, &state) == 0 && state <= JOB_DONE) {
         sessions_send(broker->sessions, peer, FRAME_EXTENDED, &message.base, NULL, 0);
     }
 }

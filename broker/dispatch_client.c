@@ -65,6 +65,17 @@ static bool reads_others(const Dray__Graph *graph)
     return false;
 }
 
+// It may read layers that were left out.
+static int check_heard(const struct peer *peer, const Dray__Graph *graph, struct error *err)
+{
+    return peer->unheard && reads_others(graph)
+               ? error_set(
+                     err, EAGAIN,
+                     "what this client added to its jobs before waits until the broker's journal has been "
+                     "written: submit again later")
+               : 0;
+}
+
 // The message as it came, for the journal.  The scheduler hears of it when it is safe.
 static int keep_message(struct broker *broker, enum entry_type type, uint32_t job, uint64_t at,
                         const struct message *frames, const Dray__Graph *graph, bool refusable)
@@ -107,6 +118,8 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     }
     if (rc == 0) {
         event->u.submit.client = peer->number;
+        rc = check_heard(peer, event->u.submit.graph, &why);
+        broker_turn(broker)->events -= rc != 0;
     }
     // A repeated one as well: what it repeats may be gone when it is through.
     if (rc == 0 && broker->journal != NULL) {
@@ -136,9 +149,9 @@ static bool is_unheard(struct broker *broker, struct peer *peer)
                   "client %s: what it adds to its jobs waits until the journal has been written: %zu MB are "
                   "too many to keep more",
                   peer->name, crowd);
-        peer->unheard = broker->has_unheard = true;
+        broker->has_unheard = true;
     }
-    return peer->unheard;
+    return peer->unheard || crowd > 0;
 }
 
 static bool is_repetition(const struct sched_event *extend, uint32_t layers)
@@ -160,6 +173,7 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     int rc;
 
     if (broker->stopping || is_unheard(broker, peer)) {
+        peer->unheard = true;
         return 0; // as SUBMIT: what was not said to be safe is sent again
     }
     rc = intake_extend(turn, extend, &event, err);

@@ -69,7 +69,7 @@ struct peer {
     bool full;               // the scheduler keeps its results back
     uint64_t full_us;        // since when nothing of its backlog went out
     uint64_t full_passed;    // what had gone out by then
-    bool unheard;            // its EXTENDs are left out, as the journal has no room for them
+    bool unheard;            // its EXTENDs are left out until it connects anew
 };
 
 struct peers {

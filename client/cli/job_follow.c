@@ -206,7 +206,8 @@ enum job_outcome job_follow_run(struct job_follow *follow, struct error *err)
 
     result_sink_while_waiting(follow->sink, stay, follow);
     while (rc == 0) {
-        // Before the broker is told that they were read.
+        // Who reads it need not wait for more.  (Results are freed as they arrive, whether they are printed
+        // or not.)
         if (result_sink_flush(follow->sink, err) != 0) {
             rc = -EIO;
             state.outcome = signals_caught() != 0 ? JOB_BROKER : JOB_OUTPUT;

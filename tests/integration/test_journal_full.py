@@ -163,31 +163,43 @@ class FullDisk(HubTest):
         client, other, third = self.peer(incarnation=own), self.peer(), self.peer()
         small = dict(tasks=1, op=COUNT, wanted=True)
         job = self.submit(client, [small], 1, open=True)[1]["job"]
-        grown = self.submit(other, [], 2, open=True)[1]["job"]
+        grown = [self.submit(other, [], key, open=True)[1]["job"] for key in (2, 3)]
         self.fill(filler)
+        client.say("EXTEND", job=job, first_layer=1,
+                   graph=pack([dict(tasks=1, op=shell("true " + "n" * 100000), wanted=True)]))
         large = pack([dict(tasks=1, op=wire.op(dict(command=dict(argv=[b"/bin/true", *[b"x" * 100000] * 600]))))])
         for layer in range(9):
-            other.say("EXTEND", job=grown, first_layer=layer, graph=large)
+            other.say("EXTEND", job=grown[layer // 6], first_layer=layer % 6, graph=large)
             # It was tried: more than two that were not would be too many of one client.
-            dray.wait_for(lambda layers=layer + 1: len(self.job(grown, third)["layer"]) == layers, 10,
+            dray.wait_for(lambda at=layer: len(self.job(grown[at // 6], third)["layer"]) == at % 6 + 1, 10,
                           lambda: self.hub.text)
-        refused = self.submit(third, [small], 3)[1]
+        refused = self.submit(third, [small], 4)[1]
         self.assertEqual(refused["why"]["code"], EAGAIN)
         self.assertIn("wait to be written to the broker's journal", refused["why"]["text"])
-        for first in 1, 2:
-            client.say("EXTEND", job=job, first_layer=first, graph=pack([small]), last=first == 2)
+        for first in 2, 3:
+            client.say("EXTEND", job=job, first_layer=first, graph=pack([small]), last=first == 3)
         self.hub.wait_text("client test: what it adds to its jobs waits")
         info = self.job(job)
-        self.assertEqual((info["state"], info["tasks"]), (STATE["RUNNING"], 1))
+        self.assertEqual((info["state"], info["tasks"]), (STATE["RUNNING"], 2))
+        # When less waits jobs are taken again, as the disk allows, but none that may read what was left out.
+        other.say("FREE", job=grown[1])
+        note = os.urandom(200000)
+        dray.wait_for(lambda: self.submit(third, [small], 4, note=note)[1]["why"]["code"] == ENOSPC, 10, lambda: self.hub.text)
+        refused = self.submit(client, [dict(small, input=[dict(job=job, job_tasks=1, layer=2, pattern="ALL")])], 5)[1]
+        self.assertEqual(refused["why"]["code"], EAGAIN, refused)
+        self.assertIn("added to its jobs before waits", refused["why"]["text"])
+        self.assertEqual(self.submit(client, [small], 6, note=note)[1]["why"]["code"], ENOSPC)
         filler.unlink()
-        other.say("FREE", job=grown)  # all of it would not fit here either
-        self.assertEqual(self.hear(client, "BYE")[1]["why"]["code"], ERESTART)
+        other.say("FREE", job=grown[0])  # all of it would not fit here either
+        # Nothing is said to be safe before: that no more layers come would be taken for heard with it.
+        kind, bye, _ = self.hear(client, "BYE", "EXTENDED")
+        self.assertEqual((kind, bye.get("why", {}).get("code")), ("BYE", ERESTART), bye)
         client = self.peer(incarnation=own)
         attached = self.attach(client, job, again=True)
-        self.assertEqual(len(attached["layer"]), 1)
-        client.say("EXTEND", job=job, first_layer=1, last=True, graph=pack([small, small]))
+        self.assertEqual(len(attached["layer"]), 2)
+        client.say("EXTEND", job=job, first_layer=2, last=True, graph=pack([small, small]))
         results, ended = self.results(client)
-        self.assertEqual((len(results), ended["state"]), (3, STATE["DONE"]))
+        self.assertEqual((len(results), ended["state"]), (4, STATE["DONE"]))
         self.stop(self.hub)
 
     def test_cancel_on_a_full_disk(self):
@@ -421,6 +433,34 @@ class StalledDisk(HubTest):
         self.assertLess(self.hub.rss() - before, 8 << 20)
         self.stalled.unlink()
         self.assertEqual(sorted(self.hear(client, "REPLY")[1]["tag"] for _ in range(3000)), list(range(3000)))
+        self.stop(self.hub)
+
+    def test_what_is_left_out_at_the_end(self):
+        """Who adds to a job when the broker is about to stop hears of nothing of it before the next one is there."""
+        own = int.from_bytes(os.urandom(8), "little")
+        client = self.peer(incarnation=own)
+        small = dict(tasks=1, op=COUNT, wanted=True)
+        job = self.submit(client, [], 1, open=True)[1]["job"]
+        self.stalled.touch()
+        client.say("EXTEND", job=job, first_layer=0, graph=pack([small]))
+        self.replies(client)  # it was heard
+        self.hub.signal(signal.SIGTERM)
+        self.hub.wait_text("Terminated: stopping")
+        client.say("EXTEND", job=job, first_layer=1, last=True)
+        self.replies(client)
+        self.stalled.unlink()
+        # Libdray takes that no more layers come for heard with the layers before.
+        kind, bye, _ = self.hear(client, "BYE", "EXTENDED")
+        self.assertEqual((kind, bye.get("why", {}).get("code")), ("BYE", ERESTART), bye)
+        client.close()
+        self.hub.wait_exit()
+        self.start_hub()
+        client = self.peer(incarnation=own)
+        attached = self.attach(client, job, again=True)
+        client.say("EXTEND", job=job, first_layer=len(attached["layer"]), last=True,
+                   **({} if attached["layer"] else dict(graph=pack([small]))))
+        results, ended = self.results(client)
+        self.assertEqual((len(results), ended["state"]), (1, STATE["DONE"]))
         self.stop(self.hub)
 
     def test_libdray_waits_for_the_disk(self):

@@ -25,8 +25,7 @@ uint32_t admit_safe_layers(const struct broker *broker, uint32_t job)
 int admit_later(struct broker *broker, const struct extended *extended)
 {
     struct unsafe *unsafe = broker->unsafe;
-    enum job_state state;
-    uint32_t layers = UINT32_MAX;
+    struct sched_brief brief = {.layers = UINT32_MAX};
 
     while (unsafe != NULL && (unsafe->job != extended->job || unsafe->client != extended->client)) {
         unsafe = unsafe->next;
@@ -39,8 +38,8 @@ int admit_later(struct broker *broker, const struct extended *extended)
         return -ENOMEM;
     }
     // Those that could not be written come to the scheduler only now.
-    sched_job_layers(broker->sched, extended->job, &layers, &state);
-    *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job, layers};
+    sched_job_brief(broker->sched, extended->job, &brief);
+    *unsafe = (struct unsafe){broker->unsafe, extended->client, extended->job, brief.layers};
     broker->unsafe = unsafe;
     return 0;
 }

@@ -222,10 +222,9 @@ static void on_outcomes(void *arg, short revents)
 static bool is_here(void *arg, uint32_t job)
 {
     const struct broker *broker = arg;
-    enum job_state state;
-    uint32_t layers;
+    struct sched_brief brief;
 
-    return sched_job_layers(broker->sched, job, &layers, &state) == 0;
+    return sched_job_brief(broker->sched, job, &brief) == 0;
 }
 
 static void on_watch(void *arg, short revents)

@@ -398,13 +398,13 @@ void deliver_extended(struct broker *broker, uint32_t client, uint32_t job)
 {
     struct peer *peer = peers_by_number(&broker->peers, client);
     Dray__Extended message = DRAY__EXTENDED__INIT;
-    enum job_state state;
+    struct sched_brief brief;
 
-    message.job = job;
-    // One that has failed is told of as such.  Who was not heard hears of the others when it is: libdray
-    // takes it that no more layers come for heard with the layers before.
-    if (peer != NULL && !peer->unheard &&
-        sched_job_layers(broker->sched, job, &message.layers, &state) == 0 && state <= JOB_DONE) {
+    // One that has failed is told of as such.
+    if (peer != NULL && sched_job_brief(broker->sched, job, &brief) == 0 && brief.state <= JOB_DONE) {
+        message.job = job;
+        message.layers = brief.layers;
+        message.has_last = message.last = !brief.grows;
         sessions_send(broker->sessions, peer, FRAME_EXTENDED, &message.base, NULL, 0);
     }
 }

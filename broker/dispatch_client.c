@@ -168,8 +168,7 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     const Dray__Extend *extend = (const Dray__Extend *)message;
     struct turn *turn = broker_turn(broker);
     struct sched_event *event = NULL;
-    enum job_state state;
-    uint32_t layers = 0;
+    struct sched_brief job;
     int rc;
 
     if (broker->stopping || is_unheard(broker, peer)) {
@@ -185,8 +184,8 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
         return error_no_memory(err);
     }
     // Of jobs that are there, what is not a repetition as a whole: the scheduler leaves out the rest.
-    if (broker->journal != NULL && sched_job_layers(broker->sched, extend->job, &layers, &state) == 0 &&
-        state <= JOB_RUNNING && !is_repetition(event, layers)) {
+    if (broker->journal != NULL && sched_job_brief(broker->sched, extend->job, &job) == 0 &&
+        job.state <= JOB_RUNNING && !is_repetition(event, job.layers)) {
         event->u.extend.id = broker->next_extend++;
         rc = keep_message(broker, ENTRY_LAYERS, extend->job, event->u.extend.id, frames,
                           event->u.extend.graph, false);

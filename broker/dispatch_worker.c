@@ -174,12 +174,11 @@ int dispatch_advertise(struct broker *broker, struct peer *peer, const ProtobufC
 // For clients that come later.  With a journal, the scheduler hears of it when those that are vital are safe.
 static int keep_notes(struct broker *broker, const Dray__Notes *notes)
 {
-    enum job_state state;
-    uint32_t layers;
+    struct sched_brief job;
     bool is_new = false, is_vital = false;
     struct entry *entry;
 
-    if (sched_job_layers(broker->sched, notes->job, &layers, &state) != 0 || notes->layer >= layers) {
+    if (sched_job_brief(broker->sched, notes->job, &job) != 0 || notes->layer >= job.layers) {
         return 0;
     }
     for (size_t i = 0; i < notes->n_note; i++) {

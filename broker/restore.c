@@ -498,15 +498,14 @@ static int drop_lost(struct restoring *restoring, size_t *running)
 {
     for (size_t i = 0; i < restoring->jobs; i++) {
         const struct restored *restored = &restoring->job[i];
-        enum job_state state = JOB_DONE;
-        uint32_t layers;
+        struct sched_brief brief = {.state = JOB_DONE};
         struct entry *entry;
 
         // One that was given up is not seen, and there as long as others need it (then it says itself when it
         // goes), if it could be read at all.
-        if (sched_job_layers(restoring->broker->sched, restored->job, &layers, &state) == 0 ||
+        if (sched_job_brief(restoring->broker->sched, restored->job, &brief) == 0 ||
             (restored->given_up && restored->is_read)) {
-            *running += state <= JOB_RUNNING;
+            *running += brief.state <= JOB_RUNNING;
             continue;
         }
         if (!restored->given_up) {

@@ -19,7 +19,7 @@
 #include "proto/error.h"
 #include "proto/wire.pb-c.h"
 
-#define FRAME_PROTOCOL 4
+#define FRAME_PROTOCOL 5
 #define FRAME_HEADER ((size_t)24)
 #define FRAME_BODY_MAX ((size_t)64 << 20)  // of frame 0
 // Of SUBMIT and EXTEND: what a worker is told of a layer is a little more than what the broker was.

@@ -71,15 +71,14 @@ int sched_job_info(const struct sched *sched, uint32_t number, struct sched_job 
     return 0;
 }
 
-int sched_job_layers(const struct sched *sched, uint32_t number, uint32_t *layers, enum job_state *state)
+int sched_job_brief(const struct sched *sched, uint32_t number, struct sched_brief *out)
 {
     const struct job *job = find(sched, number);
 
     if (job == NULL) {
         return -ENOENT;
     }
-    *layers = job->layers;
-    *state = job->state;
+    *out = (struct sched_brief){job->state, job->layers, job->grows};
     return 0;
 }
 

@@ -332,8 +332,14 @@ struct sched_job {
 };
 // -ENOENT: no such job.
 int sched_job_info(const struct sched *sched, uint32_t job, struct sched_job *out);
-// What is cheap to know: layers and state of a job; -ENOENT.
-int sched_job_layers(const struct sched *sched, uint32_t job, uint32_t *layers, enum job_state *state);
+// What is cheap to know of a job.
+struct sched_brief {
+    enum job_state state;
+    uint32_t layers;
+    bool grows; // more layers may come
+};
+// -ENOENT: no such job.
+int sched_job_brief(const struct sched *sched, uint32_t job, struct sched_brief *out);
 // The job that was submitted with this key; 0: none.
 uint32_t sched_job_of_key(const struct sched *sched, uint64_t key_hi, uint64_t key_lo);
 // Bytes of its partitions that are held: a look at each of its tasks.  0: no such job.

@@ -89,9 +89,8 @@ int extends_send(struct extends *extends, struct uplink *uplink, bool all, struc
     return 0;
 }
 
-// Of the job: those that end at `layers` or before.  confirmed: as the broker has these; that it knows that
-// they are the last it has not said, if it was not told on this connection.
-static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool confirmed)
+// Of the job: those that end at `layers` or before; that these are the last by itself, when `last`.
+static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool last)
 {
     struct extend **link = &extends->first;
     struct extend *before = NULL;
@@ -100,7 +99,7 @@ static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool co
         struct extend *at = *link;
         bool covered = (uint64_t)at->first_layer + at->layers <= layers;
 
-        if (at->job == job && (!covered || (confirmed && at->graph == NULL && !at->sent))) {
+        if (at->job == job && (!covered || (at->graph == NULL && !last))) {
             return; // they are in order
         }
         if (at->job == job) {
@@ -136,14 +135,14 @@ void extends_take_back(struct extends *extends)
     extends->last = before;
 }
 
-void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers)
+void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers, bool last)
 {
-    drop(extends, job, layers, true);
+    drop(extends, job, layers, last);
 }
 
 void extends_forget(struct extends *extends, uint32_t job)
 {
-    drop(extends, job, UINT32_MAX, false);
+    drop(extends, job, UINT32_MAX, true);
 }
 
 bool extends_unsent(const struct extends *extends, uint32_t job)

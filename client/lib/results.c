@@ -483,7 +483,6 @@ void results_close_job(struct results *results, uint32_t id)
 
     if (job != NULL) {
         job->options.open = false;
-        job->closed = true;
         job_list(job, JOBS_UNFLUSHED); // it may be over
     }
 }
@@ -525,7 +524,7 @@ int results_extend(struct results *results, uint32_t job, uint32_t first_layer, 
 
 void results_extended(struct results *results, const Dray__Extended *extended)
 {
-    extends_confirm(&results->extends, extended->job, extended->layers);
+    extends_confirm(&results->extends, extended->job, extended->layers, extended->has_last && extended->last);
     if (results->link == LINK_UP) {
         extends_send(&results->extends, results->uplink, false, NULL); // or with the next one
     }

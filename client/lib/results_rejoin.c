@@ -306,20 +306,13 @@ static int attach_again(struct job *job, uint32_t *tag)
 // What concerns layers that the broker may not have had.
 static int go_on(struct job *job)
 {
-    struct extends *extends = &job->results->extends;
-    uint8_t *none = NULL;
-    int rc = 0;
+    int rc;
 
     if (results_job_ended(job, NULL)) {
         job->unsaid_from = job->unsaid_end; // nor is anything kept of it
         return 0;
     }
-    // Of one that was closed it may have missed just that.
-    if (job->closed && !job->ended && !extends_open(extends, job->id)) {
-        rc = extends_add(extends, job->id, job->layers, 0, &none, 0, true, NULL);
-        rc = rc == 0 ? extends_send(extends, job->results->uplink, true, NULL) : rc;
-    }
-    rc = rc == 0 ? job_free_unsaid(job, UINT64_MAX) : rc;
+    rc = job_free_unsaid(job, UINT64_MAX);
     return rc == 0 ? cancel_again(job) : rc;
 }
 
@@ -407,7 +400,7 @@ static void take_answer(struct job *job, const Dray__Attached *attached)
     } else if (check_layers(job, attached, &why) == 0) {
         job->rejoined = true;
         extends_confirm(&job->results->extends, job->id,
-                        attached->has_safe ? attached->safe : (uint32_t)attached->n_layer);
+                        attached->has_safe ? attached->safe : (uint32_t)attached->n_layer, false);
         return;
     }
     error_set(&text, ENOTCONN, "job %u was lost while the connection to the broker was: %s", job->id,

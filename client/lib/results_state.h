@@ -154,8 +154,7 @@ struct job {
     // What was freed (TASK_FREED) from here to there it may not have heard of; task_place.
     uint64_t unsaid_from, unsaid_end;
     // For a connection that takes the place of a lost one.
-    bool closed;                    // it was open, and was told that no more layers come
-    bool cancelled_all;             // ... to be cancelled,
+    bool cancelled_all;             // to be cancelled,
     struct client_range *cancelled; // or these tasks; [CANCELS_MAX]
     size_t cancels;
     uint32_t attach_tag; // not 0: the broker is asked for it

@@ -53,7 +53,7 @@ class Journal(HubTest):
         self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=1))
         client.say("EXTEND", job=two["job"], first_layer=1, last=True,
                    graph=pack([dict(tasks=4, op=COUNT, wanted=True)]))
-        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=2))
+        self.assertEqual(self.hear(client, "EXTENDED")[1], dict(job=two["job"], layers=2, last=True))
         attached = self.attach(client, one["job"])
         self.assertEqual(attached["note"], b"a note")
         self.restart_hub()
@@ -125,7 +125,7 @@ class Journal(HubTest):
         second = self.peer()
         self.assertEqual(self.attach(second, job).get("layer", []), [])
         second.say("EXTEND", job=job, first_layer=0, last=True, graph=pack([dict(tasks=2, op=COUNT, wanted=True)]))
-        self.assertEqual(self.hear(second, "EXTENDED")[1], dict(job=job, layers=1))
+        self.assertEqual(self.hear(second, "EXTENDED")[1], dict(job=job, layers=1, last=True))
         self.restart_hub()
         self.worker(self.listen)
         self.wait_state(job, "DONE")

@@ -44,7 +44,8 @@ void customer_plan_over(struct world *world, struct plan *plan)
     world_check_over(world);
 }
 
-// Who had it is not there any more: somebody else takes it up when it is detached, and otherwise it ends with him.
+// Who had it is not there any more: somebody else takes it up when it is detached, and otherwise it ends with
+// him.
 void customer_bequeath(struct world *world, struct plan *plan)
 {
     struct letter *letter;
@@ -152,7 +153,6 @@ void customer_extend(struct world *world, struct letter *order)
     letter->event.u.extend.last = last;
     world_send_broker(world, order->customer->link, letter);
     plan->sent += count;
-    plan->last_sent = plan->last_sent || last;
     if (!last) {
         customer_extend_later(world, order->customer, plan);
     }

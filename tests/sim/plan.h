@@ -39,7 +39,6 @@ struct plan {
     uint32_t piece;           // layers that it is submitted with; more come later.  0: all
     uint32_t sent;            // layers that were sent
     uint32_t safe;            // and will not get lost any more
-    bool last_sent;           // that no more come
     uint32_t accepted;        // by whom that was heard, plus one
     uint32_t accepted_as;     // the number that was heard then
     bool damaged;             // something of it was lost from the ledger

@@ -253,6 +253,7 @@ static void play_extend(struct fake *fake, const Dray__Extend *extend, struct ar
     }
     extended.job = extend->job;
     extended.layers = j->layers;
+    extended.has_last = extended.last = extend->last;
     say(fake, FRAME_EXTENDED, &extended.base, NULL, 0);
     if (extend->last) {
         Dray__JobEnded ended = DRAY__JOB_ENDED__INIT;

@@ -205,6 +205,7 @@ static inline void play_extend(struct fake *fake, const Dray__Extend *extend)
     fake->layers += extend->has_graph ? 1 : 0;
     extended.job = 1;
     extended.layers = fake->layers;
+    extended.has_last = extended.last = extend->last;
     say(fake, FRAME_EXTENDED, &extended.base, NULL);
 }
 
@@ -456,6 +457,18 @@ static inline void hears(struct fake *fake, dray_t *dray, const char *text)
         pthread_mutex_unlock(&fake->lock);
     }
     assert_true(is);
+}
+
+// Until it knows that the broker has all layers of the job.
+static inline void confirmed(dray_t *dray, dray_job_t job)
+{
+    struct dray_error err = {0};
+
+    for (int i = 0; i < 4000 && results_unconfirmed(dray->results, job); i++) {
+        dray_process(dray, &err);
+        poll(NULL, 0, 5);
+    }
+    assert_false(results_unconfirmed(dray->results, job));
 }
 
 // How many results come, at once or within a moment; *notes: beside them.

@@ -17,8 +17,7 @@ static void add(struct extends *extends, uint32_t job, uint32_t first, uint32_t 
     assert_int_equal(extends_add(extends, job, first, layers, &graph, layers > 0 ? 4 : 0, last, NULL), 0);
 }
 
-// That these were the last, which there was no room to say, is still to be said when the layers are
-// confirmed.
+// That these were the last is confirmed by itself.
 static void test_the_last_word_waits(void **state)
 {
     struct extends extends = {0};
@@ -27,16 +26,19 @@ static void test_the_last_word_waits(void **state)
     add(&extends, 1, 0, 2, false);
     add(&extends, 2, 0, 1, false);
     add(&extends, 1, 2, 0, true);
-    extends_confirm(&extends, 1, 2);
+    extends_confirm(&extends, 1, 2, false);
     assert_true(extends_open(&extends, 1));
     assert_int_equal(extends.unsent, 2);
+    extends_confirm(&extends, 1, 2, true);
+    assert_false(extends_open(&extends, 1));
+    add(&extends, 1, 2, 1, true);
     extends_forget(&extends, 1);
     assert_false(extends_open(&extends, 1));
     add(&extends, 2, 1, 3, true);
     assert_int_equal(extends_lowest(&extends, 2, 9), 0);
-    extends_confirm(&extends, 2, 1);
+    extends_confirm(&extends, 2, 1, false);
     assert_int_equal(extends_lowest(&extends, 2, 9), 1);
-    extends_confirm(&extends, 2, 4);
+    extends_confirm(&extends, 2, 4, false);
     assert_int_equal(extends.unsent, 0);
     assert_null(extends.first);
     assert_null(extends.last);
@@ -45,7 +47,7 @@ static void test_the_last_word_waits(void **state)
     extends_take_back(&extends);
     assert_int_equal(extends.unsent, 1);
     add(&extends, 3, 1, 1, false);
-    extends_confirm(&extends, 3, 1);
+    extends_confirm(&extends, 3, 1, false);
     extends_take_back(&extends);
     assert_int_equal(extends.unsent, 0);
     assert_null(extends.first);

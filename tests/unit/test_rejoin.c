@@ -62,9 +62,9 @@ static void test_what_is_done_meanwhile(void **state)
     assert_int_equal(dray_wait(dray, 10, &err), 0);
     fake->mute = false;
     hears(fake, dray, "HELLO FREE:1,0.0+3,0.5+1 ATTACH:1,again EXTEND:1 EXTEND:2,last CANCEL:1,0.4+1 ");
-    // Whether it has heard that these were the last is not known.
+    confirmed(dray, job);
     fake->lost = true;
-    hears(fake, dray, "HELLO FREE:1,0.0+3,0.5+1 ATTACH:1,again EXTEND:3,none,last CANCEL:1,0.4+1 ");
+    hears(fake, dray, "HELLO FREE:1,0.0+3,0.5+1 ATTACH:1,again CANCEL:1,0.4+1 ");
     dray_close(dray);
 }
 
@@ -77,6 +77,7 @@ static void test_layers_that_were_not_confirmed(void **state)
     hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
     extend(dray, job, false);
     hears(fake, dray, "EXTEND:1 ");
+    confirmed(dray, job);
     fake->confirms = false;
     extend(dray, job, false);
     hears(fake, dray, "EXTEND:2 ");
@@ -84,6 +85,31 @@ static void test_layers_that_were_not_confirmed(void **state)
     hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again EXTEND:2 ");
     fake->lost = true;
     hears(fake, dray, "HELLO FREE:1,0.0+3");
+    dray_close(dray);
+}
+
+// That no more come is said until the broker says that it knows: the layers are not all of it.
+static void test_the_last_word_is_confirmed_by_itself(void **state)
+{
+    struct fake *fake = *state;
+    dray_t *dray = connected(fake, 0);
+    dray_job_t job = submit(dray, true);
+    struct dray_error err = {0};
+
+    hears(fake, dray, "HELLO SUBMIT:abc FREE:1,0.0+3 ");
+    extend(dray, job, false);
+    hears(fake, dray, "EXTEND:1 ");
+    confirmed(dray, job);
+    fake->confirms = false;
+    assert_int_equal(dray_extend_graph(dray, job, NULL, 0, 1, &err), 0);
+    hears(fake, dray, "EXTEND:2,none,last ");
+    fake->lost = fake->confirms = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3 ATTACH:1,again EXTEND:2,none,last FREE:1,1.0+3 ");
+    confirmed(dray, job);
+    fake->lost = true;
+    hears(fake, dray, "HELLO FREE:1,0.0+3,1.0+3 ATTACH:1,again ");
+    assert_int_equal(dray_cancel_futures(dray, &(struct dray_future){job, 0, 4}, 1, &err), 0);
+    hears(fake, dray, "CANCEL:1,0.4+1 ");
     dray_close(dray);
 }
 
@@ -474,6 +500,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_job_goes_on, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_done_meanwhile, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_were_not_confirmed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_the_last_word_is_confirmed_by_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_layers_that_have_no_room, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_freed_has_no_room, set_up_narrow, tear_down),
         cmocka_unit_test_setup_teardown(test_what_is_freed_again_has_no_room, set_up_narrow, tear_down),

@@ -105,8 +105,7 @@ static void test_layers_that_come_again_are_ignored(void **state)
 {
     struct play play;
     struct build build;
-    enum job_state job_state = JOB_DONE;
-    uint32_t layers = 0;
+    struct sched_brief brief = {0};
 
     (void)state;
     play_begin(&play, 999);
@@ -117,12 +116,12 @@ static void test_layers_that_come_again_are_ignored(void **state)
         assert_null(find(&play, ACTION_REJECTED, CLIENT));
         build_fini(&build);
     }
-    assert_int_equal(sched_job_layers(play.sched, 1, &layers, &job_state), 0);
-    assert_int_equal(layers, 1);
-    assert_true(job_state <= JOB_RUNNING);
+    assert_int_equal(sched_job_brief(play.sched, 1, &brief), 0);
+    assert_int_equal(brief.layers, 1);
+    assert_true(brief.state <= JOB_RUNNING && brief.grows);
     assert_int_equal(sched_job_of_key(play.sched, 0, 8), 1);
     assert_int_equal(sched_job_of_key(play.sched, 1, 8), 0);
-    assert_int_equal(sched_job_layers(play.sched, 2, &layers, &job_state), -ENOENT);
+    assert_int_equal(sched_job_brief(play.sched, 2, &brief), -ENOENT);
     play_end(&play);
 }
 

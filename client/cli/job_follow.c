@@ -55,9 +55,9 @@ static void tell_progress(struct state *state, const struct dray_event *event)
     follow->tasks = event->tasks;
     follow->done = event->done;
     progress_show(follow->progress, &now);
-    // Somebody who sees no progress shall know why nothing happens.
-    if (event->waiting != NULL && event->waiting[0] != '\0' && !state->told_waiting && !follow->quiet &&
-        !progress_is_on(follow->progress)) {
+    // Somebody who sees no progress shall know why nothing happens; workers of a local cluster are on their way.
+    if ((!follow->closed || event->workers > 0) && event->waiting != NULL && event->waiting[0] != '\0' &&
+        !state->told_waiting && !follow->quiet && !progress_is_on(follow->progress)) {
         complain_text("waiting: %s", event->waiting);
         state->told_waiting = true;
     }

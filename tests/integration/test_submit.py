@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -36,6 +37,15 @@ class Submit(TestCase):
         done = run("submit", "--wait", self.write(WORDS))
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (0, b"", b"dray: job 1: 7 tasks done, 0 failed\n"))
+
+    def test_local_cluster_that_is_slow_to_start(self):
+        """That its workers are not there yet is no remark."""
+        for name in "dray", "dray-broker", "dray-child":
+            shutil.copy(os.path.join(BIN, name), self.dir)
+        worker = self.write(f'#!/bin/sh\nsleep 0.5\nexec {BIN}/dray-worker "$@"\n', "dray-worker")
+        os.chmod(worker, 0o755)
+        done = subprocess.run([self.path("dray"), "submit", self.write(WORDS)], capture_output=True, env=environment(), timeout=60 * SLOW)
+        self.assertEqual(self.ok(done), "1000\n1\n2\n")
 
     def test_example(self):
         """As the README tells it."""

@@ -48,7 +48,8 @@ class Process:
 
     def wait_text(self, pattern, timeout=10, count=1):
         """Waits until standard error has `count` matches."""
-        deadline = time.monotonic() + timeout * SLOW
+        timeout = max(timeout, dray.PATIENCE) * SLOW
+        deadline = time.monotonic() + timeout
         with self.changed:
             while len(re.findall(pattern, self.text)) < count:
                 left = deadline - time.monotonic()
@@ -58,7 +59,7 @@ class Process:
 
     def wait_exit(self, timeout=10):
         try:
-            code = self.child.wait(timeout * SLOW)
+            code = self.child.wait(max(timeout, dray.PATIENCE) * SLOW)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.argv} does not end:\n{self.text}") from None
         self.reader.join(5)

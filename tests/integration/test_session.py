@@ -168,7 +168,7 @@ class Liveness(cluster.ClusterTest):
         self.assert_no_files()
 
     def test_restarted_broker_gets_its_workers_back(self):
-        broker = self.broker("--heartbeat", "0.2", listen="tcp://127.0.0.1:0")
+        broker = self.broker("--heartbeat", "0.2", listen=self.tcp_endpoint())
         worker = self.worker(broker.endpoint)
         broker.signal(signal.SIGKILL)
         broker.wait_exit()

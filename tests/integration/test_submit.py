@@ -42,10 +42,12 @@ class Submit(TestCase):
         """That its workers are not there yet is no remark."""
         for name in "dray", "dray-broker", "dray-child":
             shutil.copy(os.path.join(BIN, name), self.dir)
-        worker = self.write(f'#!/bin/sh\nsleep 0.5\nexec {BIN}/dray-worker "$@"\n', "dray-worker")
+        worker = self.write(f'#!/bin/sh\nsleep 1.5\nexec {BIN}/dray-worker "$@"\n', "dray-worker")
         os.chmod(worker, 0o755)
-        done = subprocess.run([self.path("dray"), "submit", self.write(WORDS)], capture_output=True, env=environment(), timeout=60 * SLOW)
-        self.assertEqual(self.ok(done), "1000\n1\n2\n")
+        table = self.write("x\n20\n3\n", "table.csv")
+        for what, result in (("submit", self.write(WORDS)), "1000\n1\n2\n"), (("run", f'read_csv("{table}").x.sum()'), "23\n"):
+            done = subprocess.run([self.path("dray"), *what], capture_output=True, env=environment(), timeout=60 * SLOW)
+            self.assertEqual(self.ok(done), result)
 
     def test_example(self):
         """As the README tells it."""

@@ -99,7 +99,7 @@ class Pressure(cluster.ClusterTest):
         # The job itself, the mark, and what is under way.
         self.assert_grown_less(broker, before, tasks * 32 + 24 * MB)
         if not cluster.SANITIZED:
-            self.assertIn("client lazy reads slower than its results come", broker.text)
+            broker.wait_text("client lazy reads slower than its results come")
         self.read_all(reader, tasks)
         reader.say("FREE", job=job)
         self.wait_unknown(other, job)

@@ -136,7 +136,8 @@ class Reconnect(cluster.ClusterTest):
     def finish(child):
         """What else it says."""
         child.wait(20 * cluster.SLOW)
-        return child.stdout.read(), child.stderr.read()
+        with child.stdout, child.stderr:
+            return child.stdout.read(), child.stderr.read()
 
     def test_it_says_so_once_and_can_be_interrupted(self):
         child = self.begin(self.proxy.endpoint)

@@ -225,6 +225,20 @@ class LocalCluster(TestCase):
         with open(self.output) as f:
             self.assertTrue(f.read().startswith("category,price\n"))
 
+    def test_worker_that_is_held_up(self):
+        """For longer than one of another host may be silent: its process is there."""
+        began, tasks = self.path("began"), self.path("tasks.yaml")
+        with open(tasks, "w") as f:
+            f.write(f"tasks: {{a: {{shell: 'echo > {began}; sleep 0.5; echo done'}}}}")
+        client = start("submit", tasks)
+        wait_for(lambda: os.path.exists(began), 10, "a task that runs")
+        worker = next(pid for pid, name in children(client.pid) if name == "dray-worker")
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(4)
+        os.kill(worker, signal.SIGCONT)
+        out, err = client.communicate(timeout=30 * SLOW)
+        self.assertEqual((client.returncode, out, err), (0, b"done\n", b""))
+
     def test_nothing_is_left_after_success_and_failure(self):
         env = environment(XDG_RUNTIME_DIR=self.run_dir, TMPDIR=self.run_dir)
         for script, status in ((f'read_csv("{self.csv}").price.sum()', 0), ('read_csv("/no/file")', 1)):

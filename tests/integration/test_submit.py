@@ -278,11 +278,13 @@ class Jobs(TestCase):
         process.stderr.close()
         self.assertEqual(self.info(job)["state"], "running")
         for what in ([], ["s.3"]):  # all of it, and a task that runs
+            wait_for(lambda: not self.info(job)["client"], 10, "nobody")
             process = start("result", job, *what, env=self.env)
             wait_for(lambda: self.info(job)["client"], 10, "its client")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=10 * SLOW)
             self.assertEqual((process.returncode, out, err), (130, b"", b""))
+        wait_for(lambda: not self.info(job)["client"], 10, "nobody")
         process = start("result", job, "s.3", env=self.env)
         wait_for(lambda: self.info(job)["client"], 10, "its client")
         self.ok(self.dray("cancel", job))
@@ -317,7 +319,7 @@ class Jobs(TestCase):
 
     def test_slow_reader(self):
         # A pager that nobody scrolls is no lost client.
-        with Cluster(workers=1, broker_options=["--timeout", "3"]) as cluster:
+        with Cluster(workers=1, broker_options=["--timeout", "3", "--worker-timeout", "30"]) as cluster:
             shell = f"{BIN}/dray submit --broker {cluster.endpoint} - | (sleep 5; md5sum)"
             job = b"tasks: {a: {array: 0..79, shell: 'head -c 200000 /dev/zero; echo {index}'}}"
             done = subprocess.run(shell, shell=True, input=job, capture_output=True, env=environment(), timeout=60 * SLOW)

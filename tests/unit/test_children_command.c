@@ -580,7 +580,10 @@ static void test_helper_killed(void **state)
     assert_text(&f.task[2], "2\n");
     fixture_drop(&f, 3);
     // When there is nothing to do no attempt is lost.
-    run_shell(&f, "setsid sh -c \"sleep 0.2; kill -9 $PPID\" < /dev/null > /dev/null 2>&1 & echo $PPID", 10000, 1);
+    run_shell(&f,
+              "setsid sh -c \": > there; while kill -0 $$; do sleep 0.05; done; sleep 0.2; kill -9 $PPID\" "
+              "< /dev/null > /dev/null 2>&1 & until test -e there; do sleep 0.02; done; echo $PPID",
+              10000, 1);
     assert_int_equal(f.task[0].rc, 0);
     helper = strtol((const char *)f.task[0].partition->bytes->data, NULL, 10);
     assert_true(helper > 1);

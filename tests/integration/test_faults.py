@@ -124,7 +124,7 @@ class LocalCluster(TestCase):
     def begin(self, *options, workers=1):
         """A client whose job cannot go on, and the processes of its cluster."""
         script = f'read_csv("{self.csv}", blocksize=20).groupby("category").price.mean()'
-        for rows in 2000, 8000, 32000:  # the workers may be seen only when all is done
+        for rows in 2000, 8000, *[32000] * 8:  # the workers may be seen only when all is done
             write_sales(self.csv, rows)
             with open(self.output, "w") as f:
                 f.write("old")

@@ -1,4 +1,5 @@
 """What dies, stops or is interrupted while a job runs."""
+import contextlib
 import json
 import os
 import signal
@@ -131,9 +132,10 @@ class LocalCluster(TestCase):
             client = start("run", "-f", "csv", "-o", self.output, *options, script,
                            env=environment(XDG_RUNTIME_DIR=self.run_dir, TMPDIR=self.run_dir))
             if self.stop_workers(client, workers):
-                time.sleep(0.2)
-                if client.poll() is None:
-                    break
+                time.sleep(0.4)
+                with open(self.output) as f:  # else it has all, and waits only for the end of its cluster
+                    if client.poll() is None and f.read() == "old":
+                        break
             self.assertEqual(client.communicate(timeout=30 * SLOW)[1], b"")
         wait_for(lambda: len(children(client.pid)) >= 2 + workers, 5, "broker, workers, reaper")
         self.assertIsNone(client.poll())
@@ -147,8 +149,9 @@ class LocalCluster(TestCase):
         while len(stopped) < count and client.poll() is None:
             for pid, name in children(client.pid):
                 if name == "dray-worker" and pid not in stopped:
-                    os.kill(pid, signal.SIGSTOP)
-                    stopped.add(pid)
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                        stopped.add(pid)
         return len(stopped) == count
 
     def gone(self, pids):

@@ -16,6 +16,7 @@ enum {
     THREADS_MAX = 4096,
     // A process whose connection was cut notices at once and connects anew; a dead one does not.
     COME_BACK_US = 1000000,
+    HELD_UP_US = 100000, // later than that is more than a late tick
 };
 
 struct sessions {
@@ -610,6 +611,7 @@ static uint64_t delivered(struct sessions *sessions, const struct peer *peer)
 static void check_stalled(struct sessions *sessions, uint64_t now)
 {
     uint64_t stalled = (uint64_t)sessions->options.stalled_ms * 1000;
+    bool slept = now - sessions->tick_us > stalled / 2 + HELD_UP_US;
 
     for (struct peer *peer = sessions->peers->first; peer != NULL; peer = peer->next) {
         struct error why = {0};
@@ -619,6 +621,9 @@ static void check_stalled(struct sessions *sessions, uint64_t now)
             continue;
         }
         passed = backlog_passed(peer->backlog) + delivered(sessions, peer);
+        if (slept && now - peer->full_us > stalled / 2) {
+            peer->full_us = now - stalled / 2; // as in check_silence: nothing could pass
+        }
         if (passed != peer->full_passed) {
             peer->full_passed = passed;
             peer->full_us = now;

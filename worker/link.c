@@ -377,7 +377,7 @@ static void tick_down(struct link *link, uint64_t now)
     }
     if (!link->said && alone > SAY_AFTER_US) {
         link->said = true;
-        log_write(link->options.log, LEVEL_WARNING, "no answer from a broker at %s yet: trying for %.0f s",
+        log_write(link->options.log, LEVEL_INFO, "no answer from a broker at %s yet: trying for %.0f s",
                   link->options.broker, link->options.reconnect_ms / 1000.0);
     }
     if (!link->restart && now - link->attempt_us > attempt_us(link)) {

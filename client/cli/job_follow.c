@@ -63,7 +63,8 @@ static void tell_progress(struct state *state, const struct dray_event *event)
     follow->tasks = event->tasks;
     follow->done = event->done;
     progress_show(follow->progress, &now);
-    if (event->waiting == NULL || event->waiting[0] == '\0') {
+    // Workers of a local cluster are on their way.
+    if (event->waiting == NULL || event->waiting[0] == '\0' || (follow->closed && event->workers == 0)) {
         state->waiting_us = 0;
         return;
     }

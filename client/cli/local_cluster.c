@@ -161,9 +161,11 @@ static int spawn(const struct child *child, pid_t *pid, struct error *err)
 static int start_broker(struct local_cluster *cluster, int ready, struct error *err)
 {
     char ready_text[16], lifeline_text[16];
+    // Whose process ends is missed at once: who is silent has been held up, with the machine perhaps.
     char *argv[] = {(char[]){"dray-broker"}, (char[]){"--listen"},   cluster->endpoint,
                     (char[]){"--quiet"},     (char[]){"--ready-fd"}, ready_text,
-                    (char[]){"--lifeline"},  lifeline_text,          NULL};
+                    (char[]){"--lifeline"},  lifeline_text,          (char[]){"--timeout"},
+                    (char[]){"60"},          NULL};
     const struct child child = {"dray-broker", argv, {ready, cluster->lifeline[0]}, 0};
     int rc;
 

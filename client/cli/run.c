@@ -210,6 +210,9 @@ static int execute(struct run *run, const struct source_text *text, enum query_o
     name_job(arguments->script, text, name);
     host.shared_files = arguments->cluster.broker == NULL;
     host.job_name = name;
+    if (arguments->cluster.broker == NULL) {
+        host.waiting = NULL; // workers of its own are on their way
+    }
     rc = query_run_create(text->text, text->size, text->name, &host, &query, outcome, err);
     if (rc == 0 && arguments->explain) {
         *outcome = QUERY_OUTPUT;

@@ -32,6 +32,14 @@ class Hosts(base.FaultTest):
         """Within which a lost host must be noticed; what sanitizers and tests on the same two cores take comes on top."""
         return 2 * self.heartbeat + 1 + 0.3 * SLOW
 
+    def notices(self, attempt):
+        """attempt(n) has something noticed for the n-th time and says how long that took: soon enough at least once, whatever else the
+        machine does."""
+        took = []
+        while not took or took[-1] >= self.bound():
+            self.assertLess(len(took), 4, took)
+            took.append(attempt(len(took) + 1))
+
     def keep(self, text):
         """A job that has ended and whose results stay with the workers."""
         job = self.dray(self.a, "submit", "--broker", self.hub.endpoint, "--detach", self.file("held.yaml", text)).decode().strip()
@@ -44,28 +52,39 @@ class Hosts(base.FaultTest):
     def test_host_is_switched_off(self):
         """No goodbye comes from it, nor the end of a connection."""
         self.worker_at(self.b, self.hub.endpoint)
-        dead = self.worker_at(self.c, self.hub.endpoint, "--name", "dead")
         file = self.file("mixed.yaml", MIXED)
         expected = self.dray(self.a, "submit", "--broker", self.hub.endpoint, file)
-        client = self.client_at(self.a, "submit", "--broker", self.hub.endpoint, file)
-        time.sleep(0.3)
-        begin = time.monotonic()
-        self.c.unplug()
-        dead.kill()
-        self.hub.wait_text("worker dead: not heard of")
-        self.assertLess(time.monotonic() - begin, self.bound())
-        out, err = client.communicate(timeout=60 * SLOW)
-        self.assertEqual((client.returncode, out), (0, expected), err)
+
+        def lost(n):
+            dead = self.worker_at(self.c, self.hub.endpoint, "--name", f"dead{n}")
+            client = self.client_at(self.a, "submit", "--broker", self.hub.endpoint, file)
+            time.sleep(0.3)
+            begin = time.monotonic()
+            self.c.unplug()
+            dead.kill()
+            self.hub.wait_text(f"worker dead{n}: not heard of")
+            took = time.monotonic() - begin
+            out, err = client.communicate(timeout=60 * SLOW)
+            self.assertEqual((client.returncode, out), (0, expected), err)
+            self.c.plug()
+            return took
+        self.notices(lost)
 
     def test_short_interruption_is_none(self):
-        self.worker_at(self.b, self.hub.endpoint, "--name", "short")
+        worker = self.worker_at(self.b, self.hub.endpoint, "--name", "short")
         self.keep(HELD)
-        self.b.unplug()
-        time.sleep(0.9)
-        self.b.plug()
-        self.assertEqual(self.held(), 20)
-        time.sleep(2)
-        self.assertNotIn("not heard of", self.hub.text)
+        for _ in range(5):
+            lost, begin = self.hub.text.count("not heard of"), time.monotonic()
+            self.b.unplug()
+            time.sleep(0.9)
+            self.b.plug()
+            short = time.monotonic() - begin < 1.2
+            time.sleep(2)
+            if short:
+                break
+            # The test was held up.  It may be lost, and comes back.
+            worker.wait_text("connected to the broker", count=1 + self.hub.text.count("not heard of"))
+        self.assertEqual(self.hub.text.count("not heard of"), lost)
         self.assertEqual((self.held(), self.recomputed(self.hub.endpoint, self.a)), (20, 0))
 
     def test_healed_link_brings_back_what_was_held(self):
@@ -83,12 +102,16 @@ class Hosts(base.FaultTest):
     def test_what_the_worker_says_is_lost_on_the_way(self):
         worker = self.worker_at(self.b, self.hub.endpoint)
         job = self.keep(HELD)
-        begin = time.monotonic()
-        self.b.deafen(self.a)
-        self.hub.wait_text("not heard of")
-        self.assertLess(time.monotonic() - begin, self.bound())
-        self.b.undeafen(self.a)
-        worker.wait_text("connected to the broker", count=2, timeout=20)
+
+        def lost(n):
+            begin = time.monotonic()
+            self.b.deafen(self.a)
+            self.hub.wait_text("not heard of", count=n)
+            took = time.monotonic() - begin
+            self.b.undeafen(self.a)
+            worker.wait_text("connected to the broker", count=n + 1, timeout=20)
+            return took
+        self.notices(lost)
         self.dray(self.a, "result", "--broker", self.hub.endpoint, job)
         self.assertEqual(self.recomputed(self.hub.endpoint, self.a), 0)
 
@@ -96,12 +119,16 @@ class Hosts(base.FaultTest):
         """The broker hears heartbeats as ever; the worker finds out and connects anew."""
         worker = self.worker_at(self.b, self.hub.endpoint)
         job = self.keep(HELD)
-        begin = time.monotonic()
-        self.a.deafen(self.b)
-        worker.wait_text("its host has not been heard of")
-        self.assertLess(time.monotonic() - begin, self.bound())
-        self.a.undeafen(self.b)
-        worker.wait_text("connected to the broker", count=2, timeout=20)
+
+        def lost(n):
+            begin = time.monotonic()
+            self.a.deafen(self.b)
+            worker.wait_text("its host has not been heard of", count=n)
+            took = time.monotonic() - begin
+            self.a.undeafen(self.b)
+            worker.wait_text("connected to the broker", count=n + 1, timeout=20)
+            return took
+        self.notices(lost)
         self.dray(self.a, "result", "--broker", self.hub.endpoint, job)
         self.assertEqual(self.recomputed(self.hub.endpoint, self.a), 0)
 
@@ -139,6 +166,7 @@ tasks:
 
 class Proxied(base.FaultTest):
     """Links between processes of one host that are slow, far, cut or reset."""
+    heartbeat = 0.8  # nobody shall be lost here
 
     def setUp(self):
         super().setUp()
@@ -160,7 +188,7 @@ tasks:
     def test_slow_link_of_a_client(self):
         """Its graph takes longer than the timeout on its way there, and its results on their way back."""
         self.hub.kill()
-        self.hub = self.broker_at(None, "--timeout", "1.5")
+        self.hub = self.broker_at(None, "--timeout", "2.5", "--worker-timeout", "30")
         self.proxy.target = ("127.0.0.1", int(self.hub.endpoint.rsplit(":", 1)[1]))
         self.worker_at(None, self.hub.endpoint)
         self.proxy.there.rate = self.proxy.back.rate = 300_000
@@ -177,7 +205,7 @@ tasks:
         worker.wait_text("connected to the broker", timeout=20)
         file = self.file("few.yaml", "tasks: {few: {array: 0..9, shell: echo yes}}\n")
         self.assertEqual(self.dray(None, "submit", "--broker", self.proxy.endpoint, file).count(b"yes"), 10)
-        time.sleep(2)
+        time.sleep(3)
         self.assertNotIn("not heard of", self.hub.text)
         self.assertEqual(worker.text.count("connected to"), 1)
 

@@ -1,9 +1,12 @@
 """Brokers and workers as processes, for the tests of this folder."""
+import contextlib
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -48,7 +51,8 @@ class Process:
 
     def wait_text(self, pattern, timeout=10, count=1):
         """Waits until standard error has `count` matches."""
-        deadline = time.monotonic() + timeout * SLOW
+        timeout = max(timeout, dray.PATIENCE) * SLOW
+        deadline = time.monotonic() + timeout
         with self.changed:
             while len(re.findall(pattern, self.text)) < count:
                 left = deadline - time.monotonic()
@@ -58,7 +62,7 @@ class Process:
 
     def wait_exit(self, timeout=10):
         try:
-            code = self.child.wait(timeout * SLOW)
+            code = self.child.wait(max(timeout, dray.PATIENCE) * SLOW)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{self.argv} does not end:\n{self.text}") from None
         self.reader.join(5)
@@ -111,6 +115,17 @@ class ClusterTest(unittest.TestCase):
         process = Process(*argv, **kwargs)
         self.processes.append(process)
         return process
+
+    @staticmethod
+    def tcp_endpoint():
+        """For brokers that come again: a port that nobody else gets in between, as those might that the system gives away."""
+        lowest = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        while True:
+            port = random.randrange(min(10000, lowest // 2), lowest)
+            with socket.socket() as tried, contextlib.suppress(OSError):
+                tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                tried.bind(("127.0.0.1", port))
+                return f"tcp://127.0.0.1:{port}"
 
     broker_options = ()  # of every broker of a class of tests
 

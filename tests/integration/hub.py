@@ -42,7 +42,7 @@ class HubTest(cluster.ClusterTest):
     def peer(self, **fields):
         return wire.Peer(self.listen, **fields)
 
-    def hear(self, peer, *kinds, timeout=10):
+    def hear(self, peer, *kinds, timeout=20):
         """The next message of these types, whatever comes before it."""
         deadline = time.monotonic() + timeout * cluster.SLOW
         while True:

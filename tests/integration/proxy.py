@@ -12,6 +12,7 @@ class Proxy:
         self.listener.setblocking(False)
         self.endpoint = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
         self.pairs = {}
+        self.said = {}  # of who connected: how often it has said something
         self.connections = self.passed = 0
         self.shut = self.over = False
         self.lock = threading.RLock()  # nothing passes while a test has it
@@ -23,15 +24,27 @@ class Proxy:
         self.thread.start()
 
     def cut(self, shut=False):
-        """Ends all connections; shut: and takes none before open()."""
+        """Ends all connections, and says how many; shut: and takes none before open()."""
         with self.lock:
-            self.shut = shut
+            self.shut, ends = shut, len(self.said)
             for end in list(self.pairs):
                 self._drop(end)
+        return ends
 
     def open(self):
         with self.lock:
             self.shut = False
+
+    def heard(self):
+        """A condition that holds once all who are connected have said something several times since: who does so by its
+        heartbeats has heard what had come by now."""
+        with self.lock:
+            before = dict(self.said)
+
+        def condition():
+            with self.lock:
+                return all(count >= before.get(end, 0) + 3 for end, count in self.said.items())
+        return condition
 
     def close(self):
         self.over = True
@@ -46,6 +59,8 @@ class Proxy:
         if other is None:
             return
         self.pairs.pop(other, None)
+        self.said.pop(end, None)
+        self.said.pop(other, None)
         for one in end, other:
             self.selector.unregister(one)
             # No goodbye: what was not read is lost.
@@ -70,6 +85,7 @@ class Proxy:
             one.settimeout(5)
             self.selector.register(one, selectors.EVENT_READ)
         self.pairs[near], self.pairs[far] = far, near
+        self.said[near] = 0
 
     def _run(self):
         while not self.over:
@@ -86,6 +102,8 @@ class Proxy:
             if data:
                 self.pairs[end].sendall(data)
                 self.passed += len(data)
+                if end in self.said:
+                    self.said[end] += 1
                 return
         except OSError:
             pass

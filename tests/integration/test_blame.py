@@ -127,14 +127,15 @@ class Blame(TestCase):
         """Hangs where it runs first: somebody who idles runs it too, and the first is ended."""
         self.begin("--straggler", "0.3")
         first = self.path("first")
-        text = (f"tasks: {{a: {{array: 0..7, speculate: true, shell: 'if [ {{index}} = 3 ] && mkdir {first} 2> {os.devnull}; "
-                f"then echo $$ > {first}/pid; exec sleep 100; fi; sleep 0.05; echo {{index}}'}}}}")
+        # Who it is there with its name, or not at all.
+        text = (f"tasks: {{a: {{array: 0..7, speculate: true, shell: 'if [ {{index}} = 3 ] && echo $$ > {first}.$$ && "
+                f"ln {first}.$$ {first} 2> {os.devnull}; then exec sleep 100; fi; sleep 0.05; echo {{index}}'}}}}")
         begin = time.monotonic()
         job = self.submit(text)
         self.assertEqual(self.dray("wait", "-q", job, timeout=40).returncode, 0)
         self.assertEqual(self.dray("result", job).stdout, b"0\n1\n2\n3\n4\n5\n6\n7\n")
         self.assertLess(time.monotonic() - begin, 20 * SLOW)
-        with open(first + "/pid") as f:
+        with open(first) as f:
             pid = int(f.read())
         wait_for(lambda: not alive(pid), 10, "the end of the first run")
         self.assertEqual((self.info(job)["failed"], self.deaths), (0, 0))

@@ -19,7 +19,7 @@ class Detach(cluster.ClusterTest):
     def setUp(self):
         super().setUp()
         self.options = "--heartbeat", "0.1", "--timeout", "300", "--state", self.folder / "state"
-        self.hub = self.broker(*self.options, listen="tcp://127.0.0.1:0")
+        self.hub = self.broker(*self.options, listen=self.tcp_endpoint())
         self.hand = self.worker(self.hub.endpoint)
         self.csv = self.folder / "notes.csv"
         with open(self.csv, "w") as out:
@@ -108,6 +108,9 @@ class Detach(cluster.ClusterTest):
                     self.hand.signal(signal.SIGCONT)
         self.fail("no job was seen that runs")
 
+    def info(self, job):
+        return json.loads(self.dray("job", "-f", "json", job))
+
     def running(self):
         return [job for job in json.loads(self.dray("jobs", "-f", "json")) if job["state"] == "running"]
 
@@ -117,7 +120,7 @@ class Detach(cluster.ClusterTest):
         job = self.lose_client()
         waiting = subprocess.Popen([DRAY, "wait", "--broker", self.hub.endpoint, job], stderr=subprocess.PIPE, text=True,
                                    env=dray.environment())
-        time.sleep(0.5 * cluster.SLOW)
+        dray.wait_for(lambda: self.info(job)["detached"], 10, lambda: self.info(job))
         self.hand.signal(signal.SIGCONT)
         err = waiting.communicate(timeout=60 * cluster.SLOW)[1]
         self.assertEqual(waiting.returncode, 0, err)
@@ -154,10 +157,11 @@ class Detach(cluster.ClusterTest):
         job = dray.wait_for(lambda: [str(job["job"]) for job in json.loads(self.dray("jobs", "-f", "json"))], 10, "a job")[0]
 
         def info():
-            return json.loads(self.dray("job", "-f", "json", job))
+            return self.info(job)
         dray.wait_for(lambda: info()["layers"][0]["released"] == 2, 10, info)
         child.kill()
         child.wait()
+        dray.wait_for(lambda: info()["client"] is None, 10, info)
         gone = "dray: s.2 failed: its result is no longer there: it was read and freed by the client that had the job\n"
         waiting = subprocess.Popen([DRAY, "result", "--broker", self.hub.endpoint, job, "s.2..4"], stdout=subprocess.PIPE,
                                    stderr=subprocess.PIPE, text=True, env=dray.environment())

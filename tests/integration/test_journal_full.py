@@ -316,7 +316,7 @@ class StalledDisk(FullFolderTest):
     def test_a_client_that_goes_on_talking(self):
         own = int.from_bytes(os.urandom(8), "little")
         client, other, third = self.peer(incarnation=own), self.peer(), self.peer()
-        running = self.submit(other, [dict(tasks=1000, op=shell("sleep 0.02"), wanted=True)], 1)[1]["job"]
+        running = self.submit(other, [dict(tasks=100000, op=shell("sleep 0.02"), wanted=True)], 1)[1]["job"]
         grown = self.submit(client, [], 2, open=True, detached=True)[1]["job"]
         self.wait(lambda: self.job(running)["done"] > 0)
         self.stalled.touch()
@@ -395,10 +395,10 @@ class StalledDisk(FullFolderTest):
         self.assertEqual([self.hear(client, "REPLY")[1]["tag"] for _ in range(2)], [1, 2])
         self.assertEqual(self.hear(other, "REPLY")[1]["tag"], 3)
         # What is said without a tag is written soon, and not to the disk at once.
+        self.stalled.touch()
         client.say("CANCEL", job=job)
         self.wait(lambda: self.job(job)["state"] == STATE["CANCELLED"])
         time.sleep(0.2)
-        self.stalled.touch()
         other.say("CANCEL", job=job, tag=4)
         time.sleep(0.2)
         self.assertEqual(self.replies(other), [])

@@ -145,7 +145,7 @@ class Leaving(Crew):
 
     def test_twice_and_without_a_broker(self):
         self.begin()
-        worker = self.join("only")
+        worker = self.join("only", "--grace", "60")
         job = self.job(4, 30)
         self.wait_begun(1)
         worker.signal(signal.SIGTERM)
@@ -219,7 +219,7 @@ class Away(Crew):
     """Longer than the timeout."""
 
     def test_a_stopped_worker_keeps_what_it_has(self):
-        self.begin("--heartbeat", "0.1", "--timeout", "0.6")
+        self.begin("--heartbeat", "0.1", "--worker-timeout", "0.6")
         worker = self.join("only")
         job = self.job(8, 0.1)
         self.wait_begun(4)
@@ -230,7 +230,7 @@ class Away(Crew):
         self.ends(job, 8)
 
     def test_what_was_done_elsewhere_meanwhile_is_dropped(self):
-        self.begin("--heartbeat", "0.1", "--timeout", "0.6")
+        self.begin("--heartbeat", "0.1", "--worker-timeout", "0.6")
         worker = self.join("stopped")
         job = self.job(8, 0.1)
         self.wait_begun(4)

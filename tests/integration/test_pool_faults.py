@@ -65,7 +65,7 @@ class PoolFaults(cluster.ClusterTest):
         results, ended = self.run_job([dict(tasks=tasks, op=COUNT, wanted=True)])
         self.assertEqual((ended["state"], len(results)), (STATE["DONE"], tasks))
 
-    def wait_rss(self, most, seconds=10):
+    def wait_rss(self, most, seconds=20):
         deadline = time.monotonic() + seconds * cluster.SLOW
         while not cluster.SANITIZED and self.hub.rss() > most:
             self.assertLess(time.monotonic(), deadline, f"{self.hub.rss()} bytes, not {most}")
@@ -157,7 +157,7 @@ class PoolFaults(cluster.ClusterTest):
                 self.worker(self.hub.endpoint)
                 time.sleep(0.1)
             client.close()
-            deadline = time.monotonic() + 10 * cluster.SLOW
+            deadline = time.monotonic() + 20 * cluster.SLOW
             while self.jobs() > 0:
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.02)
@@ -189,7 +189,7 @@ class PoolFaults(cluster.ClusterTest):
         self.assertEqual(second.hear_kind("CLUSTER")[1]["jobs"], 2)
         second.close()
         other.close()
-        deadline = time.monotonic() + 5 * cluster.SLOW
+        deadline = time.monotonic() + 20 * cluster.SLOW
         while self.jobs() > 0:
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
@@ -204,7 +204,7 @@ class PoolFaults(cluster.ClusterTest):
 
     def wait_ran(self, tasks):
         """Heartbeats tell how many tasks the workers ran."""
-        peer, deadline, ran = self.peer(), time.monotonic() + 5 * cluster.SLOW, 0
+        peer, deadline, ran = self.peer(), time.monotonic() + 20 * cluster.SLOW, 0
         while ran < tasks:
             self.assertLess(time.monotonic(), deadline, ran)
             time.sleep(0.1)
@@ -243,7 +243,7 @@ class PoolFaults(cluster.ClusterTest):
             client = self.peer()
             kind, accepted = client.submit([dict(tasks=1, op=stubborn, wanted=True, **fields)])
             self.assertEqual(kind, "ACCEPTED")
-            deadline = time.monotonic() + 10 * cluster.SLOW
+            deadline = time.monotonic() + 20 * cluster.SLOW
             while not (self.folder / "began").exists():
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.01)
@@ -254,9 +254,9 @@ class PoolFaults(cluster.ClusterTest):
         client.say("CANCEL", job=job)
         self.assertEqual(client.hear_kind("JOB_ENDED")[1]["state"], STATE["CANCELLED"])
         self.wait_no_sleep(worker)
-        client, job, started = begin(timeout_ms=500 * cluster.SLOW)
+        client, job, started = begin(timeout_ms=3000)  # by then it has begun
         ended = client.hear_kind("JOB_ENDED")[1]
-        self.assertIn(f"did not end within {500 * cluster.SLOW} ms", ended["why"]["text"])
+        self.assertIn("did not end within 3000 ms", ended["why"]["text"])
         self.wait_no_sleep(worker)
         client, job, started = begin()
         client.close()
@@ -264,7 +264,7 @@ class PoolFaults(cluster.ClusterTest):
         self.check_works()
         self.assertEqual([p for p in self.folder.rglob("*") if p.is_file()], [])
 
-    def wait_no_sleep(self, worker, seconds=5):
+    def wait_no_sleep(self, worker, seconds=20):
         deadline = time.monotonic() + seconds * cluster.SLOW
         while True:
             names = subprocess.run(["ps", "-o", "args=", "-g", str(os.getpgid(worker.pid)), "-A"], capture_output=True,

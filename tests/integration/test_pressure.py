@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """Clients that do not read what they asked for, or push more than can be taken: the broker stays as small as its
 options say, everybody else goes on, and who catches up misses nothing."""
+import contextlib
+import signal
 import struct
 import time
 import unittest
@@ -99,7 +101,7 @@ class Pressure(cluster.ClusterTest):
         # The job itself, the mark, and what is under way.
         self.assert_grown_less(broker, before, tasks * 32 + 24 * MB)
         if not cluster.SANITIZED:
-            self.assertIn("client lazy reads slower than its results come", broker.text)
+            broker.wait_text("client lazy reads slower than its results come")
         self.read_all(reader, tasks)
         reader.say("FREE", job=job)
         self.wait_unknown(other, job)
@@ -109,7 +111,7 @@ class Pressure(cluster.ClusterTest):
     def test_client_that_reads_slowly(self):
         """Its job takes as long as it does; it is no stalled one."""
         tasks = 2000000 // (20 if cluster.SANITIZED else 1)
-        broker = self.broker("--backlog", "1", "--stalled", "2", *PATIENT)
+        broker = self.broker("--backlog", "1", "--stalled", "4", *PATIENT)
         self.worker(broker.endpoint)
         reader = wire.Peer(broker.endpoint, name="slow")
         self.counts(reader, tasks)
@@ -117,13 +119,45 @@ class Pressure(cluster.ClusterTest):
         receive, started = reader.sock.recv, time.monotonic()
 
         def slowly(size):
-            if time.monotonic() - started < 4:
+            if time.monotonic() - started < 6:
                 time.sleep(0.01)
             return receive(min(size, 20000))
         exactly = reader._exactly
         reader._exactly = lambda size: self.slow_bytes(slowly, size)
         self.read_all(reader, tasks)
         reader._exactly = exactly
+        self.assertNotIn("too slow", broker.text)
+        self.stop(broker)
+
+    def test_broker_that_was_stopped(self):
+        """Who read meanwhile what there was is no stalled one."""
+        if cluster.SANITIZED:
+            self.skipTest("too slow to get ahead of a client")
+        tasks = 2000000
+        broker = self.broker("--backlog", "1", "--stalled", "3", *PATIENT)
+        self.worker(broker.endpoint)
+        reader = wire.Peer(broker.endpoint, name="lazy")
+        self.counts(reader, tasks)
+        broker.wait_text("client lazy reads slower than its results come")
+        time.sleep(1)  # it is looked at
+        broker.signal(signal.SIGSTOP)
+        data = b""
+        reader.sock.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while part := reader.sock.recv(1 << 20):
+                data += part
+        time.sleep(2.5)
+        broker.signal(signal.SIGCONT)
+        ahead, receive = memoryview(data), reader.sock.recv
+        at = 0
+
+        def again(size):
+            nonlocal at
+            part = bytes(ahead[at:at + size]) or receive(size)
+            at += len(part)
+            return part
+        reader._exactly = lambda size: self.slow_bytes(again, size)
+        self.read_all(reader, tasks)
         self.assertNotIn("too slow", broker.text)
         self.stop(broker)
 

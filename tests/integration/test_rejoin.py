@@ -56,7 +56,7 @@ class Leaving(cluster.ClusterTest):
         """A partition with a note (here: of invalid UTF-8) is held over an interruption."""
         path = self.folder / "a.csv"
         path.write_bytes(b"a,b\n\xff\xfe,1\n")
-        broker = self.broker("--heartbeat", "0.1", "--timeout", 2 * cluster.SLOW)
+        broker = self.broker("--heartbeat", "0.1", "--worker-timeout", 3 * cluster.SLOW)
         worker = self.worker(broker.endpoint, "--name", "hand")
         client = wire.Peer(broker.endpoint)
         scan = dict(scan_csv=dict(dialect=DIALECT, block_size=1000,

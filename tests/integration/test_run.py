@@ -6,7 +6,7 @@ import subprocess
 import threading
 import unittest
 
-from dray import SLOW, Cluster, TestCase, environment, run, start, write_sales
+from dray import SLOW, Cluster, TestCase, environment, run, start, wait_for, write_sales
 
 MEAN = 'read_csv("{}", blocksize={}).groupby("category")["price"].mean()'
 
@@ -172,10 +172,10 @@ class Errors(TestCase):
         self.fails(run("run", f'read_csv("{path}").a.sum()'), 1, "ragged.csv", "102")
 
     def test_unreachable_broker(self):
-        done = run("run", "--broker", "tcp://127.0.0.1:9", f'read_csv("{self.path("x.csv")}")', timeout=10)
+        done = run("run", "--broker", "tcp://127.0.0.1:9", f'read_csv("{self.path("x.csv")}")', timeout=20)
         text = self.fails(done, 3, "tcp://127.0.0.1:9", "5 s")
         self.assertNotIn("expression:1", text)  # the script is not to blame
-        self.fails(run("workers", "--broker", f"ipc://{self.dir}/nobody", timeout=10), 3, "nobody")
+        self.fails(run("workers", "--broker", f"ipc://{self.dir}/nobody", timeout=20), 3, "nobody")
 
     def test_no_workers(self):
         with Cluster(workers=0) as cluster:
@@ -205,6 +205,8 @@ class DataDir(TestCase):
             cluster.add_worker("--data-dir", self.path("one"))
             cluster.add_worker("--data-dir", self.path("two"))
             cluster.await_workers(2)
+            # That a worker is there may be known before its files are.
+            wait_for(lambda: cluster.run('read_csv(["a.csv", "b.csv"]).x.sum()').returncode == 0, 10, cluster.text_of_log)
             self.assertEqual(self.ok(cluster.run('read_csv("a.csv").x.sum()')), "1\n")
             self.assertEqual(self.ok(cluster.run('read_csv("*.csv").x.sum()')), "21\n")
             self.assertEqual(self.ok(cluster.run('read_csv(["b.csv", "a.csv"]).x.sum()')), "21\n")

@@ -7,6 +7,7 @@ import time
 import unittest
 
 import cluster
+import dray
 import wire
 
 
@@ -104,23 +105,45 @@ class Liveness(cluster.ClusterTest):
         self.assertEqual((kind, message["why"]["code"]), ("BYE", 110))
 
     def test_anything_heard_is_a_sign_of_life(self):
-        broker = self.broker("--heartbeat", "0.1", "--timeout", 1.2 * cluster.SLOW)
-        peer = wire.Peer(broker.endpoint)
+        timeout = 1.2 * cluster.SLOW
+        broker = self.broker("--heartbeat", "0.1", "--timeout", timeout)
+        for _ in range(10):
+            lives, silent = self.talk(wire.Peer(broker.endpoint), 0.25 * cluster.SLOW)
+            if lives:
+                return
+            self.assertGreater(silent, timeout / 2)  # the test itself was held up
+        self.fail("it was held up each time")
+
+    def talk(self, peer, every):
+        """Whether it lives behind six questions, and for how long it was silent at most."""
+        last, silent = time.monotonic(), 0
         for tag in range(6):
-            time.sleep(0.25 * cluster.SLOW)
+            time.sleep(every)
             peer.say("CLUSTER_QUERY", tag=tag)
-            self.assertEqual(peer.hear()[1]["tag"], tag)
+            now = time.monotonic()
+            last, silent = now, max(silent, now - last)
+            kind, message, _ = peer.hear()
+            if kind == "BYE":
+                return False, silent
+            self.assertEqual(message["tag"], tag)
+        return True, silent
 
     def test_killed_worker_is_seen(self):
         broker = self.broker()
-        worker = self.worker(broker.endpoint, "--name", "victim")
         client = wire.Peer(broker.endpoint)
-        self.assertEqual(self.workers(client), ["victim"])
-        begin = time.monotonic()
-        worker.signal(signal.SIGKILL)
-        broker.wait_text("victim: its process has ended")
-        self.assertLess(time.monotonic() - begin, 0.5 * cluster.SLOW)
-        self.assertEqual(self.workers(client), [])
+        names = iter("abcde")
+
+        def killed():
+            name = next(names)
+            worker = self.worker(broker.endpoint, "--name", name)
+            self.assertEqual(self.workers(client), [name])
+            begin = time.monotonic()
+            worker.signal(signal.SIGKILL)
+            broker.wait_text(f"worker {name}: its process has ended")
+            took = time.monotonic() - begin
+            self.assertEqual(self.workers(client), [])
+            return took
+        dray.once_within(0.5, killed)
 
     def workers(self, client):
         client.say("CLUSTER_QUERY", tag=1)
@@ -145,7 +168,7 @@ class Liveness(cluster.ClusterTest):
         self.assert_no_files()
 
     def test_restarted_broker_gets_its_workers_back(self):
-        broker = self.broker("--heartbeat", "0.2", listen="tcp://127.0.0.1:0")
+        broker = self.broker("--heartbeat", "0.2", listen=self.tcp_endpoint())
         worker = self.worker(broker.endpoint)
         broker.signal(signal.SIGKILL)
         broker.wait_exit()
@@ -165,16 +188,20 @@ class Liveness(cluster.ClusterTest):
 class Goodbye(cluster.ClusterTest):
     def test_broker_says_bye(self):
         for number in (signal.SIGTERM, signal.SIGINT):
-            broker = self.broker()
-            worker = self.worker(broker.endpoint)
-            client = wire.Peer(broker.endpoint)
-            begin = time.monotonic()
-            self.stop(broker, number)
-            self.assertEqual(worker.wait_exit(), 0, worker.text)
-            self.assertLess(time.monotonic() - begin, 1.5 * cluster.SLOW)
-            self.assertIn("goodbye", worker.text)
-            self.assertEqual(client.hear()[0], "BYE")
-            self.assert_no_files()
+            dray.once_within(1.5, lambda number=number: self.goodbye(number))
+
+    def goodbye(self, number):
+        broker = self.broker()
+        worker = self.worker(broker.endpoint)
+        client = wire.Peer(broker.endpoint)
+        begin = time.monotonic()
+        self.stop(broker, number)
+        self.assertEqual(worker.wait_exit(), 0, worker.text)
+        took = time.monotonic() - begin
+        self.assertIn("goodbye", worker.text)
+        self.assertEqual(client.hear()[0], "BYE")
+        self.assert_no_files()
+        return took
 
     def test_worker_says_bye(self):
         broker = self.broker()
@@ -252,9 +279,13 @@ class Options(cluster.ClusterTest):
 
 class Startup(cluster.ClusterTest):
     def test_ready_at_once(self):
-        """Broker and two workers, started together; the issue asks for 30 ms, a busy machine gets more."""
-        best = 9.0
+        """Broker and two workers, started together; the issue asks for 30 ms, a busy machine gets more, and so does one on
+        which any process takes long to start."""
+        best = any_process = 9.0
         for attempt in range(5):
+            begin = time.monotonic()
+            self.start(cluster.BIN / "dray-worker", "--version").wait_exit()
+            any_process = min(any_process, time.monotonic() - begin)
             listen = f"ipc://{self.folder}/b{attempt}"
             begin = time.monotonic()
             workers = [self.start(cluster.BIN / "dray-worker", listen, "--threads", "1") for _ in range(2)]
@@ -265,7 +296,7 @@ class Startup(cluster.ClusterTest):
             for process in workers + [broker]:
                 process.kill()
         print(f"broker and two workers ready in {best * 1000:.0f} ms at best")
-        self.assertLess(best, 0.15 * cluster.SLOW)
+        self.assertLess(best, 0.15 * cluster.SLOW + 4 * any_process)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import unittest
@@ -36,6 +37,17 @@ class Submit(TestCase):
         done = run("submit", "--wait", self.write(WORDS))
         self.assertEqual((done.returncode, done.stdout, done.stderr),
                          (0, b"", b"dray: job 1: 7 tasks done, 0 failed\n"))
+
+    def test_local_cluster_that_is_slow_to_start(self):
+        """That its workers are not there yet is no remark."""
+        for name in "dray", "dray-broker", "dray-child":
+            shutil.copy(os.path.join(BIN, name), self.dir)
+        worker = self.write(f'#!/bin/sh\nsleep 1.5\nexec {BIN}/dray-worker "$@"\n', "dray-worker")
+        os.chmod(worker, 0o755)
+        table = self.write("x\n20\n3\n", "table.csv")
+        for what, result in (("submit", self.write(WORDS)), "1000\n1\n2\n"), (("run", f'read_csv("{table}").x.sum()'), "23\n"):
+            done = subprocess.run([self.path("dray"), *what], capture_output=True, env=environment(), timeout=60 * SLOW)
+            self.assertEqual(self.ok(done), result)
 
     def test_example(self):
         """As the README tells it."""
@@ -266,11 +278,13 @@ class Jobs(TestCase):
         process.stderr.close()
         self.assertEqual(self.info(job)["state"], "running")
         for what in ([], ["s.3"]):  # all of it, and a task that runs
+            wait_for(lambda: not self.info(job)["client"], 10, "nobody")
             process = start("result", job, *what, env=self.env)
             wait_for(lambda: self.info(job)["client"], 10, "its client")
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=10 * SLOW)
             self.assertEqual((process.returncode, out, err), (130, b"", b""))
+        wait_for(lambda: not self.info(job)["client"], 10, "nobody")
         process = start("result", job, "s.3", env=self.env)
         wait_for(lambda: self.info(job)["client"], 10, "its client")
         self.ok(self.dray("cancel", job))
@@ -305,7 +319,7 @@ class Jobs(TestCase):
 
     def test_slow_reader(self):
         # A pager that nobody scrolls is no lost client.
-        with Cluster(workers=1, broker_options=["--timeout", "3"]) as cluster:
+        with Cluster(workers=1, broker_options=["--timeout", "3", "--worker-timeout", "30"]) as cluster:
             shell = f"{BIN}/dray submit --broker {cluster.endpoint} - | (sleep 5; md5sum)"
             job = b"tasks: {a: {array: 0..79, shell: 'head -c 200000 /dev/zero; echo {index}'}}"
             done = subprocess.run(shell, shell=True, input=job, capture_output=True, env=environment(), timeout=60 * SLOW)

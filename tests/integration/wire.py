@@ -151,7 +151,7 @@ SLOW = 5 if os.environ.get("DRAY_SANITIZE") else 1  # sanitizers make everything
 class Zmtp:
     """A DEALER's end of one ZMTP connection."""
 
-    def __init__(self, endpoint, timeout=5, socket_type=b"DEALER", identity=b""):
+    def __init__(self, endpoint, timeout=20, socket_type=b"DEALER", identity=b""):
         self.patience = timeout * SLOW
         self.sock = connect(endpoint, timeout)
         self.sock.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
@@ -189,7 +189,7 @@ class Zmtp:
         self.sock.settimeout(self.patience)
         self.sock.sendall(out)
 
-    def receive(self, timeout=5):
+    def receive(self, timeout=20):
         """The frames of the next message."""
         self.sock.settimeout(timeout * SLOW)
         frames = []
@@ -205,7 +205,7 @@ class Zmtp:
         self.sock.close()
 
 
-def connect(endpoint, timeout=5):
+def connect(endpoint, timeout=20):
     timeout *= SLOW
     deadline = time.monotonic() + timeout
     while True:
@@ -344,7 +344,7 @@ class Peer(Zmtp):
         self.send(header(kind, self.session if session is None else session, seq) + body, *payload)
         self.sent += 1
 
-    def hear(self, timeout=5):
+    def hear(self, timeout=20):
         """(type, message, payload frames); heartbeats are passed over.  RESULTS come one by one, as RESULT, unless
         .batches is set."""
         while True:
@@ -364,7 +364,7 @@ class Peer(Zmtp):
                 return kind, body, payload
             self.results = list(single_results(body, payload))
 
-    def hear_kind(self, *kinds, timeout=10):
+    def hear_kind(self, *kinds, timeout=20):
         """The next message of these types; PROGRESS, NOTES and EXTENDED are passed over when not asked for."""
         deadline = time.monotonic() + timeout * SLOW
         while True:

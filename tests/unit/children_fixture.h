@@ -196,10 +196,19 @@ static inline struct partition *bytes_partition(const void *data, size_t size)
     return partition_from_bytes(buffer);
 }
 
-// Cancels task `at` after a while, from another thread.
+// Within which something has begun, or a child answers: where others had the machine, the next one is tried.
+static const unsigned LONG_ENOUGH_MS[] = {100, 1000, 4000};
+enum { LONG_ENOUGH = sizeof(LONG_ENOUGH_MS) / sizeof(LONG_ENOUGH_MS[0]) };
+
+static inline bool is_error(const struct child_task *task, int code, const char *text)
+{
+    return task->rc == -code && strstr(task->err.text, text) != NULL;
+}
+
+// Cancels tasks, `count` of them from `at` on downwards, after a while, from another thread.
 struct canceller {
     struct fixture *f;
-    size_t at;
+    size_t at, count;
     unsigned after_ms;
     pthread_t thread;
 };
@@ -209,8 +218,11 @@ static inline void *canceller_main(void *arg)
     struct canceller *c = arg;
 
     pause_ms(c->after_ms);
-    atomic_store(&c->f->cancelled[c->at], true);
-    children_wake(c->f->children);
+    for (size_t i = 0; i < c->count; i++) {
+        atomic_store(&c->f->cancelled[c->at - i], true);
+        children_wake(c->f->children);
+        pause_ms(i + 1 < c->count ? 20 : 0);
+    }
     return NULL;
 }
 

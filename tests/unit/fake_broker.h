@@ -358,7 +358,7 @@ static inline struct fake *fake_create(void)
     snprintf(fake->endpoint, sizeof(fake->endpoint), "ipc://%s/broker", fake->directory);
     snprintf(fake->worker_endpoint, sizeof(fake->worker_endpoint), "ipc://%s/worker", fake->directory);
     fake->heartbeat_ms = 200;
-    fake->timeout_ms = 5000;
+    fake->timeout_ms = 20000;
     for (uint32_t i = 0; i < RESULTS_MAX; i++) {
         fake->order[i] = i;
         fake->size[i] = 100;

@@ -130,7 +130,7 @@ static inline void play_hello(struct fake *fake)
     fake->seq = 0;
     welcome.incarnation = fake->incarnation;
     welcome.heartbeat_ms = 20;
-    welcome.timeout_ms = 2000;
+    welcome.timeout_ms = 20000;
     say(fake, FRAME_WELCOME, &welcome.base, NULL);
     if (fake->stalls_next) {
         fake->stalls_next = false;

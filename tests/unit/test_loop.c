@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -76,9 +77,11 @@ static void hang(void *arg)
 
 static void test_ping_pong(void **state)
 {
-    static const char *const endpoints[] = {"tcp://127.0.0.1:*", "ipc://@dray-test-loop"};
+    char local[64];
+    const char *const endpoints[] = {"tcp://127.0.0.1:*", local};
 
     (void)state;
+    snprintf(local, sizeof(local), "ipc://@dray-test-loop-%d", (int)getpid());
     for (size_t e = 0; e < 2; e++) {
         struct pair pair = {.loop = loop_create()};
         struct error err;
@@ -89,7 +92,7 @@ static void test_ping_pong(void **state)
         assert_int_equal(socket_connect(pair.dealer, socket_endpoint(pair.router), &err), 0);
         assert_int_equal(loop_add_socket(pair.loop, pair.router, router_ready, &pair), 0);
         assert_int_equal(loop_add_socket(pair.loop, pair.dealer, dealer_ready, &pair), 0);
-        assert_int_equal(loop_add_timer(pair.loop, 30000, hang, NULL), 0);
+        assert_int_equal(loop_add_timer(pair.loop, 120000, hang, NULL), 0);
         loop_set_turn(pair.loop, pair_turn, &pair);
         pair_turn(&pair);
         assert_int_equal(loop_run(pair.loop), 0);
@@ -214,7 +217,7 @@ static void test_descriptors_come_and_go(void **state)
     struct pipes pipes = {.loop = loop_create()};
 
     (void)state;
-    assert_int_equal(loop_add_timer(pipes.loop, 10000, hang, NULL), 0);
+    assert_int_equal(loop_add_timer(pipes.loop, 60000, hang, NULL), 0);
     add_pipe(&pipes);
     add_pipe(&pipes);
     assert_int_equal(loop_run(pipes.loop), 0);

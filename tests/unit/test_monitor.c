@@ -149,7 +149,6 @@ static void test_what_came_is_received_first(void **state)
         uint8_t route[SOCKET_ROUTING_ID_MAX];
         size_t size;
         int count = 1 + round * 7;
-        struct message message;
 
         for (int i = 0; i < count; i++) {
             assert_int_equal(socket_send(dealer, NULL, 0, "x", 1, NULL, 0), 0);
@@ -157,10 +156,9 @@ static void test_what_came_is_received_first(void **state)
         assert_int_equal(receive(router, route, &size), 1);
         socket_destroy(dealer, 1000);
         for (int i = 1; i < count; i++) {
-            pause_ms(i == 1 ? 20 : 0); // its end is certainly there
+            pause_ms(i == 1 ? 20 : 0); // its end is there as well
             assert_int_equal(socket_ended(router, route, &size), 0);
-            assert_int_equal(socket_receive(router, &message), 1);
-            message_fini(&message);
+            assert_int_equal(receive(router, route, &size), 1);
         }
         assert_int_equal(wait_ended(router, route, &size, 5000), 1);
         socket_destroy(router, 0);
@@ -174,13 +172,14 @@ static void test_busy_others_do_not_hide_an_end(void **state)
     struct socket *busy = dealer_to(socket_endpoint(router)), *dead = dealer_to(socket_endpoint(router));
     uint8_t of_dead[SOCKET_ROUTING_ID_MAX], route[SOCKET_ROUTING_ID_MAX];
     size_t dead_size, size = 0;
+    uint64_t end = monotonic_us() + 20000000;
     bool told = false;
 
     (void)state;
     assert_int_equal(socket_send(dead, NULL, 0, "d", 1, NULL, 0), 0);
     receive(router, of_dead, &dead_size);
     socket_destroy(dead, 0);
-    for (int i = 0; i < 20000 && !told; i++) {
+    for (int i = 0; (i < 20000 || monotonic_us() < end) && !told; i++) {
         struct message message;
 
         socket_send(busy, NULL, 0, "b", 1, NULL, 0);
@@ -234,6 +233,7 @@ static void test_signs(void **state)
     uint8_t route[SOCKET_ROUTING_ID_MAX];
     struct socket_signs signs, later;
     size_t size;
+    int tries = 0;
 
     (void)state;
     assert_int_equal(socket_signs(router, "nobody", 6, &signs), -ENOENT);
@@ -241,15 +241,17 @@ static void test_signs(void **state)
     receive(router, route, &size);
     pause_ms(300);
     assert_int_equal(socket_signs(router, route, size, &signs), 0);
-    assert_in_range(signs.received_us, 200000, 5000000);
+    assert_in_range(signs.received_us, 200000, 20000000);
     assert_int_equal(socket_signs(dealer, NULL, 0, &signs), 0);
-    assert_in_range(signs.acknowledged_us, 200000, 5000000);
-    assert_int_equal(socket_send(router, route, size, "four", 4, NULL, 0), 0);
-    pause_ms(100);
-    assert_int_equal(socket_signs(dealer, NULL, 0, &later), 0);
-    assert_in_range(later.received_us, 0, signs.received_us);
-    assert_int_equal(socket_signs(router, route, size, &signs), 0);
-    assert_in_range(signs.acknowledged_us, 0, 199999);
+    assert_in_range(signs.acknowledged_us, 200000, 20000000);
+    // What is sent shows, unless nobody had the time for it.
+    do {
+        assert_true(tries++ < 50);
+        assert_int_equal(socket_send(router, route, size, "four", 4, NULL, 0), 0);
+        pause_ms(100);
+        assert_int_equal(socket_signs(dealer, NULL, 0, &later), 0);
+        assert_int_equal(socket_signs(router, route, size, &signs), 0);
+    } while (later.received_us >= 200000 || signs.acknowledged_us >= 200000);
     assert_true(signs.delivered > 4);
     socket_destroy(dealer, 0);
     socket_destroy(router, 0);

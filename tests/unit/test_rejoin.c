@@ -134,7 +134,7 @@ static void test_layers_that_have_no_room(void **state)
     }
     extend(dray, future.job, true);
     fake->stalls = false;
-    for (int i = 0; i < 500 && fake->extends == 0; i++) {
+    for (int i = 0; i < 2000 && fake->extends == 0; i++) {
         dray_process(dray, &err);
         poll(NULL, 0, 10);
     }
@@ -363,7 +363,7 @@ static void fails(dray_t *dray, const char *words)
     struct dray_event event = {0};
     struct dray_error err = {0};
 
-    for (int i = 0; event.type != DRAY_FAILED && i < 100; i++) {
+    for (int i = 0; event.type != DRAY_FAILED && i < 1000; i++) {
         dray_wait(dray, 50, &err);
         dray_next(dray, &event, &err);
     }
@@ -406,11 +406,13 @@ static void test_a_job_that_is_gone(void **state)
     dray_close(dray);
 }
 
+enum { PATIENCE_MS = 1500 }; // it is back sooner, the first time
+
 static void count_told(void *arg, const struct client_lost *now)
 {
     unsigned *told = arg;
 
-    assert_int_equal(now->patience_ms, 300);
+    assert_int_equal(now->patience_ms, PATIENCE_MS);
     assert_false(now->goes_on); // there is no job
     told[now->why == NULL]++;
 }
@@ -418,7 +420,7 @@ static void count_told(void *arg, const struct client_lost *now)
 static void test_patience_ends(void **state)
 {
     struct fake *fake = *state;
-    dray_t *dray = connected(fake, 300);
+    dray_t *dray = connected(fake, PATIENCE_MS);
     struct dray_error err = {0};
     unsigned told[2] = {0};
     uint64_t start;
@@ -426,13 +428,15 @@ static void test_patience_ends(void **state)
     client_on_lost(dray, count_told, told);
     fake->lost = true;
     hears(fake, dray, "HELLO HELLO ");
-    assert_int_equal(dray_wait(dray, 50, &err), 0);
+    for (int i = 0; i < 1000 && told[1] == 0; i++) {
+        assert_int_equal(dray_wait(dray, 5, &err), 0);
+    }
     assert_true(told[0] == 1 && told[1] == 1);
     fake->mute = fake->lost = true;
     start = monotonic_us();
-    assert_int_equal(dray_wait(dray, 5000, &err), -ENOTCONN);
-    assert_in_range(monotonic_us() - start, 250000, 3000000);
-    assert_non_null(strstr(err.text, "did not answer again within 0.3 s"));
+    assert_int_equal(dray_wait(dray, 20000, &err), -ENOTCONN);
+    assert_in_range(monotonic_us() - start, PATIENCE_MS * 900, 10000000);
+    assert_non_null(strstr(err.text, "did not answer again within 1.5 s"));
     assert_true(told[0] == 2 && told[1] == 1);
     dray_close(dray);
 }
@@ -472,8 +476,8 @@ static void test_the_first_hello_is_said_again(void **state)
 
     fake->dies = fake->mute = true;
     dray = connected(fake, 300);
-    assert_in_range(monotonic_us() - start, 0, 4000000);
-    assert_int_equal(fake->hellos, 2);
+    assert_in_range(monotonic_us() - start, 0, 4900000); // connecting has five seconds
+    assert_in_range(fake->hellos, 2, 5);
     dray_close(dray);
 }
 
@@ -489,7 +493,7 @@ static void test_words_of_the_environment(void **state)
     setenv("DRAY_RECONNECT", "0", 1);
     dray = connected(fake, 0);
     ((struct fake *)(uintptr_t)fake)->lost = true;
-    assert_int_equal(dray_wait(dray, 5000, &err), -ENOTCONN);
+    assert_int_equal(dray_wait(dray, 20000, &err), -ENOTCONN);
     dray_close(dray);
     unsetenv("DRAY_RECONNECT");
 }

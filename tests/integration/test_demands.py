@@ -71,12 +71,12 @@ class Demands(cluster.ClusterTest):
             self.addCleanup(reader.kill)
             self.assertEqual(reader.stderr.readline().decode(), f"dray: waiting: {lost}\n")
             reader.send_signal(signal.SIGINT)
-            self.assertEqual(reader.wait(10 * cluster.SLOW), 130)
+            self.assertEqual(reader.wait(20 * cluster.SLOW), 130)
             self.assertEqual(reader.stderr.read(), b"")  # once
         reader = dray.start("result", "--broker", self.endpoint, job, "a.3", "a.5")
         reader.stderr.readline()
         self.join("able", "--resources", "gpu=1")
-        self.assertEqual(reader.communicate(timeout=10 * cluster.SLOW), (b"3\n5\n", b""))
+        self.assertEqual(reader.communicate(timeout=20 * cluster.SLOW), (b"3\n5\n", b""))
         self.assertEqual(self.job(job)["waiting"], None)
 
     def test_resources_are_not_used_twice(self):

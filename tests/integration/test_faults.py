@@ -105,7 +105,7 @@ class Workers(TestCase):
             client = cluster.start(self.script, env=environment(DRAY_RECONNECT="0.5"))
             cluster.await_jobs(1)
             cluster.broker.kill()
-            out, err = client.communicate(timeout=10 * SLOW)
+            out, err = client.communicate(timeout=20 * SLOW)
             self.assertEqual((client.returncode, out), (3, b""), err)
             self.assertIn(b"is gone: the connection has ended; waiting for it, for up to 0.5 s", err)
             self.assertIn(b"did not answer again within 0.5 s", err)
@@ -190,7 +190,7 @@ class LocalCluster(TestCase):
         client.send_signal(signal.SIGINT)
         time.sleep(0.02)
         client.send_signal(signal.SIGINT)
-        client.communicate(timeout=10 * SLOW)
+        client.communicate(timeout=20 * SLOW)
         self.assertEqual(client.returncode, 130)
         self.gone(pids)
 
@@ -199,7 +199,7 @@ class LocalCluster(TestCase):
         for pid, name in children(client.pid):
             if name == "dray-broker":
                 os.kill(pid, signal.SIGKILL)
-        _, err = client.communicate(timeout=10 * SLOW)
+        _, err = client.communicate(timeout=20 * SLOW)
         self.assertEqual(client.returncode, 3, err)
         self.assertIn(b"broker", err)
         self.assertIn(b"signal 9", err)
@@ -210,7 +210,7 @@ class LocalCluster(TestCase):
         for pid, name in children(client.pid):
             if name == "dray-worker":
                 os.kill(pid, signal.SIGKILL)
-        _, err = client.communicate(timeout=10 * SLOW)
+        _, err = client.communicate(timeout=20 * SLOW)
         self.assertEqual(client.returncode, 3, err)
         self.assertIn(b"worker", err)
         self.gone(pids)

@@ -125,7 +125,7 @@ class Hostile(cluster.ClusterTest):
             peer.close()
         self.check_well(broker)
 
-    def send_endlessly(self, sock, frame, bound, seconds=5):
+    def send_endlessly(self, sock, frame, bound, seconds=20):
         """Frames with MORE set until the connection is cut; how many bytes went out."""
         sent, deadline = 0, time.monotonic() + seconds * cluster.SLOW
         sock.settimeout(seconds)

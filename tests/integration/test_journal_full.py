@@ -484,7 +484,7 @@ class StalledDisk(FullFolderTest):
             most = max(most, self.hub.rss())
             time.sleep(0.05)
         self.stalled.unlink()
-        out, err = program.communicate(timeout=60)
+        out, err = program.communicate(timeout=200)
         self.assertEqual((program.returncode, err), (0, ""))
         self.assertNotIn("more than the broker can keep", self.hub.text)
         self.assertLess(most - before, 200 << 20)

@@ -51,7 +51,7 @@ class Reconnect(cluster.ClusterTest):
                 cuts += self.proxy.cut(shut=shut > 0) > 0  # it may not be there again yet
                 time.sleep(shut)
                 self.proxy.open()
-        out, err = child.communicate(timeout=10 * cluster.SLOW)
+        out, err = child.communicate(timeout=20 * cluster.SLOW)
         return cuts, out, err
 
     # ---- pools and futures
@@ -201,7 +201,7 @@ class Reconnect(cluster.ClusterTest):
     def test_patience(self):
         child = self.begin(self.proxy.endpoint, "-q", DRAY_RECONNECT="0.7")
         self.proxy.cut(shut=True)
-        out, err = child.communicate(timeout=10 * cluster.SLOW)
+        out, err = child.communicate(timeout=20 * cluster.SLOW)
         self.assertEqual((child.returncode, out), (3, ""), err)
         self.assertRegex(err, r"\A[^\n]*did not answer again within 0\.7 s\n\Z")
 

@@ -12,7 +12,7 @@ class Proxy:
         self.listener.setblocking(False)
         self.endpoint = f"tcp://127.0.0.1:{self.listener.getsockname()[1]}"
         self.pairs = {}
-        self.said = {}  # of who connected: how often it has said something
+        self.said, self.told = {}, {}  # of who connected: how often it has said something, and was told something
         self.connections = self.passed = 0
         self.shut = self.over = False
         self.lock = threading.RLock()  # nothing passes while a test has it
@@ -36,14 +36,17 @@ class Proxy:
             self.shut = False
 
     def heard(self):
-        """A condition that holds once all who are connected have said something several times since: who does so by its
-        heartbeats has heard what had come by now."""
+        """A condition that holds once all who are connected were told something several times, and have said something several
+        times since: who does so by its heartbeats, behind those of its broker, has heard what that had said by now."""
         with self.lock:
-            before = dict(self.said)
+            told, said = dict(self.told), None
 
         def condition():
+            nonlocal said
             with self.lock:
-                return all(count >= before.get(end, 0) + 3 for end, count in self.said.items())
+                if said is None and all(count >= told.get(end, 0) + 3 for end, count in self.told.items()):
+                    said = dict(self.said)
+                return said is not None and all(count >= said.get(end, 0) + 3 for end, count in self.said.items())
         return condition
 
     def close(self):
@@ -59,9 +62,9 @@ class Proxy:
         if other is None:
             return
         self.pairs.pop(other, None)
-        self.said.pop(end, None)
-        self.said.pop(other, None)
         for one in end, other:
+            self.said.pop(one, None)
+            self.told.pop(one, None)
             self.selector.unregister(one)
             # No goodbye: what was not read is lost.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -85,7 +88,7 @@ class Proxy:
             one.settimeout(5)
             self.selector.register(one, selectors.EVENT_READ)
         self.pairs[near], self.pairs[far] = far, near
-        self.said[near] = 0
+        self.said[near] = self.told[near] = 0
 
     def _run(self):
         while not self.over:
@@ -104,6 +107,8 @@ class Proxy:
                 self.passed += len(data)
                 if end in self.said:
                     self.said[end] += 1
+                else:
+                    self.told[self.pairs[end]] += 1
                 return
         except OSError:
             pass

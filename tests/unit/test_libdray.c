@@ -258,8 +258,8 @@ static void test_broker_falls_silent(void **state)
     fake->timeout_ms = 300;
     fake->silent = fake->once = true;
     fake_start(fake);
-    dray = connected(fake);
     start = monotonic_us();
+    dray = connected(fake);
     assert_int_equal(dray_wait(dray, 20000, &err), -ENOTCONN);
     assert_non_null(strstr(err.text, "has not been heard of"));
     assert_in_range(monotonic_us() - start, 200000, 10000000);

@@ -176,35 +176,47 @@ static int take_event(struct query_run *run, const struct dray_event *event, con
     }
 }
 
-static int follow(struct query_run *run, dray_job_t job, const struct job_taker *taker, struct error *err)
+// What has come of the job.  1: it has ended.
+static int take_events(struct query_run *run, dray_job_t job, const struct job_taker *taker,
+                       struct error *err)
 {
     struct dray_error error = {0};
     struct dray_event event;
     int rc;
 
+    while ((rc = dray_next(run->dray, &event, &error)) == 1) {
+        if (event.job != job) {
+            continue; // of the embedding program; it should not share the connection meanwhile
+        }
+        rc = take_event(run, &event, taker, err);
+        if (rc != 0) {
+            return rc;
+        }
+    }
+    if (rc < 0) {
+        from_dray(err, &error);
+        fail(run, QUERY_BROKER, rc);
+    }
+    return rc;
+}
+
+static int follow(struct query_run *run, dray_job_t job, const struct job_taker *taker, struct error *err)
+{
     for (;;) {
-        rc = client_wait(run->dray, LOOK_MS, err);
+        int rc = client_wait(run->dray, LOOK_MS, err), taken;
+
         if (rc == 0) {
             rc = look_for_workers(run, err);
-            if (rc < 0) {
-                return rc;
+            if (rc == 0) {
+                continue;
             }
-            continue;
+        }
+        // When the broker is lost, what became of the job says more.
+        taken = rc > 0 || rc == -ENOTCONN ? take_events(run, job, taker, err) : 0;
+        if (taken != 0) {
+            return taken < 0 ? taken : 0;
         }
         if (rc < 0) {
-            return fail(run, QUERY_BROKER, rc);
-        }
-        while ((rc = dray_next(run->dray, &event, &error)) == 1) {
-            if (event.job != job) {
-                continue; // of the embedding program; it should not share the connection meanwhile
-            }
-            rc = take_event(run, &event, taker, err);
-            if (rc != 0) {
-                return rc < 0 ? rc : 0;
-            }
-        }
-        if (rc < 0) {
-            from_dray(err, &error);
             return fail(run, QUERY_BROKER, rc);
         }
     }

@@ -119,7 +119,9 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     if (rc == 0) {
         event->u.submit.client = peer->number;
         rc = check_heard(peer, event->u.submit.graph, &why);
-        broker_turn(broker)->events -= rc != 0;
+        if (rc != 0) {
+            broker_turn(broker)->events--; // the scheduler does not hear of it
+        }
     }
     // A repeated one as well: what it repeats may be gone when it is through.
     if (rc == 0 && broker->journal != NULL) {
@@ -138,11 +140,11 @@ int dispatch_submit(struct broker *broker, struct peer *peer, const ProtobufCMes
     return 0;
 }
 
-// What it adds to its jobs is not taken until the journal has room for it; then it connects anew, and says
-// again what it has not been told to be safe.
+// What it adds to its jobs is not taken until the journal has room for it, or another broker is there; then
+// it connects anew, and says again what it has not been told to be safe.
 static bool is_unheard(struct broker *broker, struct peer *peer)
 {
-    size_t crowd = peer->unheard ? 0 : crowd_mb(broker);
+    size_t crowd = peer->unheard || broker->stopping ? 0 : crowd_mb(broker);
 
     if (crowd > 0) {
         log_write(broker->options.log, LEVEL_WARNING,
@@ -151,7 +153,8 @@ static bool is_unheard(struct broker *broker, struct peer *peer)
                   peer->name, crowd);
         broker->has_unheard = true;
     }
-    return peer->unheard || crowd > 0;
+    peer->unheard = peer->unheard || broker->stopping || crowd > 0;
+    return peer->unheard;
 }
 
 static bool is_repetition(const struct sched_event *extend, uint32_t layers)
@@ -171,8 +174,7 @@ int dispatch_extend(struct broker *broker, struct peer *peer, const ProtobufCMes
     struct sched_brief job;
     int rc;
 
-    if (broker->stopping || is_unheard(broker, peer)) {
-        peer->unheard = true;
+    if (is_unheard(broker, peer)) {
         return 0; // as SUBMIT: what was not said to be safe is sent again
     }
     rc = intake_extend(turn, extend, &event, err);

@@ -16,6 +16,9 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "integration"))
+import processes  # noqa: E402
+
 
 def mounted():
     for line in pathlib.Path("/proc/mounts").read_text().splitlines():
@@ -23,30 +26,6 @@ def mounted():
         if kind == "cgroup2":
             return pathlib.Path(folder)
     sys.exit("tests/pauses.py: no cgroup2 is mounted here")
-
-
-def parents():
-    """{process: its parent}"""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
-            except OSError:
-                continue  # it has ended
-            found[int(entry)] = int(stat[stat.rindex(")") + 2:].split()[1])
-    return found
-
-
-def below(root):
-    children, out, todo = {}, [], [root]
-    for process, parent in parents().items():
-        children.setdefault(parent, []).append(process)
-    while todo:
-        for child in children.get(todo.pop(), []):
-            out.append(child)
-            todo.append(child)
-    return out
 
 
 class Freezer:
@@ -63,8 +42,8 @@ class Freezer:
         except OSError:
             pass  # the process has ended
 
-    def pause(self, processes, seconds):
-        for process in processes:
+    def pause(self, chosen, seconds):
+        for process in chosen:
             try:
                 groups = pathlib.Path(f"/proc/{process}/cgroup").read_text().splitlines()
             except OSError:
@@ -106,9 +85,9 @@ def main():
     try:
         while command.poll() is None:
             time.sleep(dice.uniform(0.02, options.between))
-            processes = below(command.pid)
-            if processes:
-                chosen = processes if dice.random() < options.all else [dice.choice(processes)]
+            started = list(processes.below(command.pid))
+            if started:
+                chosen = started if dice.random() < options.all else [dice.choice(started)]
                 freezer.pause(chosen, dice.uniform(0.02, options.longest))
                 pauses += 1
     except KeyboardInterrupt:

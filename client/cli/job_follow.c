@@ -11,13 +11,7 @@
 #include "proto/partition.h"
 #include "proto/socket.h"
 
-enum {
-    FAILURES_SHOWN = 10,
-    GATHER_MAX = 32,
-    FIRST_MS = 5,
-    LONGEST_MS = 250,
-    WORTH_A_WORD_US = 2000000, // a worker that is about to come is not
-};
+enum { FAILURES_SHOWN = 10, GATHER_MAX = 32, FIRST_MS = 5, LONGEST_MS = 250 };
 
 struct state {
     struct job_follow *follow;
@@ -71,7 +65,7 @@ static void tell_progress(struct state *state, const struct dray_event *event)
     state->waiting_us = state->waiting_us != 0 ? state->waiting_us : monotonic_us();
     // Somebody who sees no progress shall know why nothing happens.
     if (!state->told_waiting && !follow->quiet && !progress_is_on(follow->progress) &&
-        monotonic_us() - state->waiting_us > WORTH_A_WORD_US) {
+        monotonic_us() - state->waiting_us > CLIENT_WORTH_A_WORD_US) {
         complain_text("waiting: %s", event->waiting);
         state->told_waiting = true;
     }

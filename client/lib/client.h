@@ -11,6 +11,8 @@
 #include "proto/wire.pb-c.h"
 
 #define CLIENT_ANSWER_MS 5000
+// What a job waits for is said after so long: a worker that is about to come is not worth a word.
+#define CLIENT_WORTH_A_WORD_US 2000000
 
 // dray_connect, and its waiting (as that of all later calls) ends with -EINTR when `interrupt`
 // becomes readable; -1: none.  The caller keeps the fd open until dray_close.
@@ -72,7 +74,8 @@ struct client_range {
 int client_cancel(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
                   struct error *err);
 
-// Waits until it is done, and safe where the broker has a journal.  For jobs of which this client has no results.
+// Waits until it is done, and safe where the broker has a journal.  For jobs of which this client has no
+// results.
 int client_cancel_safely(dray_t *dray, uint32_t job, const struct client_range *range, size_t ranges,
                          struct error *err);
 

@@ -89,8 +89,7 @@ int extends_send(struct extends *extends, struct uplink *uplink, bool all, struc
     return 0;
 }
 
-// Of the job: those that end at `layers` or before; that these are the last by itself, when `last`.
-static void drop(struct extends *extends, uint32_t job, uint32_t layers, bool last)
+void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers, bool last)
 {
     struct extend **link = &extends->first;
     struct extend *before = NULL;
@@ -135,14 +134,9 @@ void extends_take_back(struct extends *extends)
     extends->last = before;
 }
 
-void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers, bool last)
-{
-    drop(extends, job, layers, last);
-}
-
 void extends_forget(struct extends *extends, uint32_t job)
 {
-    drop(extends, job, UINT32_MAX, true);
+    extends_confirm(extends, job, UINT32_MAX, true);
 }
 
 bool extends_unsent(const struct extends *extends, uint32_t job)

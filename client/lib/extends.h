@@ -33,7 +33,8 @@ int extends_send(struct extends *extends, struct uplink *uplink, bool all, struc
 // Something of the job was not sent.
 bool extends_unsent(const struct extends *extends, uint32_t job);
 
-// The broker has these layers for good, and knows that they are the last.
+// The broker has the job's first `layers` for good; last: and knows that no more come, which may have been said
+// by itself.
 void extends_confirm(struct extends *extends, uint32_t job, uint32_t layers, bool last);
 void extends_forget(struct extends *extends, uint32_t job);
 // Something of the job was not confirmed.

@@ -12,8 +12,7 @@
 #include "proto/socket.h"
 
 enum {
-    LOOK_MS = 500,             // without an event for so long, ask whether there are workers at all
-    WORTH_A_WORD_US = 2000000, // a worker that is about to come is not
+    LOOK_MS = 500, // without an event for so long, ask whether there are workers at all
 };
 
 struct query_run {
@@ -81,7 +80,7 @@ static int note_workers(struct query_run *run, uint32_t workers, struct error *e
                   (double)run->host.wait_ms / 1000);
         return fail(run, QUERY_NO_WORKERS, -EHOSTDOWN);
     }
-    if (now - run->no_workers_us > WORTH_A_WORD_US) {
+    if (now - run->no_workers_us > CLIENT_WORTH_A_WORD_US) {
         tell_waiting(run, "no workers are connected to the broker");
     }
     return 0;

@@ -12,6 +12,8 @@ import tempfile
 import time
 import unittest
 
+import processes
+
 BIN = os.environ.get("DRAY_BIN") or str(pathlib.Path(__file__).resolve().parents[2] / "build/release/bin")
 DRAY = os.path.join(BIN, "dray")
 # Sanitizers make everything slower; limits of time are multiplied by this.
@@ -71,19 +73,7 @@ def once_within(seconds, attempt, tries=5):
 
 def children(pid):
     """(pid, name) of the live processes whose parent is pid."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as f:
-                    stat = f.read()
-            except OSError:
-                continue
-            name = stat[stat.index("(") + 1:stat.rindex(")")]
-            state, parent = stat[stat.rindex(")") + 2:].split()[:2]
-            if int(parent) == pid and state != "Z":
-                found.append((int(entry), name))
-    return found
+    return [(child, name) for child, (name, parent, state) in processes.table().items() if parent == pid and state != "Z"]
 
 
 def alive(pid):

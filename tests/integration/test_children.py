@@ -11,6 +11,7 @@ import unittest
 
 import cluster
 import dray
+import processes
 import wire
 
 PLUGIN = pathlib.Path(os.environ.get("DRAY_BUILD", cluster.BIN.parent)) / "tests" / "hostile_plugin.so"
@@ -32,31 +33,9 @@ SLEEP = f"sleep 77.{os.getpid()}"  # no other test's
 BUSY = wire.op(dict(busy=dict(nanoseconds=60000000000)))  # of the worker's own thread
 
 
-def parents():
-    """pid -> (name, parent, state)"""
-    found = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = pathlib.Path(f"/proc/{entry}/stat").read_text()
-            except OSError:
-                continue
-            name, rest = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2:].split()
-            found[int(entry)] = (name, int(rest[1]), rest[0])
-    return found
-
-
 def below(pid, state=lambda state: True):
     """Names of all processes that descend from it, or of those in such a state."""
-    table, names, todo = parents(), [], [pid]
-    while todo:
-        parent = todo.pop()
-        for child, (name, of, is_in) in table.items():
-            if of == parent:
-                if state(is_in):
-                    names.append(name)
-                todo.append(child)
-    return names
+    return [name for name, _, is_in in processes.below(pid).values() if state(is_in)]
 
 
 class ChildrenTest(cluster.ClusterTest):
@@ -246,14 +225,14 @@ class Children(ChildrenTest):
             client.submit([dict(tasks=1, op=call("loop"), wanted=True)])
             dray.wait_for(lambda pid=worker.pid: below(pid).count("sleep") >= 2 and below(pid).count("dray-child") >= 2, 10,
                           lambda pid=worker.pid: below(pid))
-            started = [p for p, (_, parent, _) in parents().items() if parent == worker.pid]
+            started = [p for p, (_, parent, _) in processes.table().items() if parent == worker.pid]
             client.say("BYE")
             client.close()
             worker.signal(number)
             self.assertEqual(worker.wait_exit(), code, worker.text)
 
             def gone(started=started):
-                there = parents()
+                there = processes.table()
                 return not (any(p in there and there[p][2] != "Z" for p in started) or list(self.scratch.iterdir()) or
                             any(n == "sleep" and self.is_own_sleep(p) for p, (n, _, _) in there.items()))
             dray.wait_for(gone, 10, lambda started=started: (started, list(self.scratch.iterdir())))

@@ -10,7 +10,7 @@ import dray
 from hub import HubTest, shell
 
 GRACE = 60 * cluster.SLOW  # s, of the broker for workers: who waited for it would be seen
-AT_ONCE = 20 * cluster.SLOW
+AT_ONCE = 5 * cluster.SLOW
 
 
 class Restart(HubTest):

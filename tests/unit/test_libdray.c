@@ -23,14 +23,19 @@ static void test_nobody_answers(void **state)
 {
     const struct dray_options options = {.size = sizeof(options), .connect_ms = 150};
     struct dray_error err = {0};
-    uint64_t start = monotonic_us();
+    uint64_t took = UINT64_MAX;
     dray_t *dray = NULL;
 
     (void)state;
-    assert_int_equal(dray_connect("tcp://127.0.0.1:9", &options, &dray, &err), -ETIMEDOUT);
-    assert_string_equal(
-        err.text, "no broker answered at tcp://127.0.0.1:9 within 0.15 s: is dray-broker running there?");
-    assert_true(monotonic_us() - start < 4000000); // a second less than by default
+    for (int tries = 0; took >= 1000000; tries++) { // soon, unless the machine was with others
+        uint64_t start = monotonic_us();
+
+        assert_true(tries < 5);
+        assert_int_equal(dray_connect("tcp://127.0.0.1:9", &options, &dray, &err), -ETIMEDOUT);
+        assert_string_equal(
+            err.text, "no broker answered at tcp://127.0.0.1:9 within 0.15 s: is dray-broker running there?");
+        took = monotonic_us() - start;
+    }
     // No name server needs to be asked: that is no name.
     assert_int_equal(dray_connect("tcp://a..b:9", &options, &dray, &err), -ETIMEDOUT);
     assert_non_null(strstr(err.text, "no broker answered at tcp://a..b:9 within 0.15 s: the broker's "

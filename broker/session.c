@@ -621,7 +621,7 @@ static void check_stalled(struct sessions *sessions, uint64_t now)
             continue;
         }
         passed = backlog_passed(peer->backlog) + delivered(sessions, peer);
-        if (slept && now - peer->full_us > stalled / 2) {
+        if (slept && now > peer->full_us && now - peer->full_us > stalled / 2) {
             peer->full_us = now - stalled / 2; // as in check_silence: nothing could pass
         }
         if (passed != peer->full_passed) {

@@ -86,6 +86,7 @@ static int note_workers(struct query_run *run, uint32_t workers, struct error *e
     return 0;
 }
 
+// That the broker is lost is the caller's to say: the job may have ended before.
 static int look_for_workers(struct query_run *run, struct error *err)
 {
     const Dray__Cluster *cluster;
@@ -93,7 +94,7 @@ static int look_for_workers(struct query_run *run, struct error *err)
     int rc;
 
     arena_init(&arena, 0);
-    rc = fail(run, QUERY_BROKER, client_cluster(run->dray, &arena, &cluster, err));
+    rc = client_cluster(run->dray, &arena, &cluster, err);
     if (rc == 0) {
         rc =
             note_workers(run, cluster->n_worker > UINT32_MAX ? UINT32_MAX : (uint32_t)cluster->n_worker, err);
@@ -286,7 +287,7 @@ static int find_sources(struct query_run *run, struct probe_plan *plan, const Dr
         }
         rc = look_for_workers(run, err);
         if (rc != 0) {
-            return rc;
+            return fail(run, QUERY_BROKER, rc);
         }
         // Nobody was there when it was answered, perhaps, and somebody has come since: then it is asked
         // again.
